@@ -1,0 +1,151 @@
+"""Augmentation of log-mel features: other voices, loudness, noise, masks. All work on one utterance (T, n_mels)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Features = np.ndarray
+Random = np.random.Generator
+
+
+def warp_voice(x: Features, factor: float) -> Features:
+    """Stretch the mel axis by `factor` about its low end: a longer or shorter vocal tract (VTLP).
+
+    >>> warp_voice(np.array([[0.0, 1.0, 2.0, 3.0]]), 0.5).tolist()
+    [[0.0, 0.5, 1.0, 1.5]]
+    """
+    size = x.shape[1]
+    place = np.clip(np.arange(size) * factor, 0, size - 1)
+    low = np.minimum(place.astype(int), size - 2)
+    share = (place - low).astype(x.dtype)
+    return x[:, low] * (1 - share) + x[:, low + 1] * share
+
+
+def add_noise(x: Features, snr_db: float, random: Random) -> Features:
+    """Add stationary noise of a random spectral tilt in the power domain, `snr_db` below the mean power."""
+    frames, size = x.shape
+    level = np.log(np.mean(np.exp(x)) + 1e-10) - snr_db * np.log(10) / 10
+    tilt = random.uniform(-1.5, 1.5) * np.linspace(-1, 1, size)
+    # The power of noise in one cell is nearly chi-squared; 4 degrees of freedom is a mel filter of two bins.
+    power = random.standard_gamma(2.0, (frames, size)) / 2.0
+    noise = level + tilt + np.log(power + 1e-6)
+    return np.logaddexp(x, noise).astype(x.dtype)
+
+
+def mask_bands(x: Features, count: int, width: int, value: Features, random: Random) -> Features:
+    """Set `count` bands of at most `width` mel bins to `value` (n_mels,), in place."""
+    for _ in range(count):
+        size = int(random.integers(0, width + 1))
+        start = int(random.integers(0, max(1, x.shape[1] - size)))
+        x[:, start : start + size] = value[start : start + size]
+    return x
+
+
+def mask_times(
+    x: Features, count: int, width: int, share: float, value: Features, random: Random
+) -> Features:
+    """Set `count` spans of at most `width` frames and `share` of the utterance to `value`, in place."""
+    for _ in range(count):
+        size = int(random.integers(0, min(width, int(share * len(x))) + 1))
+        start = int(random.integers(0, max(1, len(x) - size)))
+        x[start : start + size] = value
+    return x
+
+
+def quiet_frames(x: Features, count: int, random: Random) -> Features:
+    """`count` frames drawn from the quietest tenth of an utterance: room sound to pad and join with."""
+    quietest = np.argsort(x.mean(1))[: max(1, len(x) // 10)]
+    return x[random.choice(quietest, size=count)]
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What is done to each training utterance; every part can be switched off by 0."""
+
+    gain_db: float = 0.0  # loudness up or down by at most this
+    warp: float = 0.0  # voices from 1 - warp to 1 + warp
+    noise_probability: float = 0.0
+    noise_snr_db: tuple[float, float] = (5.0, 30.0)
+    freq_masks: int = 0
+    freq_width: int = 20  # mel bins
+    time_masks: int = 0
+    time_width: int = 30  # frames of 10 ms
+    time_share: float = 0.15  # of the utterance, one mask
+
+    def __call__(self, x: Features, mean: Features, random: Random) -> Features:
+        """x (T, n_mels) log-mel, `mean` (n_mels,) what a mask writes -> a new array of the same shape."""
+        x = x.copy()
+        if self.warp > 0:
+            x = warp_voice(x, 1.0 + random.uniform(-self.warp, self.warp))
+        if self.noise_probability > random.random():
+            x = add_noise(x, random.uniform(*self.noise_snr_db), random)
+        if self.gain_db > 0:
+            x += random.uniform(-self.gain_db, self.gain_db) * np.log(10) / 10
+        mask_bands(x, self.freq_masks, self.freq_width, mean, random)
+        return mask_times(x, self.time_masks, self.time_width, self.time_share, mean, random)
+
+
+def _spans(count: int, low: int, high: int, size: int) -> list[tuple[int, int]]:
+    widths = torch.randint(low, max(high, low + 1), (count,))
+    starts = torch.randint(0, max(1, size - int(widths.max())), (count,))
+    return [(s, s + w) for s, w in zip(starts.tolist(), widths.tolist(), strict=True)]
+
+
+@dataclass(frozen=True)
+class SpecAugLfr:
+    """SpecAugment on stacked frames, as the released configs name it: the same mask in each stacked part.
+
+    Ranges are [low, high) in mel bins and stacked frames; a time mask is repeated lfr_rate + 1 times.
+    """
+
+    lfr_rate: int = 6
+    apply_freq_mask: bool = True
+    freq_mask_width_range: tuple[int, int] = (0, 30)
+    apply_time_mask: bool = True
+    time_mask_width_range: tuple[int, int] = (0, 12)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalised features (B, T, D) -> the same with masked cells 0."""
+        parts = self.lfr_rate + 1
+        x = x.clone()
+        for row in x:
+            if self.apply_freq_mask:
+                self._mask(row.transpose(0, 1), parts, *self.freq_mask_width_range)
+            if self.apply_time_mask:
+                self._mask(row, parts, *self.time_mask_width_range)
+        return x
+
+    @staticmethod
+    def _mask(x: Tensor, parts: int, low: int, high: int) -> None:
+        each = x.size(0) // parts
+        ((start, end),) = _spans(1, low, high, each)
+        for part in range(parts):
+            x[start + part * each : end + part * each] = 0.0
+
+
+@dataclass(frozen=True)
+class SpecAug:
+    """SpecAugment (arXiv 1904.08779) without time warp: masks drawn for each utterance of a batch."""
+
+    apply_freq_mask: bool = True
+    freq_mask_width_range: tuple[int, int] = (0, 30)
+    num_freq_mask: int = 2
+    apply_time_mask: bool = True
+    time_mask_width_range: tuple[int, int] = (0, 40)
+    num_time_mask: int = 2
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalised features (B, T, D) -> the same with masked cells 0."""
+        x = x.clone()
+        for row in x:
+            if self.apply_freq_mask:
+                for a, b in _spans(self.num_freq_mask, *self.freq_mask_width_range, x.size(2)):
+                    row[:, a:b] = 0.0
+            if self.apply_time_mask:
+                for a, b in _spans(self.num_time_mask, *self.time_mask_width_range, x.size(1)):
+                    row[a:b] = 0.0
+        return x

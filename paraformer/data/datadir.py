@@ -1,0 +1,424 @@
+"""Kaldi data directories: `wav.scp feats.scp text utt2spk spk2utt utt2dur segments`, joined by id, never by line.
+
+Standard library only: the programs in `utils/` are doors to this module and start at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from paraformer.data.faults import (
+    KNOWN_TABLES,
+    OPTIONAL_TABLES,
+    RECORDING_TABLES,
+    SPEAKER_TABLES,
+    UTTERANCE_TABLES,
+    Fault,
+    find_dropped,
+    find_faults,
+    find_missing_tables,
+    first_rows,
+    keyed_by_utterance,
+    read_all,
+    wrong_value,
+)
+from paraformer.data.tables import (
+    fields,
+    format_table,
+    invert,
+    read_table,
+    write_table,
+    write_text,
+)
+from paraformer.errors import DataError
+
+__all__ = ["DataDir", "Repair", "Utterance", "combine", "read_table", "write_table"]
+
+Tables = dict[str, dict[str, str]]
+
+
+class Utterance(NamedTuple):
+    """What the tables say of one utterance; "" or None where there is no such table."""
+
+    id: str
+    text: str
+    speaker: str
+    wav: str  # file, `command |` or URL: of the whole recording where there are segments
+    feats: str  # x.ark:offset
+    start_seconds: float
+    end_seconds: float | None  # None: to the end of the recording
+    duration_seconds: float | None
+    frames: int | None
+
+
+class Repair(NamedTuple):
+    """What `DataDir.fix` did."""
+
+    kept: int
+    dropped: dict[str, str]  # utterance -> reason
+    rewritten: list[str]
+    removed: list[str]  # tables that were stale; made again when needed
+    backup: Path | None  # None: nothing had to be changed
+
+    def counts(self) -> dict[str, int]:
+        """Reason to number of dropped utterances, the most frequent first."""
+        return dict(Counter(self.dropped.values()).most_common())
+
+
+class DataDir:
+    """A data directory on disk. Reading is strict: a duplicate id is an error; `fix` is for mending."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise DataError(
+                f"{path}: no such directory (looked for {self.path.absolute()}); "
+                "check the path or the stage that makes it"
+            )
+        self._tables: Tables | None = None
+
+    @property
+    def tables(self) -> Tables:
+        """Name to table, for each known table that is there; read once."""
+        if self._tables is None:
+            self._tables = {
+                name: read_table(self.path / name)
+                for name in KNOWN_TABLES
+                if (self.path / name).exists()
+            }
+        return self._tables
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tables
+
+    def table(self, name: str) -> dict[str, str]:
+        """One table, which must be there."""
+        if name not in self.tables:
+            raise DataError(
+                f"{self.path / name}: no such file; make it with the stage before this one"
+            )
+        return self.tables[name]
+
+    @property
+    def utterances(self) -> list[str]:
+        """Sorted ids of the utterances that stand in every table of utterances there is."""
+        names = keyed_by_utterance(self.tables)
+        if not names:
+            expected = " ".join(UTTERANCE_TABLES)
+            raise DataError(f"{self.path}: holds no data; make at least one of {expected}")
+        return sorted(set.intersection(*(set(self.tables[name]) for name in names)))
+
+    def iter_utterances(self) -> Iterator[Utterance]:
+        """Every complete utterance, sorted by id."""
+        empty: dict[str, str] = {}
+        get: Callable[[str], dict[str, str]] = lambda name: self.tables.get(name, empty)  # noqa: E731
+        for key in self.utterances:
+            recording, start, end = self._segment(key)
+            seconds, frames = get("utt2dur").get(key), get("utt2num_frames").get(key)
+            yield Utterance(
+                id=key,
+                text=get("text").get(key, ""),
+                speaker=get("utt2spk").get(key, ""),
+                wav=get("wav.scp").get(recording, ""),
+                feats=get("feats.scp").get(key, ""),
+                start_seconds=start,
+                end_seconds=end,
+                duration_seconds=float(seconds) if seconds else (end - start if end else None),
+                frames=int(frames) if frames else None,
+            )
+
+    def _segment(self, key: str) -> tuple[str, float, float | None]:
+        """Recording, start and end (None: as long as it is) of an utterance."""
+        if "segments" not in self.tables:
+            return key, 0.0, None
+        value = self.tables["segments"][key]
+        wrong = wrong_value("segments", value)
+        if wrong:
+            remedy = f"correct it or run utils/fix_data_dir.py {self.path}"
+            raise DataError(f"{self.path / 'segments'}: '{key}': {wrong}; {remedy}")
+        recording, start, end = fields(value)
+        return recording, float(start), float(end) if float(end) >= 0 else None
+
+    def validate(
+        self,
+        *,
+        wav: bool | None = None,
+        feats: bool | None = None,
+        text: bool = True,
+        files: bool = True,
+        order: bool = True,
+        empty_text: bool = False,
+    ) -> list[Fault]:
+        """Everything that is wrong, in one list; none means valid.
+
+        `wav`, `feats`, `text`: whether the table is needed (None: wav.scp or feats.scp, either will do);
+        one that is there is checked in any case. `files`: look whether the audio is there.
+        """
+        rows = read_all(self.path)
+        options = {"files": files, "order": order, "empty_text": empty_text}
+        return [
+            *find_missing_tables(self.path, rows, wav, feats, text),
+            *find_faults(self.path, rows, **options),
+        ]
+
+    def fix(self, *, files: bool = True, empty_text: bool = False) -> Repair:
+        """Keep the utterances that are sound in all tables, sort, and make spk2utt again.
+
+        The tables as they were go to `.backup/N`, the dropped ids with their reasons to `dropped.txt`.
+        An id with two different entries is dropped: nobody can know which is right. Twice is the same as once.
+        """
+        rows = read_all(self.path)
+        dropped = find_dropped(
+            rows, list(find_faults(self.path, rows, files=files, empty_text=empty_text))
+        )
+        first = first_rows(rows)
+        tables = {name: {key: row.value for key, row in first[name].items()} for name in first}
+        names = keyed_by_utterance(tables)
+        kept = {key for name in names for key in tables[name]} - dropped.keys()
+        if not kept:
+            counts = dict(Counter(dropped.values()).most_common())
+            raise DataError(
+                f"{self.path}: no utterance would remain ({counts}); nothing was changed, look at "
+                f"utils/validate_data_dir.py {self.path}"
+            )
+        return self._replace(_without_stale(_select(tables, kept)), len(kept), dropped)
+
+    def _replace(self, tables: Tables, kept: int, dropped: dict[str, str]) -> Repair:
+        """Write the tables that differ from those on disk, after a copy of the old ones."""
+        texts = {name: format_table(table) for name, table in tables.items()}
+        old = {
+            name: (self.path / name).read_bytes()
+            for name in KNOWN_TABLES
+            if (self.path / name).exists()
+        }
+        rewritten = [name for name, text in texts.items() if text.encode() != old.get(name)]
+        removed = [name for name in old if name not in texts]
+        if not rewritten and not removed:
+            return Repair(kept, dropped, [], [], None)
+        backup = _new_backup(self.path / ".backup")
+        for name in old:
+            shutil.copy2(self.path / name, backup / name)
+        for name in rewritten:
+            write_text(self.path / name, texts[name])
+        for name in removed:
+            (self.path / name).unlink()
+        if dropped:
+            record = self.path / "dropped.txt"
+            earlier = read_table(record) if record.exists() else {}
+            write_table(record, {**earlier, **dropped})
+        self._tables = None
+        return Repair(kept, dropped, rewritten, removed, backup)
+
+    def choose(self, count: int, by: str = "random", seed: int = 0) -> list[str]:
+        """`count` ids: the "first", the "shortest", or "random" ones.
+
+        Random goes by a hash of seed and id: the same on every machine, and 100 of them are among any 200.
+        """
+        utterances = self.utterances
+        if not 0 < count <= len(utterances):
+            raise DataError(
+                f"{self.path}: {count} utterances asked for, {len(utterances)} there; ask for "
+                f"1 to {len(utterances)}"
+            )
+        if by == "random":
+            utterances.sort(key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
+        elif by == "shortest":
+            weights = self._weights(utterances)
+            if not weights:
+                raise DataError(
+                    f"{self.path}: no length known; make utt2dur or utt2num_frames first"
+                )
+            utterances.sort(key=lambda key: (weights[key], key))
+        return sorted(utterances[:count])
+
+    def _weights(self, utterances: Sequence[str]) -> dict[str, float]:
+        """Length of each utterance, in whichever unit all have it; empty if none does."""
+        for name in ("utt2num_frames", "utt2dur"):
+            table = self.tables.get(name, {})
+            if all(key in table and not wrong_value(name, table[key]) for key in utterances):
+                return {key: float(table[key]) for key in utterances}
+        if "segments" in self.tables:
+            pairs = {key: self._segment(key)[1:] for key in utterances}
+            return (
+                {k: e - s for k, (s, e) in pairs.items() if e}
+                if all(e for _, e in pairs.values())
+                else {}
+            )
+        return {}
+
+    def subset(self, utterances: Collection[str], destination: str | Path) -> DataDir:
+        """A directory with these utterances only; ids that are not here are passed over."""
+        self._refuse_same(destination)
+        kept = set(utterances) & set(self.utterances)
+        if not kept:
+            raise DataError(f"{self.path}: has none of the wanted utterances; compare the ids")
+        return _write(destination, _select(self.tables, kept))
+
+    def split(self, jobs: int, by: str = "speaker") -> list[DataDir]:
+        """`jobs` parts of about equal length, a "speaker" or an "utterance" never in two of them.
+
+        As Kaldi: data/train/split4/{1,2,3,4}, or split4utt/… by utterance.
+        """
+        utterances = self.utterances
+        groups: dict[str, list[str]] = {}
+        speakers = self.table("utt2spk") if by == "speaker" else {}
+        for key in utterances:
+            groups.setdefault(speakers.get(key, key), []).append(key)
+        if not 0 < jobs <= len(groups):
+            remedy = " or split by utterance (--per-utt)" if by == "speaker" else ""
+            raise DataError(
+                f"{self.path}: {len(groups)} {by}s cannot make {jobs} parts; ask for 1 to "
+                f"{len(groups)} parts{remedy}"
+            )
+        parts = _deal(groups, self._weights(utterances), jobs)
+        folder = self.path / (f"split{jobs}" if by == "speaker" else f"split{jobs}utt")
+        return [
+            _write(folder / str(number), _select(self.tables, set(part)))
+            for number, part in enumerate(parts, 1)
+        ]
+
+    def copy(
+        self,
+        destination: str | Path,
+        *,
+        utt_prefix: str = "",
+        utt_suffix: str = "",
+        spk_prefix: str = "",
+        spk_suffix: str = "",
+    ) -> DataDir:
+        """A copy with other ids, for instance of the same speech in another form; recordings keep theirs."""
+        self._refuse_same(destination)
+        by_utterance = {*keyed_by_utterance(self.tables), *OPTIONAL_TABLES}
+        if "segments" not in self.tables:
+            by_utterance.update(RECORDING_TABLES)
+
+        def speaker(name: str) -> str:
+            return f"{spk_prefix}{name}{spk_suffix}"
+
+        tables: Tables = {}
+        for name, table in self.tables.items():
+            if name in by_utterance:
+                table = {f"{utt_prefix}{key}{utt_suffix}": table[key] for key in table}
+            elif name == "spk2gender":
+                table = {speaker(key): table[key] for key in table}
+            if name == "utt2spk":
+                table = {key: speaker(table[key]) for key in table}
+            tables[name] = table
+        return _write(destination, tables)
+
+    def _refuse_same(self, destination: str | Path) -> None:
+        if Path(destination).resolve() == self.path.resolve():
+            raise DataError(f"{destination}: is also the source; give another destination")
+
+
+def combine(destination: str | Path, sources: Sequence[DataDir]) -> list[str]:
+    """One directory of several; returns the names of tables left out because a source lacks them.
+
+    An id that two sources share must have the same entry in both. If only some sources have segments, the
+    others get one segment a recording, which needs their utt2dur.
+    """
+    for source in sources:
+        source._refuse_same(destination)
+    segmented = any("segments" in source for source in sources)
+    parts = [_with_segments(source) if segmented else source.tables for source in sources]
+    present = {name for part in parts for name in part}
+    shared = [name for name in KNOWN_TABLES if all(name in part for part in parts)]
+    merged: Tables = {name: {} for name in shared if name != "spk2utt"}
+    for name, table in merged.items():
+        for source, part in zip(sources, parts, strict=True):
+            for key, value in part[name].items():
+                if table.setdefault(key, value) != value:
+                    raise DataError(
+                        f"{source.path / name}: '{key}' has another entry in an earlier source; give "
+                        "the ids a prefix with utils/copy_data_dir.py"
+                    )
+    if not keyed_by_utterance(merged):
+        raise DataError(f"{destination}: the sources share no table; combine like with like")
+    _write(destination, merged)
+    return sorted(present - set(shared) - {"spk2utt"})
+
+
+def _with_segments(source: DataDir) -> Tables:
+    """The tables of a source; each whole recording becomes a segment where it has none."""
+    if "segments" in source or "wav.scp" not in source:
+        return source.tables
+    durations = source.tables.get("utt2dur", {})
+    lacking = [key for key in source.utterances if key not in durations]
+    if lacking:
+        raise DataError(
+            f"{source.path}: has no segments, other sources do, and utt2dur lacks '{lacking[0]}'; "
+            "make its utt2dur"
+        )
+    segments = {key: f"{key} 0 {durations[key]}" for key in source.utterances}
+    return {**source.tables, "segments": segments}
+
+
+def _select(tables: Mapping[str, Mapping[str, str]], utterances: set[str]) -> Tables:
+    """The rows of these utterances, their recordings and their speakers."""
+
+    def only(name: str, keys: Collection[str]) -> dict[str, str]:
+        return {key: value for key, value in tables[name].items() if key in keys}
+
+    by_utterance = [*keyed_by_utterance(tables), *OPTIONAL_TABLES]
+    selected = {name: only(name, utterances) for name in by_utterance if name in tables}
+    recordings = utterances
+    if "segments" in tables:
+        recordings = {fields(value)[0] for value in selected["segments"].values()}
+    speakers = set(selected.get("utt2spk", {}).values())
+    for names, keys in ((RECORDING_TABLES, recordings), (SPEAKER_TABLES, speakers)):
+        selected.update({name: only(name, keys) for name in names if name in tables})
+    if "utt2spk" in selected:
+        selected["spk2utt"] = invert(selected["utt2spk"])
+    return selected
+
+
+def _without_stale(tables: Tables) -> Tables:
+    """Less the optional tables that lack an utterance or hold nonsense."""
+    utterances = tables[keyed_by_utterance(tables)[0]]
+    return {
+        name: table
+        for name, table in tables.items()
+        if name not in OPTIONAL_TABLES
+        or all(key in table and not wrong_value(name, table[key]) for key in utterances)
+    }
+
+
+def _write(destination: str | Path, tables: Tables) -> DataDir:
+    """Write the tables, with spk2utt; known tables of an earlier run that are not among them go."""
+    folder = Path(destination)
+    if "utt2spk" in tables:
+        tables = {**tables, "spk2utt": invert(tables["utt2spk"])}
+    for name in KNOWN_TABLES:
+        if name in tables:
+            write_table(folder / name, tables[name])
+        else:
+            (folder / name).unlink(missing_ok=True)
+    return DataDir(folder)
+
+
+def _deal(
+    groups: Mapping[str, list[str]], weights: Mapping[str, float], parts: int
+) -> list[list[str]]:
+    """Groups to parts, the heaviest first and always to the lightest part, ties by name: no chance in it."""
+    loads = {name: sum(weights.get(key, 1.0) for key in keys) for name, keys in groups.items()}
+    heap = [(0.0, 0, number) for number in range(parts)]
+    dealt: list[list[str]] = [[] for _ in range(parts)]
+    for name in sorted(groups, key=lambda name: (-loads[name], name)):
+        load, count, number = heapq.heappop(heap)
+        dealt[number].extend(groups[name])
+        heapq.heappush(heap, (load + loads[name], count + 1, number))
+    return dealt
+
+
+def _new_backup(folder: Path) -> Path:
+    """The next free folder: `.backup/1`, `.backup/2`, …; an older backup is never touched."""
+    number = 1 + max((int(p.name) for p in folder.glob("*") if p.name.isdecimal()), default=0)
+    backup = folder / str(number)
+    backup.mkdir(parents=True)
+    return backup

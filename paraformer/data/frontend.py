@@ -1,0 +1,184 @@
+"""From samples to what the encoder reads: log-mel filter banks, low frame rate stacking, CMVN."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from paraformer.data.cmvn import Cmvn
+from paraformer.errors import ConfigError
+
+PRE_EMPHASIS = 0.97
+LOWEST_HZ = 20.0
+# Energies below float32's epsilon are silence: log(1.19e-07) = -15.9424.
+ENERGY_FLOOR = torch.finfo(torch.float32).eps
+# Frames worked on at a time: a block stays in the processor's cache, and an hour needs no more memory.
+CPU_BLOCK, GPU_BLOCK = 512, 65536
+WINDOWS = ("hamming", "hanning", "povey", "rectangular", "blackman")
+
+
+class Frontend:
+    """Features of one waveform by Kaldi's conventions, exactly those of the released models.
+
+    Samples are floats in [-1, 1). `fbank`, `stack` and `normalize` are the three steps that a call does
+    in turn: wave (N,) -> (T', n_mels * lfr_m).
+
+    >>> Frontend(lfr_m=7, lfr_n=6)(torch.zeros(16000)).shape
+    torch.Size([17, 560])
+    """
+
+    def __init__(
+        self,
+        fs: int = 16000,
+        window: str = "hamming",
+        n_mels: int = 80,
+        frame_length: float = 25.0,
+        frame_shift: float = 10.0,
+        lfr_m: int = 1,
+        lfr_n: int = 1,
+        dither: float = 0.0,
+        snip_edges: bool = True,
+        upscale_samples: bool = True,
+        cmvn: Cmvn | None = None,
+    ) -> None:
+        if window not in WINDOWS:
+            raise ConfigError(f"frontend: no window '{window}'; one of {', '.join(WINDOWS)}")
+        if min(fs, n_mels, frame_length, frame_shift, lfr_m, lfr_n) <= 0:
+            raise ConfigError(
+                "frontend: fs, n_mels, frame_length, frame_shift, lfr_m and lfr_n must be above 0"
+            )
+        self.fs = fs
+        self.window = window
+        self.n_mels = n_mels
+        self.frame_length = frame_length
+        self.frame_shift = frame_shift
+        self.lfr_m = lfr_m
+        self.lfr_n = lfr_n
+        self.dither = dither
+        self.snip_edges = snip_edges
+        self.upscale_samples = upscale_samples
+        self.cmvn = cmvn
+
+    @property
+    def output_size(self) -> int:
+        """Width of the features, the encoder's `input_size`."""
+        return self.n_mels * self.lfr_m
+
+    def __call__(self, wave: Tensor) -> Tensor:
+        """wave (N,) -> features (T', n_mels * lfr_m)."""
+        return self.normalize(self.stack(self.fbank(wave)))
+
+    @torch.no_grad()
+    def fbank(self, wave: Tensor) -> Tensor:
+        """wave (N,) -> log-mel energies (T, n_mels).
+
+        An input shorter than a frame is one short frame, as in the reference; fewer than 2 samples
+        are no frame.
+        """
+        if wave.dim() != 1:
+            raise ConfigError(f"frontend: one channel (N,) is needed, not {tuple(wave.shape)}")
+        wave = wave.float()
+        shift = int(self.fs * self.frame_shift * 0.001)
+        length = int(self.fs * min(self.frame_length, len(wave) / self.fs * 1000) * 0.001)
+        if length < 2:
+            return wave.new_zeros(0, self.n_mels)
+        if self.upscale_samples:
+            wave = wave * 32768.0
+        if not self.snip_edges:
+            wave = _reflect_edges(wave, length, shift)
+        frames = wave.unfold(0, length, shift)  # (T, length), a view
+        block = CPU_BLOCK if wave.device.type == "cpu" else GPU_BLOCK
+        parts = [self._log_mel(part) for part in frames.split(block)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _log_mel(self, frames: Tensor) -> Tensor:
+        """frames (T, length) of raw samples -> (T, n_mels)."""
+        count, length = frames.shape
+        n_fft = 1 << (length - 1).bit_length()
+        if self.dither:
+            frames = frames + self.dither * torch.randn_like(frames)
+        frames = frames - frames.mean(1, keepdim=True)
+        window = _window(self.window, length, frames.device)
+        padded = frames.new_zeros(count, n_fft)
+        torch.sub(frames[:, 1:], frames[:, :-1], alpha=PRE_EMPHASIS, out=padded[:, 1:length])
+        padded[:, 0] = frames[:, 0] * (1 - PRE_EMPHASIS)
+        padded[:, :length] *= window
+        spectrum = torch.view_as_real(torch.fft.rfft(padded)[:, : n_fft // 2])
+        power = spectrum.square().sum(-1)  # (T, n_fft / 2)
+        mels = power @ _mel_filters(self.n_mels, n_fft, self.fs, frames.device)
+        return mels.clamp_(min=ENERGY_FLOOR).log_()
+
+    def stack(self, fbank: Tensor) -> Tensor:
+        """fbank (T, n_mels) -> (T', n_mels * lfr_m): see `low_frame_rate`."""
+        return low_frame_rate(fbank, self.lfr_m, self.lfr_n)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Apply the CMVN, where there is one, to stacked features (T', D)."""
+        return x if self.cmvn is None else self.cmvn.apply(x)
+
+    def batch(self, waves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Waves of any lengths -> features (B, T, D) padded with zeros, lengths (B,); each is made alone."""
+        feats = [self(wave) for wave in waves]
+        lengths = torch.tensor([len(x) for x in feats], dtype=torch.int64)
+        return torch.nn.utils.rnn.pad_sequence(feats, batch_first=True), lengths
+
+
+def low_frame_rate(x: Tensor, m: int, n: int) -> Tensor:
+    """Join m frames into one, every n frames: x (T, D) -> (ceil(T / n), m * D).
+
+    Row i holds frames `i * n - (m - 1) // 2 ...`; the first and last frame are repeated past the ends.
+
+    >>> low_frame_rate(torch.arange(8.0)[:, None], 7, 6).int().tolist()
+    [[0, 0, 0, 0, 1, 2, 3], [3, 4, 5, 6, 7, 7, 7]]
+    """
+    frames, width = x.shape
+    if frames == 0 or m == n == 1:
+        return x.new_zeros(0, m * width) if frames == 0 else x
+    rows = -(-frames // n)
+    left = (m - 1) // 2
+    right = max(0, (rows - 1) * n + m - left - frames)
+    padded = torch.cat([x[:1].expand(left, -1), x, x[-1:].expand(right, -1)])
+    return padded.flatten().unfold(0, m * width, n * width)[:rows].contiguous()
+
+
+def _reflect_edges(wave: Tensor, length: int, shift: int) -> Tensor:
+    """Mirror both ends so that frames are centred and there are round(N / shift) of them."""
+    count = (len(wave) + shift // 2) // shift
+    mirrored = wave.flip(0)
+    pad = length // 2 - shift // 2
+    start = torch.cat([mirrored[-pad:], wave]) if pad > 0 else wave[-pad:]
+    return torch.cat([start, mirrored])[: max(0, (count - 1) * shift + length)]
+
+
+@lru_cache(maxsize=64)
+def _window(name: str, length: int, device: torch.device) -> Tensor:
+    """The window (length,), symmetric, by Kaldi's formulas."""
+    phase = torch.arange(length, dtype=torch.float64) * (2 * math.pi / (length - 1))
+    values = {
+        "hamming": lambda: 0.54 - 0.46 * phase.cos(),
+        "hanning": lambda: 0.5 - 0.5 * phase.cos(),
+        "povey": lambda: (0.5 - 0.5 * phase.cos()).clamp(min=0) ** 0.85,
+        "rectangular": lambda: torch.ones_like(phase),
+        "blackman": lambda: 0.42 - 0.5 * phase.cos() + 0.08 * (2 * phase).cos(),
+    }[name]()
+    return values.float().to(device)
+
+
+@lru_cache(maxsize=64)
+def _mel_filters(n_mels: int, n_fft: int, fs: int, device: torch.device) -> Tensor:
+    """Triangles (n_fft / 2, n_mels), linear in mel, from 20 Hz to half the sampling rate."""
+
+    def mel(hz: Tensor) -> Tensor:
+        return 1127.0 * torch.log1p(hz / 700.0)
+
+    low, high = mel(torch.tensor([LOWEST_HZ, fs / 2], dtype=torch.float64)).tolist()
+    step = (high - low) / (n_mels + 1)
+    bins = mel(torch.arange(n_fft // 2, dtype=torch.float64) * (fs / n_fft))[:, None]
+    left = low + step * torch.arange(n_mels, dtype=torch.float64)
+    rising = (bins - left) / step
+    falling = (left + 2 * step - bins) / step
+    return torch.minimum(rising, falling).clamp(min=0).float().to(device)

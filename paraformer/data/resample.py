@@ -1,0 +1,90 @@
+"""Change of sampling rate by windowed-sinc interpolation, equal to torchaudio's `Resample` with its defaults."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from paraformer.errors import AudioError
+
+ZERO_CROSSINGS = 6
+ROLLOFF = 0.99
+# Largest kernel (phases * input samples) that is applied as one convolution; above it, as with coprime
+# rates, nearly all of the kernel is zeros and only the windows that matter are gathered.
+DENSE_LIMIT = 1 << 18
+# Values worked on at a time: what is held besides input and output.
+BLOCK_VALUES = 1 << 20
+
+
+@torch.no_grad()
+def resample(x: Tensor, orig: int, new: int) -> Tensor:
+    """x (N,) at rate `orig` -> (ceil(new * N / orig),) at rate `new`.
+
+    Output sample k is a weighted sum of the input around k * orig / new; the weights repeat every
+    new / gcd samples.
+
+    >>> resample(torch.zeros(44100), 44100, 16000).shape
+    torch.Size([16000])
+    """
+    if min(orig, new) <= 0 or orig != int(orig) or new != int(new):
+        raise AudioError(f"resample: from {orig} to {new} Hz; rates are whole numbers above 0")
+    if orig == new or not len(x):
+        return x
+    divisor = math.gcd(int(orig), int(new))
+    orig, new = int(orig) // divisor, int(new) // divisor
+    weights, starts = _polyphase_weights(orig, new)
+    weights, starts = weights.to(x), starts.to(x.device)
+    wanted = -(-new * len(x) // orig)
+    taps = weights.shape[1]
+    padded = F.pad(x, (taps // 2 - 1, taps + orig))
+    if new * (orig + taps) <= DENSE_LIMIT:
+        return _convolve(padded, weights, starts, orig, wanted)
+    return _gather(padded, weights, starts, orig, wanted)
+
+
+def _convolve(x: Tensor, weights: Tensor, starts: Tensor, orig: int, wanted: int) -> Tensor:
+    """All phases of a cycle of `orig` input samples at once: one output channel for each phase."""
+    phases, taps = weights.shape
+    kernel = weights.new_zeros(phases, orig + taps)
+    kernel.scatter_(1, starts[:, None] + torch.arange(taps, device=x.device), weights)
+    cycles = -(-wanted // phases)
+    block = max(1, BLOCK_VALUES // (orig + phases))
+    parts = []
+    for first in range(0, cycles, block):
+        count = min(block, cycles - first)
+        piece = x[first * orig : (first + count) * orig + taps]
+        parts.append(F.conv1d(piece[None, None], kernel[:, None], stride=orig)[0].T.flatten())
+    return torch.cat(parts)[:wanted]
+
+
+def _gather(x: Tensor, weights: Tensor, starts: Tensor, orig: int, wanted: int) -> Tensor:
+    """Only the samples inside each output sample's window."""
+    phases, taps = weights.shape
+    windows = x.unfold(0, taps, 1)  # (N', taps), a view
+    block = max(1, BLOCK_VALUES // taps)
+    parts = []
+    for first in range(0, wanted, block):
+        k = torch.arange(first, min(first + block, wanted), device=x.device)
+        cycle, phase = k // phases, k % phases
+        parts.append((windows[cycle * orig + starts[phase]] * weights[phase]).sum(1))
+    return torch.cat(parts)
+
+
+@lru_cache(maxsize=32)
+def _polyphase_weights(orig: int, new: int) -> tuple[Tensor, Tensor]:
+    """Weights (new, taps) of each phase, and the input sample (new,) its window is counted from."""
+    cutoff = min(orig, new) * ROLLOFF
+    width = math.ceil(ZERO_CROSSINGS * orig / cutoff)
+    phase = torch.arange(new, dtype=torch.int64)
+    starts = phase * orig // new
+    offsets = torch.arange(-width, width + 2)
+    # In input samples, exact before the division: where the input lies, seen from the output sample.
+    distance = ((starts[:, None] + offsets) * new - phase[:, None] * orig).double() / (orig * new)
+    t = (distance * cutoff).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
+    window = torch.cos(t * (math.pi / ZERO_CROSSINGS / 2)).square()
+    weights = torch.sinc(t) * window * (cutoff / orig)
+    return weights.float(), starts

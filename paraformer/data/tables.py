@@ -1,0 +1,132 @@
+"""Kaldi tables: lines `key value`, read from whatever editor made them, written sorted.
+
+Standard library only: the programs in `utils/` start with it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from paraformer.errors import DataError
+
+_LINE = re.compile(r"([^ \t]+)[ \t]*(.*)", re.DOTALL)
+_BOM = "\ufeff"
+
+
+class Row(NamedTuple):
+    """One line of a table; `line` counts from 1, blank lines included."""
+
+    line: int
+    key: str
+    value: str
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """All rows in file order, duplicate ids included.
+
+    Only the blank and the tab separate: U+3000 and its like belong to the value. Line ends may be
+    CRLF, a byte order mark may open any line (`cat` of two files), the last line end may be missing.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such file (looked for {path.absolute()}); check the path"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; give a readable text file") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}:{line}: not UTF-8; convert the file, for instance: iconv -f gb18030 -t utf-8"
+        ) from None
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        match = _LINE.match(line.lstrip(_BOM + " \t").rstrip(" \t\r"))
+        if match:
+            rows.append(Row(number, match[1], match[2]))
+    return rows
+
+
+def read_table(path: str | Path) -> dict[str, str]:
+    """Key to value in file order; an id with nothing behind it gives the empty string.
+
+    A duplicate id is an error that names both lines: which of the two is meant, nobody can know.
+    """
+    table: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    for row in read_rows(path):
+        if row.key in table:
+            raise DataError(
+                f"{path}:{row.line}: id '{row.key}' stands already in line {lines[row.key]}; "
+                f"keep one of the two, or run utils/fix_data_dir.py {Path(path).parent}"
+            )
+        table[row.key] = row.value
+        lines[row.key] = row.line
+    return table
+
+
+def fields(value: str) -> list[str]:
+    """The words of a value; unlike `str.split`, only blanks and tabs separate."""
+    return [word for word in value.replace("\t", " ").split(" ") if word]
+
+
+def format_table(table: Mapping[str, str]) -> str:
+    """The text of a table, sorted by key as `LC_ALL=C sort` does and Kaldi's tools expect."""
+    for key, value in table.items():
+        if not key or key.startswith(_BOM) or any(mark in key for mark in " \t\r\n"):
+            raise DataError(f"id '{key}': empty or holds a blank; give an id that is one word")
+        if "\n" in value:
+            raise DataError(f"id '{key}': its value holds a line end; a table has one line an id")
+    return "".join(f"{key} {table[key]}".rstrip(" \t\r") + "\n" for key in sorted(table))
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file whole or not at all: no reader ever sees half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_bytes(text.encode("utf-8"))
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_table(path: str | Path, table: Mapping[str, str]) -> None:
+    """Write a table sorted by key, whole or not at all; `read_table` gives it back."""
+    write_text(path, format_table(table))
+
+
+def invert(utt2spk: Mapping[str, str]) -> dict[str, str]:
+    """`spk2utt` of a `utt2spk`.
+
+    >>> invert({"u1": "anna", "u2": "bo", "u3": "anna"})
+    {'anna': 'u1 u3', 'bo': 'u2'}
+    """
+    spk2utt: dict[str, list[str]] = {}
+    for utterance in sorted(utt2spk):
+        spk2utt.setdefault(utt2spk[utterance], []).append(utterance)
+    return {speaker: " ".join(utterances) for speaker, utterances in spk2utt.items()}
+
+
+def revert(spk2utt: Mapping[str, str]) -> dict[str, str]:
+    """`utt2spk` of a `spk2utt`; an utterance of two speakers is an error.
+
+    >>> revert({"anna": "u1 u3", "bo": "u2"})
+    {'u1': 'anna', 'u3': 'anna', 'u2': 'bo'}
+    """
+    utt2spk: dict[str, str] = {}
+    for speaker, utterances in spk2utt.items():
+        for utterance in fields(utterances):
+            if utt2spk.setdefault(utterance, speaker) != speaker:
+                raise DataError(
+                    f"spk2utt: utterance '{utterance}' has the speakers '{utt2spk[utterance]}' and "
+                    f"'{speaker}'; keep one"
+                )
+    return utt2spk

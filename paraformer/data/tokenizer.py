@@ -1,0 +1,195 @@
+"""Text and token ids: characters, words of a seg_dict, sentencepiece; and the files that list tokens."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from paraformer.data.tables import write_text
+from paraformer.errors import CheckpointError, DataError
+
+# What the reference takes apart into characters when a word is not in the seg_dict.
+_SPELLED = re.compile("[\u4e00-\u9fa5A-Za-z0-9]")
+
+
+class Vocabulary:
+    """Tokens and their ids: the id of a token is its place in the list."""
+
+    def __init__(self, tokens: Iterable[str], unk_symbol: str = "<unk>") -> None:
+        self.tokens = list(tokens)
+        self.unk_symbol = unk_symbol
+        self._ids = _index(self.tokens, "tokens")
+        if unk_symbol not in self._ids:
+            raise DataError(f"tokens: no {unk_symbol} among {len(self.tokens)}; add it at the end")
+        self.unk_id = self._ids[unk_symbol]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
+        """Unknown tokens become the id of `unk_symbol`."""
+        return [self._ids.get(token, self.unk_id) for token in tokens]
+
+    def ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
+        """An id outside the list is an IndexError: the model does not belong to these tokens."""
+        return [self.tokens[i] for i in ids]
+
+
+class CharTokenizer(Vocabulary):
+    """One token per character or, with a seg_dict, the pieces of each word.
+
+    Without a seg_dict: `non_linguistic_symbols` stay whole, blanks are dropped, case is kept.
+    With one: words between blanks are lower-cased and looked up; a word that is not listed is
+    spelled, each character through the seg_dict, and what does not start with a Chinese
+    character, a Latin letter or a digit is one unknown token.
+
+    >>> CharTokenizer(["你", "he@@", "llo", "<unk>"], {"你": ["你"], "hello": ["he@@", "llo"]}).encode("你 HELLO")
+    [0, 1, 2]
+    """
+
+    def __init__(
+        self,
+        tokens: Iterable[str],
+        seg_dict: dict[str, list[str]] | None = None,
+        unk_symbol: str = "<unk>",
+        non_linguistic_symbols: Sequence[str] = (),
+    ) -> None:
+        super().__init__(tokens, unk_symbol)
+        self.seg_dict = seg_dict
+        longest_first = sorted(non_linguistic_symbols, key=len, reverse=True)
+        self._unit = re.compile("|".join([*map(re.escape, longest_first), r"\S"]))
+
+    def tokenize(self, text: str) -> list[str]:
+        """Pieces of a text; nothing for an empty one (the reference says `<unk>`)."""
+        if self.seg_dict is None:
+            return self._unit.findall(text)
+        return [piece for word in text.split() for piece in self._segment(word.lower())]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the pieces of a text, in linear time whatever the length of its words."""
+        return self.tokens_to_ids(self.tokenize(text))
+
+    def _segment(self, word: str) -> list[str]:
+        assert self.seg_dict is not None
+        if word in self.seg_dict:
+            return self.seg_dict[word]
+        if not _SPELLED.match(word):
+            return [self.unk_symbol]
+        unknown = [self.unk_symbol]
+        return [piece for char in word for piece in self.seg_dict.get(char, unknown)]
+
+
+class SentencepieceTokenizer(Vocabulary):
+    """Pieces of a sentencepiece model, of which `▁` begins a word.
+
+    `tokens` gives the ids where a model numbers its outputs otherwise than its `bpe_model`; without
+    it they are sentencepiece's own.
+    """
+
+    def __init__(self, bpe_model: str | Path, tokens: Iterable[str] | None = None) -> None:
+        self.bpe_model = Path(bpe_model)
+        self._processor = _load_sentencepiece(self.bpe_model)
+        pieces = [self._processor.IdToPiece(i) for i in range(self._processor.GetPieceSize())]
+        unk_symbol = pieces[self._processor.unk_id()]
+        super().__init__(pieces if tokens is None else tokens, unk_symbol)
+
+    def tokenize(self, text: str) -> list[str]:
+        """Pieces of a text, as the model normalises and cuts it."""
+        pieces: list[str] = self._processor.EncodeAsPieces(text)
+        return pieces
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the pieces of a text."""
+        return self.tokens_to_ids(self.tokenize(text))
+
+    def detokenize(self, tokens: Sequence[str]) -> str:
+        """Text of pieces: the inverse of `tokenize` up to the model's normalisation."""
+        text: str = self._processor.DecodePieces(list(tokens))
+        return text
+
+
+def read_token_list(path: str | Path) -> list[str]:
+    """Tokens of a `.json` list, or of any other file with one token a line; the id is the place."""
+    path = Path(path)
+    text = _read(path)
+    if path.suffix == ".json":
+        tokens = _parse_json_list(path, text)
+    else:
+        tokens = _without_numbers([line.rstrip() for line in text.rstrip().split("\n")])
+    if tokens in ([], [""]):
+        raise DataError(f"{path}: no tokens; make it with bin/make_tokens.py")
+    _index(tokens, str(path))
+    return tokens
+
+
+def write_token_list(path: str | Path, tokens: Sequence[str]) -> None:
+    """A JSON list if `path` ends in `.json`, else one token a line."""
+    _index(tokens, str(path))
+    path = Path(path)
+    if path.suffix == ".json":
+        text = json.dumps(list(tokens), ensure_ascii=False, indent=0) + "\n"
+    else:
+        text = "".join(f"{token}\n" for token in tokens)
+    write_text(path, text)
+
+
+def read_seg_dict(path: str | Path) -> dict[str, list[str]]:
+    """Lines `word piece piece ...`; a word that stands twice has the pieces of its later line."""
+    rows = [line.split() for line in _read(Path(path)).splitlines()]
+    return {row[0]: row[1:] for row in rows if row}
+
+
+def write_seg_dict(path: str | Path, seg_dict: dict[str, list[str]]) -> None:
+    """One line a word, in the order of the dictionary."""
+    lines = (f"{word} {' '.join(pieces)}\n" for word, pieces in seg_dict.items())
+    write_text(path, "".join(lines))
+
+
+def _index(tokens: Sequence[str], where: str) -> dict[str, int]:
+    ids: dict[str, int] = {}
+    for i, token in enumerate(tokens):
+        if token in ids:
+            raise DataError(
+                f"{where}: token '{token}' stands at places {ids[token]} and {i}; keep one of them"
+            )
+        ids[token] = i
+    return ids
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; give the model's own tokens or seg_dict") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8; convert it with iconv") from error
+
+
+def _without_numbers(lines: list[str]) -> list[str]:
+    """Kaldi lists say `token id`; the ids go if every line has its own place."""
+    if all(line.split()[1:] == [str(i)] for i, line in enumerate(lines)):
+        return [line.split()[0] for line in lines]
+    return lines
+
+
+def _parse_json_list(path: Path, text: str) -> list[str]:
+    try:
+        tokens = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON; give a list of tokens") from error
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise DataError(f"{path}: not a list of texts; give one text per token")
+    return tokens
+
+
+def _load_sentencepiece(path: Path) -> sentencepiece.SentencePieceProcessor:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; the model directory lacks its bpe.model")
+    try:
+        return sentencepiece.SentencePieceProcessor(model_file=str(path))
+    except (RuntimeError, OSError) as error:
+        raise CheckpointError(f"{path}: not a sentencepiece model; copy it again") from error

@@ -1,0 +1,333 @@
+"""A released directory (`config.yaml model.pt am.mvn tokens.json seg_dict`) becomes a model, and a model such a directory.
+
+The only module that knows released file names and spellings.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from paraformer.data.cmvn import read_cmvn, write_cmvn
+from paraformer.data.frontend import Frontend
+from paraformer.data.tokenizer import (
+    CharTokenizer,
+    SentencepieceTokenizer,
+    read_seg_dict,
+    read_token_list,
+    write_seg_dict,
+    write_token_list,
+)
+from paraformer.errors import CheckpointError, ConfigError
+from paraformer.models.paraformer import CtcHead, Paraformer
+from paraformer.nn.cif import CifPredictor
+from paraformer.nn.conformer import ConformerEncoder
+from paraformer.nn.sanm import SanmDecoder, SanmEncoder
+from paraformer.nn.transformer import SanDecoder, TransformerEncoder
+
+log = logging.getLogger(__name__)
+
+Tokenizer = CharTokenizer | SentencepieceTokenizer
+Config = dict[str, Any]
+
+# Released spellings of keys -> ours.
+SPELLINGS = {"sanm_shfit": "sanm_shift", "upsacle_samples": "upscale_samples"}
+# Keys of released configs that say nothing more about the model.
+SILENT = {
+    "pos_enc_class",
+    "normalize_before",
+    "concat_after",
+    "selfattention_layer_type",
+    "filter_length_min",
+    "filter_length_max",
+    "cmvn_file",
+    "use_1st_decoder_loss",
+    "split_with_space",
+    "threshold",
+    "tail_mask",
+    "token_list",
+    "seg_dict_file",
+    "bpemodel",
+    "ctc_type",
+    "reduce",
+    "ignore_nan_grad",
+}
+
+ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "SANMEncoder": SanmEncoder,
+    "SANMEncoderChunkOpt": SanmEncoder,
+    "ConformerEncoder": ConformerEncoder,
+    "TransformerEncoder": TransformerEncoder,
+}
+DECODERS: dict[str, Callable[..., nn.Module]] = {
+    "ParaformerSANMDecoder": SanmDecoder,
+    "ParaformerSANDecoder": SanDecoder,
+}
+PREDICTORS = {"CifPredictor": {"depthwise": True}, "CifPredictorV2": {}}
+NAMES = {  # where each file of a directory without configuration.json lies
+    "init_param": "model.pt",
+    "config": "config.yaml",
+    "tokenizer_conf": {"seg_dict_file": "seg_dict", "bpemodel": "bpe.model"},
+    "frontend_conf": {"cmvn_file": "am.mvn"},
+}
+
+
+class Release(NamedTuple):
+    """A model with all that is needed to use it, and the configuration that made it."""
+
+    model: Paraformer
+    frontend: Frontend
+    tokenizer: Tokenizer
+    config: Config
+    directory: Path | None = None
+
+
+def load_directory(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Release:
+    """Build the model of a released directory and load its weights, all of them (strict).
+
+    overrides replace values of config.yaml, nested dicts key by key.
+    """
+    directory = Path(path)
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory}: no such directory; give a model name or a directory")
+    config = read_config(directory, overrides or {})
+    release = build(config, directory)
+    load_weights(release.model, Path(config["init_param"]))
+    release.model.eval()
+    return release
+
+
+def read_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
+    """config.yaml of a directory, with the paths of its files and the caller's values on top."""
+    config_file = directory / "config.yaml"
+    metas: Config = NAMES
+    listing = directory / "configuration.json"
+    if listing.is_file():
+        metas = json.loads(listing.read_text(encoding="utf8")).get("file_path_metas", NAMES)
+        config_file = directory / str(metas.get("config", "config.yaml"))
+    if not config_file.is_file():
+        raise CheckpointError(
+            f"{config_file}: no such file; a model directory holds config.yaml and model.pt"
+        )
+    config = yaml.safe_load(config_file.read_text(encoding="utf8"))
+    if not isinstance(config, dict) or "model" not in config:
+        raise CheckpointError(f"{config_file}: names no `model`; is it a model's config.yaml?")
+    config = merge(config, _existing(NAMES, directory))
+    config = merge(config, _existing(metas, directory))
+    config = merge(config, _token_list(directory, config))
+    config = merge(config, overrides)
+    if not Path(config.get("init_param") or "").is_file():
+        raise CheckpointError(f"{directory / 'model.pt'}: no such file; the model has no weights")
+    return config
+
+
+def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> Config:
+    """Values of `top` over those of `base`, nested dicts key by key.
+
+    >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
+    {'a': {'b': 3, 'c': 2}}
+    """
+    result = dict(base)
+    for key, value in top.items():
+        old = result.get(key)
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = merge(old, value) if nested else value  # type: ignore[arg-type]
+    return result
+
+
+def _existing(metas: Mapping[str, Any], directory: Path) -> Config:
+    found: Config = {}
+    for key, value in metas.items():
+        if isinstance(value, Mapping):
+            found[key] = _existing(value, directory)
+        elif isinstance(value, str) and (directory / value).is_file():
+            found[key] = str(directory / value)
+    return found
+
+
+def _token_list(directory: Path, config: Config) -> Config:
+    if isinstance((config.get("tokenizer_conf") or {}).get("token_list"), (list, str)):
+        return {}
+    for name in ("tokens.json", "tokens.txt"):
+        if (directory / name).is_file():
+            return {"tokenizer_conf": {"token_list": str(directory / name)}}
+    raise CheckpointError(f"{directory}: holds neither tokens.json nor tokens.txt")
+
+
+def build(config: Config, directory: Path | None = None) -> Release:
+    """The model that a configuration describes, with fresh weights."""
+    name = str(config["model"])
+    if name not in BUILDERS:
+        raise ConfigError(f"config.yaml: model {name} is not known; known: {', '.join(BUILDERS)}")
+    tokenizer = build_tokenizer(config)
+    frontend = build_frontend(config)
+    model = BUILDERS[name](config, len(tokenizer.tokens), frontend.output_size)
+    return Release(model, frontend, tokenizer, config, directory)
+
+
+def build_tokenizer(config: Config) -> Tokenizer:
+    """`tokenizer` and `tokenizer_conf` of a config.yaml with the paths of its files."""
+    conf = config.get("tokenizer_conf") or {}
+    name = config.get("tokenizer", "CharTokenizer")
+    listed = conf.get("token_list")
+    tokens = listed if isinstance(listed, list) else read_token_list(listed)
+    if name == "SentencepiecesTokenizer":
+        return SentencepieceTokenizer(conf["bpemodel"], tokens)
+    if name != "CharTokenizer":
+        raise ConfigError(f"config.yaml: tokenizer {name} is not known; use CharTokenizer")
+    seg_dict = read_seg_dict(conf["seg_dict_file"]) if conf.get("seg_dict_file") else None
+    return CharTokenizer(tokens, seg_dict, unk_symbol=conf.get("unk_symbol", "<unk>"))
+
+
+def build_frontend(config: Config) -> Frontend:
+    """`frontend_conf` of a config.yaml; dither is noise and stays off (a data program may add it)."""
+    conf = dict(config.get("frontend_conf") or {})
+    cmvn = read_cmvn(conf["cmvn_file"]) if conf.get("cmvn_file") else None
+    return Frontend(**accepted(Frontend, conf, "frontend_conf") | {"dither": 0.0, "cmvn": cmvn})
+
+
+def accepted(target: Callable[..., Any], conf: Mapping[str, Any], where: str) -> Config:
+    """The keys of `conf` that a constructor takes, released spellings put right; others are named in a warning."""
+    known = set(inspect.signature(target).parameters)
+    kept = {}
+    for key, value in conf.items():
+        name = SPELLINGS.get(key, key)
+        if name in known:
+            kept[name] = value
+        elif key not in SILENT:
+            log.warning("config.yaml: %s.%s is not known and has no effect", where, key)
+    return kept
+
+
+def _component(table: Mapping[str, Any], name: object, kind: str) -> Any:
+    if name not in table:
+        raise ConfigError(f"config.yaml: {kind} {name} is not known; known: {', '.join(table)}")
+    return table[name]
+
+
+def build_paraformer(config: Config, vocab_size: int, input_size: int) -> Paraformer:
+    """Any encoder, predictor V1 or V2, and decoder that `config` names."""
+    encoder_class = _component(ENCODERS, config.get("encoder"), "encoder")
+    decoder_class = _component(DECODERS, config.get("decoder"), "decoder")
+    variant = _component(PREDICTORS, config.get("predictor"), "predictor")
+    encoder_conf = accepted(encoder_class, config.get("encoder_conf") or {}, "encoder_conf")
+    decoder_conf = accepted(decoder_class, config.get("decoder_conf") or {}, "decoder_conf")
+    predictor_conf = accepted(CifPredictor, config.get("predictor_conf") or {}, "predictor_conf")
+    model_conf = config.get("model_conf") or {}
+    encoder = encoder_class(input_size=input_size, **encoder_conf)
+    width = int(encoder.output_size)
+    decoder = decoder_class(vocab_size=vocab_size, encoder_output_size=width, **decoder_conf)
+    predictor = CifPredictor(**{"idim": width, **predictor_conf, **variant})
+    with_ctc = model_conf.get("ctc_weight", 0.5) > 0.0
+    known = {k: v for k, v in model_conf.items() if k in MODEL_KEYS}
+    ctc = CtcHead(width, vocab_size) if with_ctc else None
+    return Paraformer(encoder, predictor, decoder, ctc, **known)
+
+
+MODEL_KEYS = set(inspect.signature(Paraformer).parameters)
+BUILDERS: dict[str, Callable[[Config, int, int], Paraformer]] = {
+    "Paraformer": build_paraformer,
+    "ParaformerStreaming": build_paraformer,
+}
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """State dict of a model.pt, plain or nested, without running any code that the file may hold."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "empty file"
+        raise CheckpointError(
+            f"{path}: no weights can be read from it ({reason}); is the download complete?"
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: holds no state dict; is it a model file?")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load all parameters of a model; what is missing, of another shape or left over is an error."""
+    state = read_weights(path)
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    extra = [name for name in state if name not in own]
+    shapes = [n for n, value in own.items() if n in state and state[n].shape != value.shape]
+    for what, names in (("lacks", missing), ("holds unknown", extra), ("misshapes", shapes)):
+        if names:
+            shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+            raise CheckpointError(
+                f"{path}: {what} {len(names)} parameters ({shown}); it does not fit its config.yaml"
+            )
+    model.load_state_dict(state, strict=True)
+
+
+def save_directory(path: str | Path, release: Release, *, dtype: torch.dtype | None = None) -> Path:
+    """Write a released directory: weights (as `dtype` if given), config, tokens, CMVN, seg_dict."""
+    directory = Path(path)
+    directory.mkdir(parents=True, exist_ok=True)
+    metas: Config = {"init_param": "model.pt", "config": "config.yaml"}
+    metas["tokenizer_conf"] = _save_tokenizer(directory, release.tokenizer)
+    if release.frontend.cmvn is not None:
+        write_cmvn(directory / "am.mvn", release.frontend.cmvn)
+        metas["frontend_conf"] = {"cmvn_file": "am.mvn"}
+    config = _portable(release.config)
+    (directory / "config.yaml").write_text(
+        yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf8"
+    )
+    listing = {
+        "framework": "pytorch",
+        "task": "auto-speech-recognition",
+        "model": {"type": "funasr"},
+        "pipeline": {"type": "funasr-pipeline"},
+        "file_path_metas": metas,
+    }
+    (directory / "configuration.json").write_text(json.dumps(listing, indent=1) + "\n", "utf8")
+    save_weights(directory / "model.pt", release.model, dtype)
+    return directory
+
+
+def save_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None) -> None:
+    """Write the state dict atomically, floating-point values as `dtype` if given."""
+    state = {
+        name: value.detach().cpu().to(dtype if value.is_floating_point() else None).clone()
+        for name, value in model.state_dict().items()
+    }
+    partial = path.with_suffix(".partial")
+    torch.save({"state_dict": state}, partial)
+    os.replace(partial, path)
+
+
+def _save_tokenizer(directory: Path, tokenizer: Tokenizer) -> Config:
+    write_token_list(directory / "tokens.json", tokenizer.tokens)
+    metas = {"token_list": "tokens.json"}
+    if isinstance(tokenizer, SentencepieceTokenizer):
+        (directory / "bpe.model").write_bytes(Path(tokenizer.bpe_model).read_bytes())
+        metas["bpemodel"] = "bpe.model"
+    elif tokenizer.seg_dict is not None:
+        write_seg_dict(directory / "seg_dict", tokenizer.seg_dict)
+        metas["seg_dict_file"] = "seg_dict"
+    return metas
+
+
+def _portable(config: Config) -> Config:
+    """The configuration without the paths of files that lie beside it."""
+    kept = {key: value for key, value in config.items() if key not in ("init_param", "config")}
+    for group, names in (
+        ("tokenizer_conf", ("token_list", "seg_dict_file", "bpemodel")),
+        ("frontend_conf", ("cmvn_file",)),
+    ):
+        kept[group] = {k: v for k, v in (kept.get(group) or {}).items() if k not in names}
+    return kept

@@ -1,0 +1,98 @@
+"""Small parts that every stack uses: normalisation, dropout, feed-forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPSILON = 1e-12  # of every LayerNorm of the released models
+POOL_SIZE = 1 << 24
+
+
+def layer_norm(width: int) -> nn.LayerNorm:
+    """LayerNorm with the epsilon of the released models."""
+    return nn.LayerNorm(width, eps=EPSILON)
+
+
+class _MaskPool:
+    """Dropout masks cut at random places from one long random sequence.
+
+    Drawing a random number for each activation takes a third of a training step on a CPU; a cut costs one draw.
+    The sequence depends on the rate alone, and the place on torch's own generator, so that a run can be repeated.
+    """
+
+    def __init__(self) -> None:
+        self._pools: dict[tuple[float, torch.dtype], Tensor] = {}
+
+    def cut(self, shape: torch.Size, rate: float, dtype: torch.dtype) -> Tensor:
+        pool = self._pools.get((rate, dtype))
+        size = shape.numel()
+        if pool is None or pool.numel() < 2 * size:
+            pool = self._make(max(POOL_SIZE, 4 * size), rate, dtype)
+            self._pools[rate, dtype] = pool
+        start = int(torch.randint(pool.numel() - size, ()))
+        return pool[start : start + size].view(shape)
+
+    @staticmethod
+    def _make(size: int, rate: float, dtype: torch.dtype) -> Tensor:
+        generator = torch.Generator().manual_seed(size)
+        keep = torch.empty(size, dtype=torch.float32).uniform_(generator=generator).ge_(rate)
+        return keep.div_(1.0 - rate).to(dtype)
+
+
+_POOL = _MaskPool()
+
+
+class Dropout(nn.Module):
+    """`torch.nn.Dropout`, made cheap on a CPU."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape; the identity outside training."""
+        if not self.training or self.rate == 0.0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.rate)
+        return x * _POOL.cut(x.shape, self.rate, x.dtype)
+
+
+class FeedForward(nn.Module):
+    """Position-wise `w_2(dropout(activation(w_1 x)))`."""
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        dropout_rate: float,
+        activation: Callable[[Tensor], Tensor] = torch.relu,
+    ) -> None:
+        super().__init__()
+        self.w_1 = nn.Linear(width, hidden)
+        self.w_2 = nn.Linear(hidden, width)
+        self.dropout = Dropout(dropout_rate)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self.w_2(self.dropout(self.activation(self.w_1(x))))
+
+
+class NormedFeedForward(nn.Module):
+    """Feed-forward of the SAN-M decoder: `w_2(LN(dropout(relu(w_1 x))))`, `w_2` without bias."""
+
+    def __init__(self, width: int, hidden: int, dropout_rate: float) -> None:
+        super().__init__()
+        self.w_1 = nn.Linear(width, hidden)
+        self.w_2 = nn.Linear(hidden, width, bias=False)
+        self.norm = layer_norm(hidden)
+        self.dropout = Dropout(dropout_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, U, D) -> (B, U, D)."""
+        return self.w_2(self.norm(self.dropout(torch.relu(self.w_1(x)))))

@@ -1,0 +1,148 @@
+"""What every program of `bin/` starts with: Hydra composes its configuration, quietly."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+from hydra import compose, initialize_config_dir, initialize_config_module
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from paraformer.errors import ConfigError, ParaformerError
+from paraformer.programs.overrides import parse_override, to_hydra, typed, unknown_key
+
+_PACKAGE = "paraformer.conf"
+
+
+class _Source(NamedTuple):
+    """Which configuration: `name` in `folder`, a folder of the user's, or in the package."""
+
+    program: str
+    name: str
+    folder: Path | None
+
+
+def run(config_name: str, function: Callable[[DictConfig], int | None]) -> int:
+    """Call `function` with configuration `config_name` and the overrides of the command line.
+
+    `k=v`, `+k=v` and `++k=v` are equal, and a value means itself whatever is in it (quotes, commas,
+    `=`, `${}`); it is typed by the default it replaces. `--config-dir conf --config-name train_x`
+    reads a recipe's own file, whose `defaults:` may start from any file of the package. Returns the
+    exit code: the function's own (None is 0), 1 for what the user can mend, said in one line.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    arguments = _parser().parse_intermixed_args()
+    try:
+        source = _source(config_name, arguments.config_dir, arguments.config_name)
+        if arguments.help:
+            print(_help(source, sys.modules[function.__module__].__doc__))
+            return 0
+        config = _configure(source, arguments.overrides)
+        if arguments.cfg:
+            print(OmegaConf.to_yaml(config), end="")
+            return 0
+        _refuse_missing(source, config)
+        return function(config) or 0
+    except (ParaformerError, HydraException, OmegaConfBaseException) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    parser.add_argument("--config-name", "-cn")
+    parser.add_argument("--cfg", "-c", choices=["job"])
+    parser.add_argument("overrides", nargs="*")
+    return parser
+
+
+def _source(program: str, folder: Path | None, name: str | None) -> _Source:
+    name = (name or program).removesuffix(".yaml")
+    if folder is None:
+        return _Source(program, name, None)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; --config-dir is the folder of --config-name")
+    if (folder / f"{name}.yaml").is_file():
+        return _Source(program, name, folder.resolve())
+    raise ConfigError(f"{folder}/{name}.yaml: no such file; name one of that folder")
+
+
+def _configure(source: _Source, arguments: list[str]) -> DictConfig:
+    """Compose twice: without values to learn the defaults, then with values typed like those."""
+    groups, values = [], []
+    for argument in arguments:
+        override = parse_override(argument)
+        if override is None:
+            raise ConfigError(f"{source.program}: '{argument}' is not key=value; see --help")
+        (groups if _is_group(source, override.key) else values).append(override)
+    chosen = [f"{group.key}={group.value}" for group in groups]
+    plain = OmegaConf.to_container(base := _compose(source, chosen), resolve=False)
+    known = list(_keys(plain))
+    settings = []
+    for prefix, key, value in values:
+        parent = key.rpartition(".")[0]
+        # A key that is new may only be added to a part of the configuration, and knowingly.
+        if key not in known and not (prefix and parent in known):
+            raise unknown_key(key, known, source.program)
+        settings.append(f"++{key}={to_hydra(typed(value, _default(base, plain, key), key))}")
+    return _compose(source, chosen + settings)
+
+
+def _compose(source: _Source, overrides: list[str]) -> DictConfig:
+    if source.folder is None:
+        with initialize_config_module(_PACKAGE, version_base="1.3"):
+            return compose(source.name, overrides)
+    with initialize_config_dir(str(source.folder), version_base="1.3"):
+        return compose(source.name, [*overrides, f"hydra.searchpath=[pkg://{_PACKAGE}]"])
+
+
+def _is_group(source: _Source, key: str) -> bool:
+    """Whether `key=value` chooses a file of a folder, such as model=small, rather than a value."""
+    return files(_PACKAGE).joinpath(key).is_dir() or (
+        source.folder is not None and (source.folder / key).is_dir()
+    )
+
+
+def _keys(node: object, prefix: str = "") -> Iterator[str]:
+    """Every key of a nested dict, parts before their leaves: model, model.dim."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield f"{prefix}{name}"
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def _default(base: DictConfig, plain: object, key: str) -> object:
+    """The value that `key` has without the command line; text where it has none yet."""
+    for name in key.split("."):
+        plain = plain.get(name) if isinstance(plain, dict) else None
+    if isinstance(plain, dict):
+        raise ConfigError(f"{key}: is a part with keys of its own; set one, such as {key}.NAME=")
+    if isinstance(plain, str) and "${" in plain:
+        try:
+            return OmegaConf.select(base, key)
+        except OmegaConfBaseException:
+            return plain
+    return plain
+
+
+def _refuse_missing(source: _Source, config: DictConfig) -> None:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        wanted = " ".join(f"{key}=..." for key in missing)
+        raise ConfigError(f"{source.program}: needs {wanted}; see --help")
+
+
+def _help(source: _Source, doc: str | None) -> str:
+    folder = source.folder or files(_PACKAGE)
+    text = folder.joinpath(f"{source.name}.yaml").read_text(encoding="utf-8")
+    usage = "usage: [key=value ...] [--config-dir DIR --config-name NAME] [--cfg job]"
+    return f"{(doc or '').strip()}\n\n{usage}\n\nkeys and their defaults ({source.name}.yaml):\n\n{text}"

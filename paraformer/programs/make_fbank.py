@@ -1,0 +1,199 @@
+"""Log-mel features of a Kaldi data directory: NAME.ark, NAME.scp and NAME.utt2num_frames."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import kaldiio
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+from tqdm import tqdm
+
+from paraformer.data.audio import read_audio, resample
+from paraformer.data.frontend import Frontend
+from paraformer.data.tables import read_table, write_table
+from paraformer.errors import AudioError, ConfigError, DataError
+from paraformer.programs.hydra_main import run
+
+log = logging.getLogger(__name__)
+
+# Kaldi's kTwoByteAuto: the method that loses least.
+COMPRESSION = 3
+# A segment may end this much after its recording, as in Kaldi's extract-segments.
+OVERSHOOT_SECONDS = 0.5
+
+
+class Segment(NamedTuple):
+    """A stretch of a recording, in seconds; None: to its end."""
+
+    utterance: str
+    start: float = 0.0
+    end: float | None = None
+
+
+class Recording(NamedTuple):
+    """One audio source and the utterances in it."""
+
+    source: str
+    segments: list[Segment]
+
+
+class Job(NamedTuple):
+    """What is done with each recording; safe to run in several threads."""
+
+    frontend: Frontend
+    speeds: list[float]
+
+    def __call__(self, recording: Recording) -> list[tuple[str, Tensor | AudioError]]:
+        """Utterance ids of all speeds with their log-mel features (T, n_mels), or with what went wrong."""
+        fs = self.frontend.fs
+        try:
+            wave = read_audio(recording.source, target_fs=fs, allow_pipe=True)
+        except AudioError as error:
+            ids = (s.utterance for s in recording.segments)
+            return [(_at_speed(i, speed), error) for i in ids for speed in self.speeds]
+        done: list[tuple[str, Tensor | AudioError]] = []
+        for segment in recording.segments:
+            for speed in self.speeds:
+                name = _at_speed(segment.utterance, speed)
+                try:
+                    done.append((name, self._features(_cut(wave, segment, fs), speed)))
+                except AudioError as error:
+                    done.append((name, error))
+        return done
+
+    def _features(self, wave: Tensor, speed: float) -> Tensor:
+        fs = self.frontend.fs
+        feats = self.frontend.fbank(resample(wave, round(fs * speed), fs))
+        if not len(feats):
+            raise AudioError(f"{len(wave)} samples are too short for a frame; leave it out")
+        return feats
+
+
+def make_fbank(config: DictConfig) -> int:
+    """Write the features; a recording that cannot be read is reported, counted and skipped."""
+    speeds = [float(s) for s in config.speeds]
+    if not speeds or min(speeds) <= 0 or len(set(speeds)) < len(speeds):
+        raise ConfigError(f"speeds={speeds}: give different numbers above 0, such as [0.9,1.0,1.1]")
+    if config.num_threads < 1:
+        raise ConfigError(f"num_threads={config.num_threads}: give 1 or more")
+    keys = [
+        "fs",
+        "window",
+        "n_mels",
+        "frame_length",
+        "frame_shift",
+        "dither",
+        "snip_edges",
+        "upscale_samples",
+    ]
+    job = Job(Frontend(**{key: config[key] for key in keys}), speeds)
+    recordings = read_recordings(config.data)
+    total = sum(len(r.segments) for r in recordings) * len(speeds)
+    results = _work(job, recordings, config.num_threads)
+    bar = tqdm(results, total=total, desc="make_fbank", unit="utt", disable=None, leave=False)
+    # The path that the scp will hold: as given, so relative to where the recipe runs.
+    stem = f"{config.out}/{config.name or Path(config.data).name.removesuffix('.scp')}"
+    written = _write(stem, bar, COMPRESSION if config.compress else None)
+    log.info("wrote %d of %d utterances", written, total)
+    return 0 if written and written >= config.min_success * total else 1
+
+
+def read_recordings(data: str) -> list[Recording]:
+    """The recordings of a data directory, or of a wav.scp, with the utterances in each."""
+    folder = Path(data)
+    if not folder.is_dir():
+        return [Recording(source, [Segment(key)]) for key, source in read_table(data).items()]
+    sources = read_table(folder / "wav.scp")
+    if not (folder / "segments").exists():
+        return [Recording(source, [Segment(key)]) for key, source in sources.items()]
+    recordings: dict[str, Recording] = {}
+    for utterance, value in read_table(folder / "segments").items():
+        where = f"{folder / 'segments'}: utterance '{utterance}'"
+        name, segment = _parse_segment(utterance, value, where)
+        if name not in sources:
+            raise DataError(
+                f"{where}: its recording '{name}' is not in wav.scp; "
+                f"run utils/fix_data_dir.py {folder}"
+            )
+        recordings.setdefault(name, Recording(sources[name], [])).segments.append(segment)
+    return list(recordings.values())
+
+
+def _parse_segment(utterance: str, value: str, where: str) -> tuple[str, Segment]:
+    try:
+        name, start, end = value.split()
+        segment = Segment(utterance, float(start), None if float(end) == -1 else float(end))
+    except ValueError:
+        raise DataError(f"{where}: '{value}' is not 'recording start end' in seconds") from None
+    if segment.start < 0 or (segment.end is not None and not segment.end > segment.start):
+        raise DataError(f"{where}: from {start} to {end} s; the end comes after the start")
+    return name, segment
+
+
+def _cut(wave: Tensor, segment: Segment, fs: int) -> Tensor:
+    seconds = len(wave) / fs
+    late = segment.end is not None and segment.end > seconds + OVERSHOOT_SECONDS
+    if late or segment.start > seconds:
+        end = "its end" if segment.end is None else f"{segment.end} s"
+        raise AudioError(
+            f"segment from {segment.start} s to {end} in a recording of {seconds:.2f} s; "
+            "mend the segments file"
+        )
+    end_sample = None if segment.end is None else round(segment.end * fs)
+    return wave[round(segment.start * fs) : end_sample]
+
+
+def _at_speed(utterance: str, speed: float) -> str:
+    return utterance if speed == 1.0 else f"sp{speed:g}-{utterance}"
+
+
+def _work(
+    job: Job, recordings: Iterable[Recording], num_threads: int
+) -> Iterator[tuple[str, Tensor | AudioError]]:
+    """Results in the order of the recordings; only a few of them wait to be written at any time."""
+    torch.set_num_threads(1)
+    waiting: deque[Future[list[tuple[str, Tensor | AudioError]]]] = deque()
+    with ThreadPoolExecutor(num_threads) as pool:
+        for recording in recordings:
+            waiting.append(pool.submit(job, recording))
+            if len(waiting) > 2 * num_threads:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _write(
+    stem: str, results: Iterable[tuple[str, Tensor | AudioError]], compression: int | None
+) -> int:
+    """Write the ark, and when it is whole its scp and frame counts; returns how many there are."""
+    ark = Path(f"{stem}.ark")
+    ark.parent.mkdir(parents=True, exist_ok=True)
+    draft = ark.with_name(f"{ark.name}.part")
+    places: dict[str, str] = {}
+    frames: dict[str, str] = {}
+    with draft.open("wb") as file:
+        for utterance, feats in results:
+            if isinstance(feats, AudioError):
+                log.warning("utterance '%s': %s", utterance, feats)
+                continue
+            places[utterance] = f"{stem}.ark:{file.tell() + len(utterance.encode()) + 1}"
+            frames[utterance] = str(len(feats))
+            matrix = feats.numpy().astype(np.float32, copy=False)
+            kaldiio.save_ark(file, {utterance: matrix}, compression_method=compression)
+    draft.replace(ark)
+    write_table(f"{stem}.scp", places)
+    write_table(f"{stem}.utt2num_frames", frames)
+    return len(places)
+
+
+def main() -> int:
+    """Entry of `bin/make_fbank.py` and `funasr-make-fbank`."""
+    return run("fbank", make_fbank)

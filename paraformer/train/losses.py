@@ -1,0 +1,102 @@
+"""What training minimises: cross-entropy of the decoder, count error of the predictor, CTC of the encoder."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from paraformer.models.paraformer import Paraformer
+
+
+def label_smoothed_sum(logits: Tensor, targets: Tensor, smoothing: float, ignore_id: int) -> Tensor:
+    """KL divergence from the smoothed targets, summed over tokens.
+
+    logits (B, U, V), targets (B, U). The target keeps 1 - smoothing, each other class gets smoothing / (V - 1); the
+    entropy of that distribution is subtracted, so that a perfect model scores 0.
+    """
+    size = logits.size(-1)
+    keep = targets.flatten() != ignore_id
+    logp = F.log_softmax(logits.flatten(0, 1)[keep].float(), dim=-1)
+    other = smoothing / (size - 1)
+    true = logp.gather(1, targets.flatten()[keep][:, None]).sum()
+    cross = -((1.0 - smoothing - other) * true + other * logp.sum())
+    entropy = _xlogx(1.0 - smoothing) + (size - 1) * _xlogx(other)
+    return cross + entropy * keep.sum()
+
+
+def _xlogx(p: float) -> float:
+    value = torch.tensor(p, dtype=torch.float64)
+    return float(torch.xlogy(value, value))
+
+
+def ctc_losses(
+    logp: Tensor, lengths: Tensor, text: Tensor, text_lengths: Tensor, blank: int
+) -> Tensor:
+    """CTC loss of each utterance (B,), 0 where the text cannot fit into the frames.
+
+    logp (B, T, V) log-probabilities; text (B, U), whatever stands past text_lengths.
+    """
+    return F.ctc_loss(
+        logp.transpose(0, 1),
+        text.clamp(min=0),
+        lengths,
+        text_lengths,
+        blank=blank,
+        reduction="none",
+        zero_infinity=True,
+    )
+
+
+class Weights(NamedTuple):
+    """Weights of the sum, named as in `model_conf` of a released config.yaml."""
+
+    ctc_weight: float = 0.5
+    lsm_weight: float = 0.0
+    length_normalized_loss: bool = False
+    predictor_weight: float = 0.0
+
+
+class Losses(NamedTuple):
+    """One batch: the loss to minimise, its size for averages, and its parts as plain tensors."""
+
+    loss: Tensor
+    weight: float  # tokens if length_normalized_loss, else utterances
+    stats: dict[str, Tensor]
+
+
+def paraformer_losses(
+    model: Paraformer,
+    weights: Weights,
+    encoded: tuple[Tensor, Tensor],
+    text: Tensor,
+    text_lengths: Tensor,
+) -> Losses:
+    """CE + MAE (+ CTC) of a batch (`spec` names: loss_att, loss_pre, loss_ctc).
+
+    encoded: output and lengths of `model.encode`; text (B, U) padded by ignore_id, text_lengths (B,).
+    """
+    memory, memory_lengths = encoded
+    taught = model.teach(memory, memory_lengths, text, text_lengths)
+    tokens = taught.target_lengths.sum()
+    size = tokens if weights.length_normalized_loss else tokens.new_tensor(text.size(0))
+    smoothed = label_smoothed_sum(
+        taught.logits, taught.targets, weights.lsm_weight, model.ignore_id
+    )
+    count_error = (taught.target_lengths - taught.predicted.total).abs().sum()
+    stats = {
+        "loss_att": smoothed / size,
+        "loss_pre": count_error / size,
+        "acc": (taught.first_guess == taught.targets).sum() / tokens,
+    }
+    loss = stats["loss_att"]
+    if model.ctc_head is not None and weights.ctc_weight > 0.0:
+        logp = model.ctc_head(memory)
+        each = ctc_losses(logp, memory_lengths, text, text_lengths, model.blank_id)
+        stats["loss_ctc"] = each.sum() / (each > 0).sum().clamp(min=1)
+        loss = weights.ctc_weight * stats["loss_ctc"] + (1.0 - weights.ctc_weight) * loss
+    loss = loss + weights.predictor_weight * stats["loss_pre"]
+    stats = {name: value.detach() for name, value in stats.items()}
+    return Losses(loss, float(size), {**stats, "loss": loss.detach()})

@@ -1,0 +1,15 @@
+"""Shared by all tests: where the oracle material lies, and small models and data made from code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("PARAFORMER_SHARED", ROOT.parent / "shared"))
+needs_shared = pytest.mark.skipif(
+    not (SHARED / "oracle").is_dir(),
+    reason="oracle material not here: set PARAFORMER_SHARED to its folder",
+)
