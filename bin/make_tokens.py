@@ -1,12 +1,8 @@
 #!/usr/bin/env python3
-"""Door to paraformer/programs/make_tokens.py."""
+"""Door to `paraformer.programs.make_tokens`."""
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from paraformer.programs.make_tokens import main
 
-from paraformer.programs.make_tokens import main  # noqa: E402
-
-if __name__ == "__main__":
-    sys.exit(main())
+sys.exit(main())

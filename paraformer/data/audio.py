@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import urllib.request
 from pathlib import Path
+from typing import BinaryIO
 
 import kaldiio
 import numpy as np
@@ -32,6 +33,8 @@ RAW_RATE = 16000
 MOST_CHANNELS = 16
 # No sample in [-1, 1) comes near: such floats are integers that were not divided.
 LOUDEST_FLOAT = 256.0
+# Samples read at a time from a damaged file: at most so many sound ones are lost.
+DAMAGE_BLOCK = 1024
 URL_TIMEOUT_SECONDS = 30
 RAW_SUFFIXES = (".raw", ".pcm")
 _ARK = re.compile(r"(.+):\d+(\[[\d:,]*\])?")
@@ -62,7 +65,7 @@ def read_audio(
         bad = int((~finite).sum())
         first = int((~finite).int().argmax()) / rate
         raise AudioError(
-            f"{name}: {bad} of {len(wave)} samples are NaN or infinite, the first at {first:.2f} s; "
+            f"{name}: {bad} of {len(wave)} samples are NaN or infinite, first at {first:.2f} s; "
             "mend or leave out this audio"
         )
     return resample(wave, rate, target_fs)
@@ -71,7 +74,7 @@ def read_audio(
 def _name(source: object) -> str:
     """What messages call the input."""
     if isinstance(source, (str, Path)):
-        return str(source)
+        return str(source) or "empty path"
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"{len(source)} bytes of audio"
     return f"{type(source).__name__} {tuple(getattr(source, 'shape', ()))}"
@@ -84,7 +87,7 @@ def _read(source: object, name: str, fs: int, allow_pipe: bool) -> tuple[Tensor,
         return _read_bytes(bytes(source), name, fs)
     if isinstance(source, Path):
         return _read_file(source, fs)
-    if not isinstance(source, str):
+    if not isinstance(source, str) or not source.strip():
         raise AudioError(f"{name}: holds no audio; give a path, bytes, a numpy array or a tensor")
     if source.rstrip().endswith("|"):
         return _read_pipe(source.strip()[:-1], name, fs, allow_pipe)
@@ -99,8 +102,8 @@ def _read(source: object, name: str, fs: int, allow_pipe: bool) -> tuple[Tensor,
 def from_array(array: np.ndarray | Tensor, name: str = "array") -> Tensor:
     """(N,), (C, N) or (N, C) of any number type -> (N,) float32.
 
-    Integers are divided by their type's range. int64 is what numbers become that nobody meant as 64-bit
-    samples, so its range is the smallest of 16, 32 and 64 bits that holds all values.
+    Integers are divided by their type's range. int64 is what numbers become that nobody meant as
+    64-bit samples, so its range is the smallest of 16, 32 and 64 bits that holds all values.
     """
     if isinstance(array, Tensor) and array.dtype in _UNSIGNED:
         array = array.cpu().numpy()
@@ -184,7 +187,7 @@ def _read_bytes(content: bytes, name: str, fs: int, streamed: bool = False) -> t
     return torch.from_numpy(samples.astype(np.float32) / 32768), fs
 
 
-def _repair(file: io.BufferedIOBase, name: str, streamed: bool = False) -> bytes | None:
+def _repair(file: BinaryIO, name: str, streamed: bool = False) -> bytes | None:
     try:
         repaired = riff.repair(file, streamed)
     except AudioError as error:
@@ -199,19 +202,51 @@ def _repair(file: io.BufferedIOBase, name: str, streamed: bool = False) -> bytes
 
 def _decode(file: Path | io.BytesIO, name: str) -> tuple[Tensor, int]:
     try:
-        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(file) as audio:
+            announced, rate = audio.frames, audio.samplerate
+            try:
+                samples = audio.read(dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError:
+                samples = None
+        if samples is None:
+            samples = _read_until_damage(file)
     except soundfile.LibsndfileError as error:
         return _decode_by_ffmpeg(file, name, error)
+    if len(samples) < announced:
+        log.warning(
+            "%s: cut off or damaged; the first %.2f of %.2f s are read",
+            name,
+            len(samples) / rate,
+            announced / rate,
+        )
     wave = torch.from_numpy(samples)
     return wave[:, 0] if wave.shape[1] == 1 else wave.mean(1), rate
 
 
-def _decode_by_ffmpeg(file: Path | io.BytesIO, name: str, error: Exception) -> tuple[Tensor, int]:
+def _read_until_damage(file: Path | io.BytesIO) -> np.ndarray:
+    """The samples (N, C) before the first that cannot be decoded."""
+    if isinstance(file, io.BytesIO):
+        file.seek(0)
+    parts = []
+    with soundfile.SoundFile(file) as audio:
+        try:
+            while len(part := audio.read(DAMAGE_BLOCK, dtype="float32", always_2d=True)):
+                parts.append(part)
+        except soundfile.LibsndfileError:
+            if not parts:
+                raise
+    return np.concatenate(parts)
+
+
+def _decode_by_ffmpeg(
+    file: Path | io.BytesIO, name: str, error: soundfile.LibsndfileError
+) -> tuple[Tensor, int]:
     """m4a, wma, amr, video ...: what soundfile does not know, if the ffmpeg program is there."""
     if shutil.which("ffmpeg") is None:
+        reason = error.error_string.rstrip(".")
         raise AudioError(
-            f"{name}: {error}; convert it to WAV, or install ffmpeg for formats other than "
-            "WAV, FLAC, Ogg, MP3 and AIFF"
+            f"{name}: cannot decode it ({reason}); convert it to WAV, or install ffmpeg for "
+            "formats other than WAV, FLAC, Ogg, MP3 and AIFF"
         ) from error
     if isinstance(file, Path):
         return _run_ffmpeg(file, name)
@@ -251,9 +286,7 @@ def _download(url: str) -> bytes:
         with urllib.request.urlopen(url, timeout=URL_TIMEOUT_SECONDS) as answer:
             content: bytes = answer.read()
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise AudioError(
-            f"{url}: {error}; check the address, or download it and give the file"
-        ) from error
+        raise AudioError(f"{url}: {error}; check the address or give a file") from error
     if not is_container(content):
         raise AudioError(f"{url}: what came is no audio ({len(content)} bytes); check the address")
     return content
@@ -264,8 +297,6 @@ def _read_ark(place: str, fs: int) -> tuple[Tensor, int]:
     try:
         content = kaldiio.load_mat(place)
     except (OSError, ValueError, RuntimeError, soundfile.LibsndfileError) as error:
-        raise AudioError(
-            f"{place}: no audio at this place of the ark ({error}); make its scp again"
-        ) from error
+        raise AudioError(f"{place}: no audio there ({error}); make the scp again") from error
     rate, samples = content if isinstance(content, tuple) else (fs, content)
     return from_array(samples, place), rate

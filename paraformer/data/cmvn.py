@@ -1,4 +1,4 @@
-"""Mean and variance normalisation: statistics over features, and the `am.mvn` text that a release carries."""
+"""Mean and variance normalisation: statistics, and the `am.mvn` text that a release carries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _VECTOR = r"<{}>\s+(\d+)\s+(\d+)\s*\n\s*<LearnRateCoef>\s+\S+\s+\[([^\]]*)\]"
 
 
 class Cmvn(NamedTuple):
-    """Features are normalised as `(x + shift) * scale`: shift (D,) = -mean, scale (D,) = 1 / deviation."""
+    """Normalises as `(x + shift) * scale`: shift (D,) = -mean, scale (D,) = 1 / deviation."""
 
     shift: Tensor
     scale: Tensor
@@ -37,7 +37,7 @@ class Cmvn(NamedTuple):
 
 
 def read_cmvn(path: str | Path) -> Cmvn:
-    """Read an `am.mvn`: the vectors behind `<AddShift>` and `<Rescale>` of a Kaldi nnet in text form."""
+    """Read an `am.mvn`: the vectors `<AddShift>` and `<Rescale>` of a Kaldi nnet in text form."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -69,7 +69,7 @@ def _vector(text: str, name: str, path: str | Path) -> Tensor:
 
 
 def write_cmvn(path: str | Path, cmvn: Cmvn) -> None:
-    """Write an `am.mvn` that this program and the reference read; the file appears whole or not at all."""
+    """Write an `am.mvn` that this program and the reference read, whole or not at all."""
     width = len(cmvn.shift)
     shift, scale = (" ".join(f"{v:.9g}" for v in part.tolist()) for part in cmvn)
     lines = [
@@ -86,7 +86,7 @@ def write_cmvn(path: str | Path, cmvn: Cmvn) -> None:
 
 
 class CmvnStatistics:
-    """Running sums over utterances, in double precision; parts of a corpus are summed with `merge`."""
+    """Running sums in double precision; those of parts of a corpus are joined with `merge`."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -114,7 +114,7 @@ class CmvnStatistics:
         self.squares = self.squares + squares if len(self.squares) else squares
 
     def result(self) -> Cmvn:
-        """shift = -mean, scale = 1 / standard deviation (of the population); 1 where a column is constant."""
+        """shift = -mean, scale = 1 / standard deviation, or 1 where a column is constant."""
         if self.frames == 0:
             raise DataError("CMVN: no frames were counted; check the feats list")
         mean = self.sums / self.frames

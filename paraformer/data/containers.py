@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-_MAGIC = (
-    b"RIFF",
-    b"RIFX",
-    b"RF64",
-    b"OggS",
-    b"fLaC",
-    b"ID3",
-    b"FORM",
-    b".snd",
-    b"caff",
-    b"\x1aE\xdf\xa3",
-)
+_EBML = b"\x1aE\xdf\xa3"
+_WAVE64 = b"riff\x2e\x91\xcf\x11"
+_MAGIC = (b"RIFF", b"RIFX", b"RF64", _WAVE64, b"OggS", b"fLaC", b"ID3", b"FORM", b".snd", b"caff")
 _KBITS = {
     3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
@@ -27,11 +18,11 @@ def is_container(content: bytes) -> bool:
     >>> is_container(b"fLaC..."), is_container(b"\\xff\\xff" * 8)
     (True, False)
     """
-    return content.startswith(_MAGIC) or content[4:8] == b"ftyp" or _is_mpeg(content)
+    return content.startswith((*_MAGIC, _EBML)) or content[4:8] == b"ftyp" or _is_mpeg(content)
 
 
 def _is_mpeg(content: bytes) -> bool:
-    """A layer III frame, and another where it ends: raw samples of -1 or so start like one frame."""
+    """A layer III frame and another where it ends: raw samples around -1 may start like one."""
     length = _mpeg_frame_length(content)
     return length > 0 and (len(content) <= length or _mpeg_frame_length(content[length:]) > 0)
 

@@ -1,4 +1,4 @@
-"""Kaldi data directories: `wav.scp feats.scp text utt2spk spk2utt utt2dur segments`, joined by id, never by line.
+"""Kaldi data directories (`wav.scp text utt2spk …`), joined by id, never by line.
 
 Standard library only: the programs in `utils/` are doors to this module and start at once.
 """
@@ -9,7 +9,7 @@ import hashlib
 import heapq
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +72,7 @@ class Repair(NamedTuple):
 
 
 class DataDir:
-    """A data directory on disk. Reading is strict: a duplicate id is an error; `fix` is for mending."""
+    """A data directory on disk. Reading refuses duplicate ids; `fix` is for mending."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -117,16 +117,19 @@ class DataDir:
     def iter_utterances(self) -> Iterator[Utterance]:
         """Every complete utterance, sorted by id."""
         empty: dict[str, str] = {}
-        get: Callable[[str], dict[str, str]] = lambda name: self.tables.get(name, empty)  # noqa: E731
+        wavs, feats, texts, speakers, durations, frame_counts = (
+            self.tables.get(name, empty)
+            for name in ("wav.scp", "feats.scp", "text", "utt2spk", "utt2dur", "utt2num_frames")
+        )
         for key in self.utterances:
             recording, start, end = self._segment(key)
-            seconds, frames = get("utt2dur").get(key), get("utt2num_frames").get(key)
+            seconds, frames = durations.get(key), frame_counts.get(key)
             yield Utterance(
                 id=key,
-                text=get("text").get(key, ""),
-                speaker=get("utt2spk").get(key, ""),
-                wav=get("wav.scp").get(recording, ""),
-                feats=get("feats.scp").get(key, ""),
+                text=texts.get(key, ""),
+                speaker=speakers.get(key, ""),
+                wav=wavs.get(recording, ""),
+                feats=feats.get(key, ""),
                 start_seconds=start,
                 end_seconds=end,
                 duration_seconds=float(seconds) if seconds else (end - start if end else None),
@@ -157,7 +160,7 @@ class DataDir:
     ) -> list[Fault]:
         """Everything that is wrong, in one list; none means valid.
 
-        `wav`, `feats`, `text`: whether the table is needed (None: wav.scp or feats.scp, either will do);
+        `wav`, `feats`, `text`: whether the table is needed (None: wav.scp or feats.scp will do);
         one that is there is checked in any case. `files`: look whether the audio is there.
         """
         rows = read_all(self.path)
@@ -170,8 +173,9 @@ class DataDir:
     def fix(self, *, files: bool = True, empty_text: bool = False) -> Repair:
         """Keep the utterances that are sound in all tables, sort, and make spk2utt again.
 
-        The tables as they were go to `.backup/N`, the dropped ids with their reasons to `dropped.txt`.
-        An id with two different entries is dropped: nobody can know which is right. Twice is the same as once.
+        The old tables go to `.backup/N`, the dropped ids and their reasons to `dropped.txt`. An id
+        with two different entries is dropped: nobody can know which is right. To fix twice is the
+        same as once.
         """
         rows = read_all(self.path)
         dropped = find_dropped(
@@ -218,7 +222,7 @@ class DataDir:
     def choose(self, count: int, by: str = "random", seed: int = 0) -> list[str]:
         """`count` ids: the "first", the "shortest", or "random" ones.
 
-        Random goes by a hash of seed and id: the same on every machine, and 100 of them are among any 200.
+        Random goes by a hash of seed and id: the same on every machine, and n are among any m > n.
         """
         utterances = self.utterances
         if not 0 < count <= len(utterances):
@@ -244,12 +248,9 @@ class DataDir:
             if all(key in table and not wrong_value(name, table[key]) for key in utterances):
                 return {key: float(table[key]) for key in utterances}
         if "segments" in self.tables:
-            pairs = {key: self._segment(key)[1:] for key in utterances}
-            return (
-                {k: e - s for k, (s, e) in pairs.items() if e}
-                if all(e for _, e in pairs.values())
-                else {}
-            )
+            times = {key: self._segment(key)[1:] for key in utterances}
+            seconds = {key: end - start for key, (start, end) in times.items() if end is not None}
+            return seconds if len(seconds) == len(times) else {}
         return {}
 
     def subset(self, utterances: Collection[str], destination: str | Path) -> DataDir:
@@ -292,7 +293,7 @@ class DataDir:
         spk_prefix: str = "",
         spk_suffix: str = "",
     ) -> DataDir:
-        """A copy with other ids, for instance of the same speech in another form; recordings keep theirs."""
+        """A copy with other ids; recordings of a directory with segments keep theirs."""
         self._refuse_same(destination)
         by_utterance = {*keyed_by_utterance(self.tables), *OPTIONAL_TABLES}
         if "segments" not in self.tables:
@@ -312,6 +313,22 @@ class DataDir:
             tables[name] = table
         return _write(destination, tables)
 
+    def perturb_speed(self, destination: str | Path, speeds: Sequence[float]) -> DataDir:
+        """Text and speakers of what `make_fbank.py speeds=[…]` makes of this directory.
+
+        Utterances and speakers of a speed other than 1 get the prefix `sp0.9-`. The tables of the
+        audio are left out, since that keeps its speed.
+        """
+        self._refuse_same(destination)
+        tables: Tables = {}
+        for speed in speeds:
+            prefix = "" if speed == 1.0 else f"sp{speed:g}-"
+            for name in ("text", "utt2lang", "utt2spk"):
+                for key, value in self.tables.get(name, {}).items():
+                    value = prefix + value if name == "utt2spk" else value
+                    tables.setdefault(name, {})[prefix + key] = value
+        return _write(destination, tables)
+
     def _refuse_same(self, destination: str | Path) -> None:
         if Path(destination).resolve() == self.path.resolve():
             raise DataError(f"{destination}: is also the source; give another destination")
@@ -320,8 +337,8 @@ class DataDir:
 def combine(destination: str | Path, sources: Sequence[DataDir]) -> list[str]:
     """One directory of several; returns the names of tables left out because a source lacks them.
 
-    An id that two sources share must have the same entry in both. If only some sources have segments, the
-    others get one segment a recording, which needs their utt2dur.
+    An id that two sources share must have the same entry in both. If only some sources have
+    segments, the others get one segment a recording, which needs their utt2dur.
     """
     for source in sources:
         source._refuse_same(destination)
@@ -335,8 +352,8 @@ def combine(destination: str | Path, sources: Sequence[DataDir]) -> list[str]:
             for key, value in part[name].items():
                 if table.setdefault(key, value) != value:
                     raise DataError(
-                        f"{source.path / name}: '{key}' has another entry in an earlier source; give "
-                        "the ids a prefix with utils/copy_data_dir.py"
+                        f"{source.path / name}: '{key}' has another entry in an earlier source; "
+                        "give the ids a prefix with utils/copy_data_dir.py"
                     )
     if not keyed_by_utterance(merged):
         raise DataError(f"{destination}: the sources share no table; combine like with like")
@@ -392,6 +409,7 @@ def _without_stale(tables: Tables) -> Tables:
 def _write(destination: str | Path, tables: Tables) -> DataDir:
     """Write the tables, with spk2utt; known tables of an earlier run that are not among them go."""
     folder = Path(destination)
+    folder.mkdir(parents=True, exist_ok=True)
     if "utt2spk" in tables:
         tables = {**tables, "spk2utt": invert(tables["utt2spk"])}
     for name in KNOWN_TABLES:
@@ -405,7 +423,7 @@ def _write(destination: str | Path, tables: Tables) -> DataDir:
 def _deal(
     groups: Mapping[str, list[str]], weights: Mapping[str, float], parts: int
 ) -> list[list[str]]:
-    """Groups to parts, the heaviest first and always to the lightest part, ties by name: no chance in it."""
+    """Groups to parts, the heaviest first and always to the lightest part, ties by name."""
     loads = {name: sum(weights.get(key, 1.0) for key in keys) for name, keys in groups.items()}
     heap = [(0.0, 0, number) for number in range(parts)]
     dealt: list[list[str]] = [[] for _ in range(parts)]

@@ -1,4 +1,4 @@
-"""What can be wrong with a Kaldi data directory: `validate` lists these faults, `fix` removes what they name."""
+"""What can be wrong with a data directory: `validate` lists it, `fix` removes what it names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from paraformer.data.tables import Row, fields, invert, read_rows
 
 # Utterances stand in all of these that exist; with `segments`, wav.scp has recordings instead.
 UTTERANCE_TABLES = ("segments", "wav.scp", "feats.scp", "text", "utt2spk")
-# Made from the others, or for information: one that is incomplete goes, not the utterances it lacks.
+# Made from the others, or for information: an incomplete one goes, not the utterances it lacks.
 OPTIONAL_TABLES = ("utt2dur", "utt2num_frames", "utt2lang")
 RECORDING_TABLES = ("wav.scp", "reco2dur")
 SPEAKER_TABLES = ("spk2utt", "spk2gender")
@@ -27,14 +27,12 @@ Index = Mapping[str, Mapping[str, Row]]
 
 
 class Fault(NamedTuple):
-    """One thing that is wrong; `str` gives the line for the user, `reason` names its kind for the counts."""
+    """One thing that is wrong; `str` is the line for the user, `reason` its kind for the counts."""
 
     reason: str
     path: Path
     line: int  # 0: the whole file
-    key: (
-        str  # id of an utterance, or of a recording in a wav.scp beside segments; "": no single one
-    )
+    key: str  # of an utterance, or of a recording (wav.scp beside segments); "": no single one
     what: str
     remedy: str
 
@@ -89,7 +87,7 @@ def find_missing_tables(
 def find_faults(
     folder: Path, rows: Rows, *, files: bool = True, order: bool = True, empty_text: bool = False
 ) -> Iterator[Fault]:
-    """All faults; `files`: look at the audio files, `order`: ids must be sorted, `empty_text`: it is allowed."""
+    """All faults. `files`: look at the audio, `order`: must be sorted, `empty_text`: is allowed."""
     index = first_rows(rows)
     fix = f"run utils/fix_data_dir.py {folder}"
     for name, table in rows.items():
@@ -158,8 +156,8 @@ def _wrong_segment(value: str) -> str:
     start, end = _number(words[1]), _number(words[2])
     if not 0 <= start < math.inf or math.isnan(end) or end == math.inf:
         return "segment times are not seconds"
-    # Kaldi: a negative end means the end of the recording.
-    return "segment without length" if 0 <= end <= start else ""
+    # Kaldi: -1 means the end of the recording.
+    return "segment without length" if end <= start and end != -1 else ""
 
 
 def _number(word: str) -> float:
@@ -211,7 +209,7 @@ def _find_lost_recordings(folder: Path, index: Index, fix: str) -> Iterator[Faul
 
 
 def _find_lost_files(folder: Path, index: Index) -> Iterator[Fault]:
-    """Audio and feature files that are not there, or hold nothing; pipes and URLs are taken on trust."""
+    """Audio and feature files that are not there or empty; pipes and URLs are taken on trust."""
     sizes: dict[str, int] = {}
     for name in ("wav.scp", "feats.scp"):
         for row in index.get(name, {}).values():
@@ -237,7 +235,7 @@ def _find_lost_files(folder: Path, index: Index) -> Iterator[Fault]:
 
 
 def entry_file(value: str) -> tuple[str, int]:
-    """File and byte offset behind an entry of wav.scp or feats.scp; no file ("") if it is a pipe or a URL.
+    """File and byte offset of an entry of wav.scp or feats.scp; no file ("") for a pipe or a URL.
 
     >>> entry_file("fbank/train.1.ark:4711"), entry_file("sox a.mp3 -t wav - |")
     (('fbank/train.1.ark', 4711), ('', 0))
@@ -309,7 +307,7 @@ def _find_speaker_faults(folder: Path, index: Index, fix: str) -> Iterator[Fault
 
 
 def find_dropped(rows: Rows, faults: Collection[Fault]) -> dict[str, str]:
-    """Utterance to the first reason why it must go; a recording's reason goes to all its segments."""
+    """Utterance to the first reason why it must go; that of a recording goes to its segments."""
     recording_of = {
         key: next(iter(fields(row.value)), "")
         for key, row in first_rows(rows).get("segments", {}).items()

@@ -16,7 +16,7 @@ PRE_EMPHASIS = 0.97
 LOWEST_HZ = 20.0
 # Energies below float32's epsilon are silence: log(1.19e-07) = -15.9424.
 ENERGY_FLOOR = torch.finfo(torch.float32).eps
-# Frames worked on at a time: a block stays in the processor's cache, and an hour needs no more memory.
+# Frames worked on at a time: they stay in the processor's cache, and an hour needs no more memory.
 CPU_BLOCK, GPU_BLOCK = 512, 65536
 WINDOWS = ("hamming", "hanning", "povey", "rectangular", "blackman")
 
@@ -24,8 +24,8 @@ WINDOWS = ("hamming", "hanning", "povey", "rectangular", "blackman")
 class Frontend:
     """Features of one waveform by Kaldi's conventions, exactly those of the released models.
 
-    Samples are floats in [-1, 1). `fbank`, `stack` and `normalize` are the three steps that a call does
-    in turn: wave (N,) -> (T', n_mels * lfr_m).
+    Samples are floats in [-1, 1). `fbank`, `stack` and `normalize` are the three steps that a call
+    does in turn: wave (N,) -> (T', n_mels * lfr_m).
 
     >>> Frontend(lfr_m=7, lfr_n=6)(torch.zeros(16000)).shape
     torch.Size([17, 560])
@@ -90,6 +90,8 @@ class Frontend:
             wave = wave * 32768.0
         if not self.snip_edges:
             wave = _reflect_edges(wave, length, shift)
+        if len(wave) < length:
+            return wave.new_zeros(0, self.n_mels)
         frames = wave.unfold(0, length, shift)  # (T, length), a view
         block = CPU_BLOCK if wave.device.type == "cpu" else GPU_BLOCK
         parts = [self._log_mel(part) for part in frames.split(block)]
@@ -121,7 +123,7 @@ class Frontend:
         return x if self.cmvn is None else self.cmvn.apply(x)
 
     def batch(self, waves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Waves of any lengths -> features (B, T, D) padded with zeros, lengths (B,); each is made alone."""
+        """Waves -> features (B, T, D), each made alone, then padded with zeros; lengths (B,)."""
         feats = [self(wave) for wave in waves]
         lengths = torch.tensor([len(x) for x in feats], dtype=torch.int64)
         return torch.nn.utils.rnn.pad_sequence(feats, batch_first=True), lengths
@@ -130,7 +132,7 @@ class Frontend:
 def low_frame_rate(x: Tensor, m: int, n: int) -> Tensor:
     """Join m frames into one, every n frames: x (T, D) -> (ceil(T / n), m * D).
 
-    Row i holds frames `i * n - (m - 1) // 2 ...`; the first and last frame are repeated past the ends.
+    Row i holds frames `i * n - (m - 1) // 2 ...`; past the ends, the first or last is repeated.
 
     >>> low_frame_rate(torch.arange(8.0)[:, None], 7, 6).int().tolist()
     [[0, 0, 0, 0, 1, 2, 3], [3, 4, 5, 6, 7, 7, 7]]

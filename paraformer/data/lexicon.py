@@ -1,4 +1,4 @@
-"""The tokens of a new model from its transcripts: characters and pieces of English words, or sentencepiece."""
+"""Tokens of a new model from its transcripts: characters and pieces of words, or sentencepiece."""
 
 from __future__ import annotations
 
@@ -47,29 +47,31 @@ def build_lexicon(texts: Iterable[str], english: str = "syllables", min_count: i
     ['pro@@', 'cess']
     """
     if english not in ENGLISH_CUTS:
-        raise ConfigError(f"english={english}: unknown way; choose one of {', '.join(ENGLISH_CUTS)}")
+        raise ConfigError(f"english={english}: unknown; choose one of {', '.join(ENGLISH_CUTS)}")
     words = Counter(word for text in texts for word in text.lower().split())
     for special in (*FIRST_TOKENS, LAST_TOKEN):
         words.pop(special, None)
+    if not words:
+        raise DataError("text: no words to make tokens from; is each line `id transcript`?")
     pieces = {word: _pieces(word, ENGLISH_CUTS[english]) for word in words}
     counts: Counter[str] = Counter()
     for word, count in words.items():
         for piece in pieces[word]:
             counts[piece] += count
     kept = {piece for piece, count in counts.items() if count >= min_count}
-    spoken_english = [word for word in words if _ENGLISH.fullmatch(word)]
-    if spoken_english:
+    english_words = [word for word in words if _ENGLISH.fullmatch(word)]
+    if english_words:
         kept.update(string.ascii_lowercase)
     seg_dict = {piece: [piece] for piece in kept if len(piece) == 1 or _SYMBOL.fullmatch(piece)}
-    seg_dict.update((word, pieces[word]) for word in spoken_english if kept.issuperset(pieces[word]))
+    seg_dict.update((word, pieces[word]) for word in english_words if kept.issuperset(pieces[word]))
     return Lexicon([*FIRST_TOKENS, *sorted(kept), LAST_TOKEN], dict(sorted(seg_dict.items())))
 
 
 def train_bpe(texts: Iterable[str], size: int) -> bytes:
     """A sentencepiece BPE model of `size` pieces, as the content of a `bpe.model`.
 
-    Its own ids are those of the released layout (`<blank>` 0, `<s>` 1, `</s>` 2, `<unk>` last), since
-    the reference takes ids from the model and never from `tokens.json`.
+    Its own ids are those of the released layout (`<blank>` 0, `<s>` 1, `</s>` 2, `<unk>` last),
+    since the reference takes ids from the model and never from `tokens.json`.
     """
     model = io.BytesIO()
     try:
@@ -88,9 +90,17 @@ def train_bpe(texts: Iterable[str], size: int) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
-        reason = str(error).rpartition("] ")[2].strip() or "no text"
-        raise ConfigError(f"bpe_size={size}: {reason}; choose a size that fits the text") from error
+        raise _wrong_size(size, str(error)) from error
     return model.getvalue()
+
+
+def _wrong_size(size: int, message: str) -> ConfigError:
+    least = re.search(r"required_chars\. \d+ vs (\d+)", message)
+    if least:
+        return ConfigError(
+            f"bpe_size={size}: too small for its characters; give at least {least[1]}"
+        )
+    return ConfigError(f"bpe_size={size}: the text gives fewer pieces; give less, or more text")
 
 
 def _pieces(word: str, cut: Callable[[str], list[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Change of sampling rate by windowed-sinc interpolation, equal to torchaudio's `Resample` with its defaults."""
+"""Change of sampling rate by windowed sinc, equal to torchaudio's `Resample` with its defaults."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from paraformer.errors import AudioError
 
 ZERO_CROSSINGS = 6
 ROLLOFF = 0.99
-# Largest kernel (phases * input samples) that is applied as one convolution; above it, as with coprime
-# rates, nearly all of the kernel is zeros and only the windows that matter are gathered.
+# Largest kernel (phases * input samples) that is applied as one convolution; above it, as with
+# coprime rates, nearly all of it is zeros and only the windows that matter are gathered.
 DENSE_LIMIT = 1 << 18
 # Values worked on at a time: what is held besides input and output.
 BLOCK_VALUES = 1 << 20
@@ -82,7 +82,7 @@ def _polyphase_weights(orig: int, new: int) -> tuple[Tensor, Tensor]:
     phase = torch.arange(new, dtype=torch.int64)
     starts = phase * orig // new
     offsets = torch.arange(-width, width + 2)
-    # In input samples, exact before the division: where the input lies, seen from the output sample.
+    # Where each input sample lies, seen from the output sample; exact before the division.
     distance = ((starts[:, None] + offsets) * new - phase[:, None] * orig).double() / (orig * new)
     t = (distance * cutoff).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
     window = torch.cos(t * (math.pi / ZERO_CROSSINGS / 2)).square()

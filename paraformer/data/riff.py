@@ -1,4 +1,4 @@
-"""WAV files with a wrong header: streamed, cut off, or with stray chunks; mended before they are decoded."""
+"""WAV files with a wrong header: streamed, cut off, or with stray chunks; mended to be decoded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 from paraformer.errors import AudioError
 
-# Who writes to a pipe does not know the length: 0, the largest number, or (sox) nearly that stands there.
+# Who writes to a pipe does not know the length: 0, the largest number, or (sox) nearly that.
 UNKNOWN_FROM = 0x7FFFF000
 # What may follow a chunk whose padding byte was forgotten.
 _KNOWN = {b"data", b"LIST", b"fmt ", b"fact", b"bext", b"cue ", b"id3 ", b"JUNK", b"PEAK", b"iXML"}
@@ -23,7 +23,7 @@ class Chunk(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What matters of a WAV: sizes announced and real, the format, the samples, a chunk of odd length."""
+    """What matters of a WAV: sizes announced and real, format, samples, a chunk of odd length."""
 
     riff_size: int
     total: int
@@ -50,7 +50,7 @@ def is_riff(head: bytes) -> bool:
 def repair(file: BinaryIO, streamed: bool = False) -> tuple[bytes, str] | None:
     """The WAV under a right header and what was wrong with it; None if it can be read as it is.
 
-    What is wrong is "" if `streamed`, as from a pipe, where a header without the length is no fault.
+    The fault is "" if `streamed`, as from a pipe, where not to know the length is none.
     """
     layout = read_layout(file)
     complaint = _complaint(layout)
@@ -69,7 +69,8 @@ def read_layout(file: BinaryIO) -> Layout:
     position, fmt, odd = 12, b"", None
     while position + 8 <= total:
         file.seek(position)
-        chunk = Chunk(*struct.unpack("<4sI", file.read(8)), position + 8)
+        name, size = struct.unpack("<4sI", file.read(8))
+        chunk = Chunk(name, size, position + 8)
         if chunk.name == b"data" and len(fmt) >= 16:
             return Layout(riff_size, total, fmt, chunk, odd)
         if chunk.name == b"fmt ":
@@ -83,7 +84,7 @@ def read_layout(file: BinaryIO) -> Layout:
 
 
 def _unknown_length(layout: Layout) -> bool:
-    """A length that was never filled in: 0 with bytes behind it that RIFF's size does not know either."""
+    """A length that was never filled in: 0, with bytes behind it that RIFF's size ignores too."""
     size, end = layout.data.size, layout.riff_size + 8
     if size == 0:
         return layout.available > 0 and not layout.data.start < end <= layout.total + 1
@@ -101,7 +102,7 @@ def _complaint(layout: Layout) -> str | None:
         name = layout.odd.name.decode("ascii", "replace").strip()
         return f"chunk '{name}' has an odd length ({layout.odd.size} bytes); read all the same"
     if size % layout.block:
-        return f"{size} bytes of samples are no multiple of {layout.block}; the last sample is left out"
+        return f"{size} bytes of samples, no multiple of {layout.block}; the last is left out"
     return None
 
 
@@ -111,9 +112,8 @@ def _mend(file: BinaryIO, layout: Layout) -> bytes:
         size = min(size, layout.data.size)
     file.seek(layout.data.start)
     data = file.read(size - size % layout.block)
-    chunks = (b"fmt ", layout.fmt), (b"data", data)
-    body = b"WAVE" + b"".join(
-        name + struct.pack("<I", len(part)) + part + b"\0" * (len(part) % 2)
-        for name, part in chunks
-    )
-    return b"RIFF" + struct.pack("<I", len(body)) + body
+    return _chunk(b"RIFF", b"WAVE" + _chunk(b"fmt ", layout.fmt) + _chunk(b"data", data))
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)

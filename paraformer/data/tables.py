@@ -29,7 +29,7 @@ def read_rows(path: str | Path) -> list[Row]:
     """All rows in file order, duplicate ids included.
 
     Only the blank and the tab separate: U+3000 and its like belong to the value. Line ends may be
-    CRLF, a byte order mark may open any line (`cat` of two files), the last line end may be missing.
+    CRLF, a byte order mark may open any line (`cat` of two files), the last line may lack its end.
     """
     path = Path(path)
     try:
@@ -41,9 +41,9 @@ def read_rows(path: str | Path) -> list[Row]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; give a readable text file") from None
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
+        number = error.object.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{path}:{line}: not UTF-8; convert the file, for instance: iconv -f gb18030 -t utf-8"
+            f"{path}:{number}: not UTF-8; convert the file, for instance: iconv -f gb18030 -t utf-8"
         ) from None
     rows = []
     for number, line in enumerate(text.split("\n"), 1):

@@ -1,4 +1,4 @@
-"""Text and token ids: characters, words of a seg_dict, sentencepiece; and the files that list tokens."""
+"""Text and token ids: characters, words of a seg_dict, sentencepiece; and their files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class CharTokenizer(Vocabulary):
     spelled, each character through the seg_dict, and what does not start with a Chinese
     character, a Latin letter or a digit is one unknown token.
 
-    >>> CharTokenizer(["你", "he@@", "llo", "<unk>"], {"你": ["你"], "hello": ["he@@", "llo"]}).encode("你 HELLO")
+    >>> seg_dict = {"你": ["你"], "hello": ["he@@", "llo"]}
+    >>> CharTokenizer(["你", "he@@", "llo", "<unk>"], seg_dict).encode("你 HELLO")
     [0, 1, 2]
     """
 

@@ -1,4 +1,4 @@
-"""Multi-head attention, plain and with relative positions, over torch's `scaled_dot_product_attention`."""
+"""Multi-head attention, plain and with relative positions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int, dropout: float) -> Tensor:
-    """Attention of (B, T, D) tensors -> (B, T, D); `mask` is bool (True = keep) or added to the scores."""
+    """(B, T, D) tensors -> (B, T, D); `mask` is bool (True = keep) or is added to the scores."""
     out = F.scaled_dot_product_attention(
         split_heads(q, heads),
         split_heads(k, heads),
@@ -33,7 +33,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int, dropout: f
 
 
 class MultiHeadAttention(nn.Module):
-    """Attention with one projection each for queries, keys and values; self-attention if `memory` is x."""
+    """One projection each for queries, keys and values; self-attention where `memory` is x."""
 
     def __init__(self, heads: int, width: int, dropout_rate: float) -> None:
         super().__init__()
@@ -52,14 +52,17 @@ class MultiHeadAttention(nn.Module):
 
 
 class RelativeCodes(NamedTuple):
-    """Position codes of a batch, and which of them each pair of frames looks up."""
+    """Position codes of a batch, and which of them each pair of frames looks up.
+
+    `places` has the place of pair (i, j) in the flattened (T, R) products of queries and codes.
+    """
 
     table: Tensor  # (R, D)
-    index: Tensor  # (B or 1, T * T): place of pair (i, j) in the flattened (T, R) products of queries and codes
+    places: Tensor  # (B or 1, T * T)
 
 
 def relative_codes(size: int, width: int, device: torch.device) -> RelativeCodes:
-    """Codes of the distances size - 1 .. -(size - 1), frame i seeing frame j at i - j (`latest`: arXiv 1901.02860)."""
+    """Codes of distances size - 1 .. -(size - 1): frame i sees j at i - j (arXiv 1901.02860)."""
     table = interleaved_sinusoid(torch.arange(size - 1, -size, -1, device=device), width)
     frame = torch.arange(size, device=device)
     row = size - 1 - frame[:, None] + frame[None, :]
@@ -69,9 +72,10 @@ def relative_codes(size: int, width: int, device: torch.device) -> RelativeCodes
 def legacy_codes(lengths: Tensor, size: int, width: int) -> RelativeCodes:
     """Codes of the released conformers, for each utterance those that it would have alone.
 
-    They come from a faulty shift. With n frames in the utterance and a table of positions counted down from
-    max(5000, n) - 1: frame i sees j <= i by row n - 1 - (i - j); j = i + 1 by nothing; and a later j by row
-    j - i - 2 with the query of frame i + 1. Row 0 of our table is the nothing: zeros, which stay zeros.
+    They come from a faulty shift. With n frames in the utterance and a table of positions counted
+    down from max(5000, n) - 1: frame i sees j <= i by row n - 1 - (i - j); j = i + 1 by nothing;
+    and a later j by row j - i - 2 with the query of frame i + 1. Row 0 of our table is the nothing:
+    zeros, which stay zeros.
     """
     device = lengths.device
     top = max(LEGACY_TABLE_SIZE, size)
@@ -91,7 +95,7 @@ def legacy_codes(lengths: Tensor, size: int, width: int) -> RelativeCodes:
 
 
 class RelativeAttention(MultiHeadAttention):
-    """Self-attention whose scores add how each query likes the position code between the two frames."""
+    """Self-attention whose scores add how a query likes the position code between two frames."""
 
     def __init__(self, heads: int, width: int, dropout_rate: float) -> None:
         super().__init__(heads, width, dropout_rate)
@@ -117,5 +121,5 @@ class RelativeAttention(MultiHeadAttention):
         q = split_heads(q, self.heads)
         positions = split_heads(self.linear_pos(codes.table.to(q.dtype))[None], self.heads)
         products = torch.matmul(q, positions.transpose(-2, -1)) * q.size(-1) ** -0.5
-        index = codes.index[:, None].expand(q.size(0), self.heads, -1)
-        return products.flatten(2).gather(2, index).unflatten(2, (q.size(2), -1))
+        places = codes.places[:, None].expand(q.size(0), self.heads, -1)
+        return products.flatten(2).gather(2, places).unflatten(2, (q.size(2), q.size(2)))

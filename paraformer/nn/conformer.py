@@ -75,7 +75,7 @@ class ConvolutionModule(nn.Module):
 
 
 class ConformerLayer(nn.Module):
-    """One block; `feed_forward_macaron` and `conv_module` (with their norms) exist only if asked for."""
+    """One block; `feed_forward_macaron` and `conv_module`, with norms, exist only if asked for."""
 
     def __init__(
         self,
@@ -121,10 +121,10 @@ class ConformerLayer(nn.Module):
 class ConformerEncoder(nn.Module):
     """Stacked conformer blocks over subsampled features (released `ConformerEncoder`).
 
-    `rel_pos_type: legacy` is what released models were trained with; `latest` is right, and cheaper.
+    `rel_pos_type: legacy` is what released models were trained with; new ones should use `latest`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, its arguments are those of a released encoder_conf
         self,
         input_size: int,
         output_size: int = 256,
@@ -176,7 +176,7 @@ class ConformerEncoder(nn.Module):
     def forward_with_taps(
         self, x: Tensor, lengths: Tensor, taps: Sequence[int] = ()
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """As `forward`, and the outputs of the layers numbered in `taps` (1 = the first), for losses inside."""
+        """As `forward`, and the outputs of the layers numbered in `taps`, 1 = the first."""
         x, lengths = self.embed(x, lengths)
         x, codes = self._positioned(x, lengths)
         frames, keys = length_mask(lengths, x.size(1)), key_mask(lengths, x.size(1))

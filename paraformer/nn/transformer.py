@@ -23,6 +23,11 @@ SUBSAMPLINGS = {
 }
 
 
+def with_frames(x: Tensor, count: int) -> Tensor:
+    """x (B, T, D) with zero frames at its end where it has fewer than `count`: layers need one."""
+    return F.pad(x, (0, 0, 0, max(0, count - x.size(1))))
+
+
 class AbsolutePosition(nn.Module):
     """`x * sqrt(D)` plus the interleaved sinusoid of positions 0, 1, ..."""
 
@@ -38,10 +43,10 @@ class AbsolutePosition(nn.Module):
 
 
 class Conv2dSubsampling(nn.Module):
-    """Strided convolutions without padding over time and frequency: 4 times fewer frames for `conv2d`.
+    """Strided convolutions over time and frequency: 4 times fewer frames for `conv2d`.
 
-    The last frame kept of an utterance sees real frames only, so padding cannot leak; an utterance shorter than
-    one field of view (7 frames for `conv2d`) keeps none.
+    They do not pad: the frames kept of an utterance see real frames only, so padding cannot leak;
+    an utterance shorter than one field of view (7 frames for `conv2d`) keeps none.
     """
 
     def __init__(self, input_size: int, output_size: int, kind: str = "conv2d") -> None:
@@ -70,9 +75,8 @@ class Conv2dSubsampling(nn.Module):
         return frames
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, input_size) -> (B, T', output_size) with T' at least 1, and the new lengths (from 0)."""
-        short = max(0, self.field() - x.size(1))
-        x = self.conv(F.pad(x, (0, 0, 0, short))[:, None])
+        """(B, T, input_size) -> (B, T', output_size), T' at least 1, and lengths, 0 or more."""
+        x = self.conv(with_frames(x, self.field())[:, None])
         return self.out(x.transpose(1, 2).flatten(2)), self.output_lengths(lengths)
 
 
@@ -82,8 +86,8 @@ class LinearInput(nn.Sequential):
     def forward(  # type: ignore[override]
         self, x: Tensor, lengths: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(B, T, input_size) -> (B, T, output_size), lengths."""
-        return super().forward(x), lengths
+        """(B, T, input_size) -> (B, T, output_size), T at least 1, and lengths."""
+        return super().forward(with_frames(x, 1)), lengths
 
 
 class BareInput(nn.Linear):
@@ -92,8 +96,8 @@ class BareInput(nn.Linear):
     def forward(  # type: ignore[override]
         self, x: Tensor, lengths: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(B, T, input_size) -> (B, T, output_size), lengths."""
-        return super().forward(x), lengths
+        """(B, T, input_size) -> (B, T, output_size), T at least 1, and lengths."""
+        return super().forward(with_frames(x, 1)), lengths
 
 
 def input_module(
@@ -101,7 +105,7 @@ def input_module(
 ) -> nn.Module:
     """The module that `input_layer` of a config names: (x, lengths) -> (x, lengths).
 
-    `relu` closes the projection of `linear`, which is so in the plain encoder and not in the conformer.
+    `relu` closes the projection of `linear`: so in the plain encoder, not in the conformer.
     """
     if kind in SUBSAMPLINGS:
         return Conv2dSubsampling(input_size, output_size, kind)
@@ -179,7 +183,7 @@ class TransformerEncoder(nn.Module):
     def forward_with_taps(
         self, x: Tensor, lengths: Tensor, taps: Sequence[int] = ()
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """As `forward`, and the outputs of the layers numbered in `taps` (1 = the first), for losses inside."""
+        """As `forward`, and the outputs of the layers numbered in `taps`, 1 = the first."""
         x, lengths = self.embed(x, lengths)
         x = self.position(x)
         keys = key_mask(lengths, x.size(1))
@@ -213,7 +217,7 @@ class SanDecoderLayer(nn.Module):
         self.dropout = Dropout(dropout_rate)
 
     def forward(self, x: Tensor, tokens: Tensor, memory: Tensor, keys: Tensor) -> Tensor:
-        """x (B, U, D), tokens (B, 1, 1, U), encoder output (B, T, D), keys (B, 1, 1, T) -> (B, U, D)."""
+        """x (B, U, D), memory (B, T, D), masks (B, 1, 1, U) and (B, 1, 1, T) -> (B, U, D)."""
         y = self.norm1(x)
         x = x + self.dropout(self.self_attn(y, y, tokens))
         x = x + self.dropout(self.src_attn(self.norm2(x), memory, keys))
@@ -221,7 +225,7 @@ class SanDecoderLayer(nn.Module):
 
 
 class SanDecoder(nn.Module):
-    """Parallel decoder over acoustic embeddings by self-attention (released `ParaformerSANDecoder`)."""
+    """Parallel self-attention decoder of acoustic embeddings (released `ParaformerSANDecoder`)."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Mean and variance of features, after LFR, for the normalisation in front of the encoder: am.mvn."""
+"""Mean and variance of features after LFR, for the normalisation before the encoder: am.mvn."""
 
 from __future__ import annotations
 

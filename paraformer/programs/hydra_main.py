@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from paraformer.errors import ConfigError, ParaformerError
-from paraformer.programs.overrides import parse_override, to_hydra, typed, unknown_key
+from paraformer.programs.overrides import Override, parse_override, to_hydra, typed, unknown_key
 
 _PACKAGE = "paraformer.conf"
 
@@ -78,7 +78,8 @@ def _source(program: str, folder: Path | None, name: str | None) -> _Source:
 
 def _configure(source: _Source, arguments: list[str]) -> DictConfig:
     """Compose twice: without values to learn the defaults, then with values typed like those."""
-    groups, values = [], []
+    groups: list[Override] = []
+    values: list[Override] = []
     for argument in arguments:
         override = parse_override(argument)
         if override is None:
@@ -145,4 +146,5 @@ def _help(source: _Source, doc: str | None) -> str:
     folder = source.folder or files(_PACKAGE)
     text = folder.joinpath(f"{source.name}.yaml").read_text(encoding="utf-8")
     usage = "usage: [key=value ...] [--config-dir DIR --config-name NAME] [--cfg job]"
-    return f"{(doc or '').strip()}\n\n{usage}\n\nkeys and their defaults ({source.name}.yaml):\n\n{text}"
+    title = f"keys and their defaults ({source.name}.yaml):"
+    return "\n\n".join([(doc or "").strip(), usage, title, text.rstrip()])

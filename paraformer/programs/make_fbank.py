@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +18,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from paraformer.data.audio import read_audio, resample
+from paraformer.data.faults import wrong_value
 from paraformer.data.frontend import Frontend
-from paraformer.data.tables import read_table, write_table
+from paraformer.data.tables import fields, read_table, write_table
 from paraformer.errors import AudioError, ConfigError, DataError
 from paraformer.programs.hydra_main import run
 
@@ -26,6 +28,16 @@ log = logging.getLogger(__name__)
 
 # Kaldi's kTwoByteAuto: the method that loses least.
 COMPRESSION = 3
+FRONTEND_KEYS = (
+    "fs",
+    "window",
+    "n_mels",
+    "frame_length",
+    "frame_shift",
+    "dither",
+    "snip_edges",
+    "upscale_samples",
+)
 # A segment may end this much after its recording, as in Kaldi's extract-segments.
 OVERSHOOT_SECONDS = 0.5
 
@@ -45,16 +57,19 @@ class Recording(NamedTuple):
     segments: list[Segment]
 
 
-class Job(NamedTuple):
+@dataclass(frozen=True)
+class Job:
     """What is done with each recording; safe to run in several threads."""
 
     frontend: Frontend
     speeds: list[float]
 
     def __call__(self, recording: Recording) -> list[tuple[str, Tensor | AudioError]]:
-        """Utterance ids of all speeds with their log-mel features (T, n_mels), or with what went wrong."""
+        """Ids at all speeds, each with its log-mel features (T, n_mels) or what went wrong."""
         fs = self.frontend.fs
         try:
+            if not recording.source:
+                raise AudioError("no such recording in wav.scp; run utils/fix_data_dir.py")
             wave = read_audio(recording.source, target_fs=fs, allow_pipe=True)
         except AudioError as error:
             ids = (s.utterance for s in recording.segments)
@@ -84,17 +99,7 @@ def make_fbank(config: DictConfig) -> int:
         raise ConfigError(f"speeds={speeds}: give different numbers above 0, such as [0.9,1.0,1.1]")
     if config.num_threads < 1:
         raise ConfigError(f"num_threads={config.num_threads}: give 1 or more")
-    keys = [
-        "fs",
-        "window",
-        "n_mels",
-        "frame_length",
-        "frame_shift",
-        "dither",
-        "snip_edges",
-        "upscale_samples",
-    ]
-    job = Job(Frontend(**{key: config[key] for key in keys}), speeds)
+    job = Job(Frontend(**{key: config[key] for key in FRONTEND_KEYS}), speeds)
     recordings = read_recordings(config.data)
     total = sum(len(r.segments) for r in recordings) * len(speeds)
     results = _work(job, recordings, config.num_threads)
@@ -116,26 +121,17 @@ def read_recordings(data: str) -> list[Recording]:
         return [Recording(source, [Segment(key)]) for key, source in sources.items()]
     recordings: dict[str, Recording] = {}
     for utterance, value in read_table(folder / "segments").items():
-        where = f"{folder / 'segments'}: utterance '{utterance}'"
-        name, segment = _parse_segment(utterance, value, where)
-        if name not in sources:
+        wrong = wrong_value("segments", value)
+        if wrong:
             raise DataError(
-                f"{where}: its recording '{name}' is not in wav.scp; "
-                f"run utils/fix_data_dir.py {folder}"
+                f"{folder / 'segments'}: '{utterance}': {wrong}; "
+                f"correct it or run utils/fix_data_dir.py {folder}"
             )
-        recordings.setdefault(name, Recording(sources[name], [])).segments.append(segment)
+        name, start, end = fields(value)
+        # Kaldi writes -1 for the end of the recording.
+        segment = Segment(utterance, float(start), float(end) if float(end) >= 0 else None)
+        recordings.setdefault(name, Recording(sources.get(name, ""), [])).segments.append(segment)
     return list(recordings.values())
-
-
-def _parse_segment(utterance: str, value: str, where: str) -> tuple[str, Segment]:
-    try:
-        name, start, end = value.split()
-        segment = Segment(utterance, float(start), None if float(end) == -1 else float(end))
-    except ValueError:
-        raise DataError(f"{where}: '{value}' is not 'recording start end' in seconds") from None
-    if segment.start < 0 or (segment.end is not None and not segment.end > segment.start):
-        raise DataError(f"{where}: from {start} to {end} s; the end comes after the start")
-    return name, segment
 
 
 def _cut(wave: Tensor, segment: Segment, fs: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""`key=value` arguments of all commands: taken apart, checked, typed and quoted (no Hydra needed here)."""
+"""`key=value` arguments of all commands: taken apart, checked, typed, quoted; without Hydra."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NULL = {"null", "none"}
 
 
 class Override(NamedTuple):
-    """One argument taken apart: `++model.dim=3` is prefix `++`, key `model.dim`, value `3` as typed."""
+    """One argument taken apart: `++model.dim=3` is prefix `++`, key `model.dim`, value `3`."""
 
     prefix: str
     key: str
@@ -39,10 +39,10 @@ def parse_override(argument: str) -> Override | None:
 
 
 def typed(value: str, default: object, key: str = "value") -> object:
-    """Read a value as the type of the parameter's default, not by its looks: `007` for a text stays text.
+    """Read a value as the type of the parameter's default, not by its looks: `007` may be text.
 
-    A default of None tells nothing, so only a plain number, true, false, null or a bracketed list is
-    more than text then. A list takes `[a,b]`; anything else is a list of that one value.
+    A default of None tells nothing, so only a plain number, true, false, null or a bracketed list
+    is more than text then. A list takes `[a,b]`; anything else is a list of that one value.
 
     >>> typed("007", "x"), typed("7", 1), typed("0.5", 1), typed("no", True), typed("a,b", [])
     ('007', 7, 0.5, False, ['a,b'])
@@ -66,7 +66,7 @@ def quote(value: str) -> str:
     >>> print(quote("it's a=b, ${x}"))
     'it\'s a=b, \${x}'
     """
-    # OmegaConf reads `\${` as `${` and halves the backslashes before it; Hydra does so before a quote.
+    # Backslashes count double only where they could escape: before `${` (OmegaConf) and a quote.
     value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     value = re.sub(r"(\\*)'", r"\1\1\\'", value)
     value = re.sub(r"(\\+)\Z", r"\1\1", value)
@@ -74,7 +74,7 @@ def quote(value: str) -> str:
 
 
 def to_hydra(value: object) -> str:
-    """Spell a typed value in Hydra's override grammar: text is quoted, the rest is as YAML has it."""
+    """Spell a typed value in Hydra's override grammar: text is quoted, the rest is as in YAML."""
     if isinstance(value, str):
         return quote(value)
     if isinstance(value, list):

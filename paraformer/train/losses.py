@@ -95,7 +95,9 @@ def paraformer_losses(
     if model.ctc_head is not None and weights.ctc_weight > 0.0:
         logp = model.ctc_head(memory)
         each = ctc_losses(logp, memory_lengths, text, text_lengths, model.blank_id)
-        stats["loss_ctc"] = each.sum() / (each > 0).sum().clamp(min=1)
+        # The reference divides by utterances; per token where the other parts are, so that they keep one scale.
+        share = size if weights.length_normalized_loss else (each > 0).sum().clamp(min=1)
+        stats["loss_ctc"] = each.sum() / share
         loss = weights.ctc_weight * stats["loss_ctc"] + (1.0 - weights.ctc_weight) * loss
     loss = loss + weights.predictor_weight * stats["loss_pre"]
     stats = {name: value.detach() for name, value in stats.items()}

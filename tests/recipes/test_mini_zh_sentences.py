@@ -80,7 +80,6 @@ def run_synthesis(
         return (0.1 * np.sin(np.arange(int(4800 * rate)))).astype(np.float32)
 
     monkeypatch.setattr(synthesize, "waveform", tone)
-    monkeypatch.setattr(synthesize, "load_voice", lambda: None)
     monkeypatch.setattr(sys, "argv", ["synthesize.py", str(table), str(output), "--rates", "2/3"])
     return synthesize.main(), spoken
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Choose sentences of plain prose that are worth speaking: short, of known characters, rich in rare ones.
+"""Choose sentences of plain prose that are worth speaking: short, and rich in rare characters.
 
     local/select_sentences.py --exclude data/test/text --number 6000 prose_folder data/extra
 

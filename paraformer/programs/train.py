@@ -1,0 +1,145 @@
+"""Train a model: Kaldi data directories become `dir`/epoch-N.pt and the config.yaml of a released directory."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from paraformer.data.augment import Augment
+from paraformer.data.dataset import Batching, Loader, Utterance, read_utterances
+from paraformer.data.tables import read_table, write_table
+from paraformer.errors import ConfigError
+from paraformer.models.checkpoint import Release, build, load_weights, merge
+from paraformer.programs.hydra_main import run
+from paraformer.train.losses import Weights
+from paraformer.train.objective import Objective, UnitCtc
+from paraformer.train.optim import Optim
+from paraformer.train.snapshots import seed_everything
+from paraformer.train.trainer import Trainer, Training, Writer
+
+log = logging.getLogger(__name__)
+
+Units = dict[str, list[int]]
+
+
+def released_config(config: dict[str, Any]) -> dict[str, Any]:
+    """`model` of the training configuration with the paths of its tokens and CMVN."""
+    lang = Path(config["lang"])
+    files = {"seg_dict_file": lang / "seg_dict", "bpemodel": lang / "bpe.model"}
+    tokenizer = {key: str(path) for key, path in files.items() if path.is_file()}
+    tokenizer["token_list"] = str(lang / "tokens.json")
+    paths = {"tokenizer_conf": tokenizer, "frontend_conf": {"cmvn_file": str(config["cmvn"])}}
+    return merge(config["model"], paths)
+
+
+def read_units(inventory: str | None, folder: Path) -> tuple[int, Units]:
+    """Size of the second inventory (blank included) and the units of each utterance in `text_units`."""
+    if not inventory:
+        return 0, {}
+    names = Path(inventory).read_text(encoding="utf8").split()
+    ids = {name: number for number, name in enumerate(names, start=1)}
+    table = read_table(folder / "text_units")
+    unknown = {u for line in table.values() for u in line.split() if u not in ids}
+    if unknown:
+        raise ConfigError(
+            f"{folder / 'text_units'}: not in {inventory}: {' '.join(sorted(unknown)[:5])}"
+        )
+    return len(ids) + 1, {key: [ids[u] for u in line.split()] for key, line in table.items()}
+
+
+def load_set(
+    folder: Path, release: Release, units: Units, report: Path | None
+) -> list[Utterance]:
+    """Utterances of a data directory; what is dropped is counted, and listed in `report`."""
+    stride = release.frontend.lfr_n if release.frontend.lfr_n > 1 else 4
+    kept, dropped = read_utterances(folder, release.tokenizer.encode, stride, units)
+    log.info("%s: %d utterances", folder, len(kept))
+    for reason, keys in dropped.items():
+        log.warning("%s: %d dropped: %s", folder, len(keys), reason)
+    if report is not None and dropped:
+        write_table(report, {key: reason for reason, keys in dropped.items() for key in keys})
+    return kept
+
+
+def make_writer(folder: Path) -> Writer | None:
+    """A tensorboard writer, None with a remark where tensorboard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.warning("no curves: pip install 'paraformer-toolkit[train]' for tensorboard")
+        return None
+    writer: Writer = SummaryWriter(str(folder / "tensorboard"))
+    return writer
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is cuda where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def initialize(release: Release, source: str) -> None:
+    """Weights of a released directory or of one epoch."""
+    path = Path(source)
+    load_weights(release.model, path / "model.pt" if path.is_dir() else path)
+
+
+def make_trainer(config: dict[str, Any]) -> Trainer:
+    """Everything that the configuration names, put together."""
+    folder = Path(config["dir"])
+    folder.mkdir(parents=True, exist_ok=True)
+    release = build(released_config(config))
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump(release.config, sort_keys=False, allow_unicode=True), encoding="utf8"
+    )
+    if config["init"]:
+        initialize(release, config["init"])
+    loaders = []
+    unit_conf = dict(config["unit_ctc"])
+    inventory = unit_conf.pop("units")
+    batching = Batching(**config["batching"])
+    for key, augment, seed in (("data", Augment(**config["augment"]), config["seed"]), ("dev", None, None)):
+        data = Path(config[key])
+        size, units = read_units(inventory, data)
+        report = folder / "dropped" if key == "data" else None
+        utterances = load_set(data, release, units, report)
+        loaders.append(Loader(utterances, release.frontend, batching, augment, seed))
+    model_conf = config["model"]["model_conf"]
+    weights = Weights(**{k: v for k, v in model_conf.items() if k in Weights._fields})
+    objective = Objective(
+        release.model, weights, UnitCtc(size=size, **unit_conf), config["warm_steps"]
+    )
+    return Trainer(
+        objective,
+        *loaders,
+        Optim(**config["optim"]),
+        Training(**config["training"]),
+        folder,
+        pick_device(config["device"]),
+        make_writer(folder),
+    )
+
+
+def train(config: DictConfig) -> int:
+    """Train to the end of the schedule; a run stopped by SIGTERM continues when started again."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)  # a DictConfig always is
+    if plain["num_threads"]:
+        torch.set_num_threads(plain["num_threads"])
+    seed_everything(plain["seed"])
+    trainer = make_trainer({str(key): value for key, value in plain.items()})
+    if plain["resume"]:
+        trainer.resume()
+    trainer.run()
+    return 0
+
+
+def main() -> int:
+    """Entry of bin/train.py."""
+    return run("train", train)

@@ -1,0 +1,261 @@
+"""Error rates of recognised text: what counts as one unit, the alignment, the report."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from rapidfuzz.distance import Levenshtein
+
+from paraformer.errors import ConfigError, DataError
+
+# Han with its extensions, kana, bopomofo, hangul: each character is a unit of its own.
+_CJK = (
+    "\u3007\u3040-\u30ff\u3105-\u312f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
+    "\U00020000-\U000323af"
+)
+_LETTER = rf"[^\W\d_{_CJK}]"
+_UNIT = re.compile(rf"[{_CJK}]|{_LETTER}+(?:'{_LETTER}+)*|\d+(?:[.:]\d+)*%?")
+_CHINESE = re.compile(f"[{_CJK}]")
+_SYMBOL = re.compile(r"<[^<>\s]+>")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_SPELLED = re.compile(_LETTER)
+# Cells of a table that is filled in plain Python, about a second of work.
+_LARGE = 2_000_000
+
+Units = list[str]
+
+
+def units(text: str, raw: bool = False) -> Units:
+    """What is compared: a Chinese character, an English word or a number is one unit.
+
+    Full-width and half-width, upper and lower case are equal (NFKC, case folding); marks, blanks
+    and symbols such as `<noise>` do not count; letters apart are one word (`A P I` = `API`), since
+    that is how results are written; numbers are not spelled out. With `raw` each character counts
+    as it stands, marks and blanks too.
+
+    >>> units("Ｈello，世 界! it’s 1,000.5 A P I")
+    ['hello', '世', '界', "it's", '1000.5', 'api']
+    """
+    if raw:
+        return list(text)
+    text = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
+    text = _THOUSANDS.sub("", _SYMBOL.sub(" ", text))
+    joined: Units = []
+    for is_letter, run in _runs(_UNIT.findall(text), _SPELLED):
+        joined += ["".join(run)] if is_letter else run
+    return joined
+
+
+def pinyin(text: str, tones: bool = True) -> Units:
+    """Syllables as pronounced in context (`hang2` or `xing2`), other units as they are.
+
+    The neutral tone is 5; without `tones` the numbers are left out. Needs pypinyin.
+    """
+    convert = _pinyin_converter(tones)
+    spoken: Units = []
+    for is_chinese, run in _runs(units(text), _CHINESE):
+        spoken += convert("".join(run)) if is_chinese else run
+    return spoken
+
+
+def _runs(words: Units, pattern: re.Pattern[str]) -> Iterator[tuple[bool, Units]]:
+    """Neighbours that all match, or all do not."""
+    for matches, run in groupby(words, key=lambda word: pattern.fullmatch(word) is not None):
+        yield matches, list(run)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Errors against `reference` units; counts of utterances are added to those of a corpus."""
+
+    reference: int = 0
+    insertions: int = 0
+    deletions: int = 0
+    substitutions: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.reference + other.reference,
+            self.insertions + other.insertions,
+            self.deletions + other.deletions,
+            self.substitutions + other.substitutions,
+        )
+
+    @property
+    def errors(self) -> int:
+        """All three kinds together: the edit distance."""
+        return self.insertions + self.deletions + self.substitutions
+
+    @property
+    def percent(self) -> float:
+        """Errors per hundred reference units; infinite where an empty reference met insertions."""
+        return _percent(self.errors, self.reference)
+
+    def line(self, name: str = "CER") -> str:
+        """As Kaldi writes it: `%CER 5.10 [ 51 / 1000, 3 ins, 4 del, 44 sub ]`."""
+        return (
+            f"%{name} {self.percent:.2f} [ {self.errors} / {self.reference}, "
+            f"{self.insertions} ins, {self.deletions} del, {self.substitutions} sub ]"
+        )
+
+
+class Pair(NamedTuple):
+    """A reference unit and what stands for it; None where there is nothing."""
+
+    ref: str | None
+    hyp: str | None
+
+    @property
+    def op(self) -> str:
+        """One of `=`, `S`, `D`, `I`."""
+        if self.ref is None:
+            return "I"
+        if self.hyp is None:
+            return "D"
+        return "=" if self.ref == self.hyp else "S"
+
+
+def align(ref: Sequence[str], hyp: Sequence[str]) -> list[Pair]:
+    """Units side by side with the fewest errors, and with the fewest substitutions among those.
+
+    >>> [pair.op for pair in align("今天很好啊", "金天天很好")]
+    ['S', '=', 'I', '=', '=', 'D']
+    """
+    pairs = _fewest_errors(ref, hyp)
+    # Only two substitutions can be traded for a deletion, a match and an insertion.
+    if sum(pair.op == "S" for pair in pairs) < 2 or len(ref) * len(hyp) > _LARGE:
+        return pairs
+    return _most_matches(ref, hyp)
+
+
+def _fewest_errors(ref: Sequence[str], hyp: Sequence[str]) -> list[Pair]:
+    pairs: list[Pair] = []
+    for op in Levenshtein.opcodes(ref, hyp):
+        left: list[str | None] = [*ref[op.src_start : op.src_end]]
+        right: list[str | None] = [*hyp[op.dest_start : op.dest_end]]
+        width = max(len(left), len(right))
+        left += [None] * (width - len(left))
+        right += [None] * (width - len(right))
+        pairs += map(Pair, left, right)
+    return pairs
+
+
+def _most_matches(ref: Sequence[str], hyp: Sequence[str]) -> list[Pair]:
+    """The classical table, where a substitution costs a trifle more than an insertion."""
+    gap = len(ref) + len(hyp) + 1
+    costs = [[gap * j for j in range(len(hyp) + 1)]]
+    for i, left in enumerate(ref, 1):
+        above, row = costs[-1], [gap * i]
+        for j, right in enumerate(hyp, 1):
+            change = 0 if left == right else gap + 1
+            row.append(min(above[j - 1] + change, above[j] + gap, row[-1] + gap))
+        costs.append(row)
+    pairs: list[Pair] = []
+    i, j = len(ref), len(hyp)
+    while i or j:
+        if i and costs[i][j] == costs[i - 1][j] + gap:
+            pair = Pair(ref[i := i - 1], None)
+        elif j and costs[i][j] == costs[i][j - 1] + gap:
+            pair = Pair(None, hyp[j := j - 1])
+        else:
+            pair = Pair(ref[i := i - 1], hyp[j := j - 1])
+        pairs.append(pair)
+    return pairs[::-1]
+
+
+def count(pairs: Iterable[Pair]) -> Counts:
+    """Errors of an alignment."""
+    ops = [pair.op for pair in pairs]
+    return Counts(len(ops) - ops.count("I"), ops.count("I"), ops.count("D"), ops.count("S"))
+
+
+@dataclass
+class Report:
+    """Alignments of a test set by utterance, in the order of the references."""
+
+    alignments: dict[str, list[Pair]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+
+    @property
+    def counts(self) -> Counts:
+        """Errors of the whole set."""
+        return sum(map(count, self.alignments.values()), Counts())
+
+    def sentence_line(self) -> str:
+        """`%SER 40.00 [ 2 / 5 ]`: utterances with at least one error."""
+        wrong = sum(any(p.op != "=" for p in pairs) for pairs in self.alignments.values())
+        total = len(self.alignments)
+        return f"%SER {_percent(wrong, total):.2f} [ {wrong} / {total} ]"
+
+
+def score(
+    refs: Mapping[str, str], hyps: Mapping[str, str], split: Callable[[str], Units] = units
+) -> Report:
+    """Compare by id: a missing hypothesis is all deletions, an id without reference is reported.
+
+    `split` makes the units: `units`, `pinyin`, or one of them with its options.
+    """
+    if not refs:
+        raise DataError("reference: no utterances; each line is `id text`")
+    if hyps and not refs.keys() & hyps.keys():
+        ours, theirs = next(iter(refs)), next(iter(hyps))
+        raise DataError(f"hypothesis: no id of the reference ('{ours}', '{theirs}'); other set?")
+    alignments = {key: align(split(ref), split(hyps.get(key, ""))) for key, ref in refs.items()}
+    missing = [key for key in refs if key not in hyps]
+    return Report(alignments, missing, [key for key in hyps if key not in refs])
+
+
+def format_aligned(key: str, pairs: Sequence[Pair]) -> str:
+    """Three rows of columns for the eye; `*` fills a gap, OPS is empty where both agree.
+
+    >>> print(format_aligned("u1", align(["欢", "迎", "you", "all"], ["欢", "you", "all", "啊"])))
+    u1 %CER 50.00 [ 2 / 4, 1 ins, 1 del, 0 sub ]
+    REF  欢 迎 you all **
+    HYP  欢 ** you all 啊
+    OPS     D          I
+    """
+    rows = ["REF ", "HYP ", "OPS "]
+    for pair in pairs:
+        ref, hyp, op = pair.ref or "", pair.hyp or "", pair.op.replace("=", "")
+        width = max(_width(ref), _width(hyp))
+        ref, hyp = ref or "*" * width, hyp or "*" * width
+        for i, cell in enumerate((ref, hyp, op)):
+            rows[i] += " " + cell + " " * (width - _width(cell))
+    return "\n".join([f"{key} {count(pairs).line()}", *(row.rstrip() for row in rows)])
+
+
+def _percent(part: int, whole: int) -> float:
+    if whole:
+        return 100.0 * part / whole
+    return float("inf") if part else 0.0
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal: two for a Chinese character, none for a combining mark."""
+    return sum(
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
+        for char in text
+    )
+
+
+def _pinyin_converter(tones: bool) -> Callable[[str], Units]:
+    try:
+        from pypinyin import Style, lazy_pinyin
+    except ImportError as error:
+        raise ConfigError("pinyin: needs pypinyin; pip install pypinyin") from error
+    style = Style.TONE3 if tones else Style.NORMAL
+
+    # An unknown character stays itself: pypinyin would make one unit of several.
+    options: dict[str, Any] = {"neutral_tone_with_five": tones, "errors": list}
+
+    def convert(text: str) -> Units:
+        syllables: Units = lazy_pinyin(text, style=style, **options)
+        return syllables
+
+    return convert

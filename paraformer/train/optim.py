@@ -1,0 +1,58 @@
+"""Optimiser and learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from paraformer.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Optim:
+    """AdamW and its schedule.
+
+    schedule: `warmuplr` rises to lr at warmup_steps and falls with the inverse square root (released configs);
+    `cosine` rises likewise and falls to final_share * lr at total_steps.
+    """
+
+    lr: float = 5e-4
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.01
+    schedule: str = "warmuplr"
+    warmup_steps: int = 25000
+    total_steps: int = 0
+    final_share: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("warmuplr", "cosine"):
+            raise ConfigError(f"optim.schedule={self.schedule}: not known; warmuplr or cosine")
+
+    def optimizer(self, model: nn.Module) -> torch.optim.AdamW:
+        """Weight decay reaches matrices and filters alone, not biases, norms and embeddings."""
+        decayed, plain = [], []
+        for name, parameter in model.named_parameters():
+            matrix = parameter.ndim > 1 and "embed" not in name
+            (decayed if matrix else plain).append(parameter)
+        groups = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=True)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of optimiser step 1, 2, ...
+
+        >>> [Optim(lr=1.0, warmup_steps=4).rate(s) for s in (1, 4, 16)]
+        [0.25, 1.0, 0.5]
+        """
+        if step <= self.warmup_steps:
+            return self.lr * step / self.warmup_steps
+        if self.schedule == "warmuplr":
+            return self.lr * math.sqrt(self.warmup_steps / step)
+        done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
+        wave = 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+        return self.lr * (self.final_share + (1.0 - self.final_share) * wave)

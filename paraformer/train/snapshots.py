@@ -1,0 +1,108 @@
+"""What a training run leaves on disk: weights of each epoch, and all that is needed to go on as if never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from paraformer.errors import CheckpointError, DataError
+
+
+class Position(NamedTuple):
+    """Where a run stands: `batch` batches of `epoch` are done, `step` optimiser steps in all."""
+
+    epoch: int = 1
+    batch: int = 0
+    step: int = 0
+
+
+def write_atomically(value: object, path: Path) -> None:
+    """`torch.save` that leaves either the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    torch.save(value, partial)
+    os.replace(partial, path)
+
+
+def save_snapshot(
+    path: Path, position: Position, objective: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Weights, optimiser, random generators and position."""
+    state: dict[str, Any] = {
+        "position": tuple(position),
+        "objective": objective.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "torch_rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    write_atomically(state, path)
+
+
+def load_snapshot(
+    path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer
+) -> Position:
+    """Put back what `save_snapshot` wrote; returns the position."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        objective.load_state_dict(state["objective"])
+    except (RuntimeError, KeyError, EOFError) as error:
+        raise CheckpointError(
+            f"{path}: does not fit this configuration ({str(error).splitlines()[0]}); "
+            "train in another folder or with resume=false"
+        ) from error
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["torch_rng"])
+    if state["cuda_rng"]:
+        torch.cuda.set_rng_state_all(state["cuda_rng"])
+    return Position(*state["position"])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, numpy and the standard library."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def append_record(path: Path, record: dict[str, Any]) -> None:
+    """Add one JSON line (an epoch, a log line) to a file."""
+    with open(path, "a", encoding="utf8") as file:
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Lines of `append_record`; of two with the same epoch the later counts."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; train at least one epoch first")
+    lines = path.read_text(encoding="utf8").splitlines()
+    records = {record["epoch"]: record for record in map(json.loads, lines)}
+    return [records[epoch] for epoch in sorted(records)]
+
+
+def best_epochs(
+    records: Sequence[dict[str, Any]], metric: str, count: int, last: bool = False
+) -> list[int]:
+    """The `count` epochs with the smallest metric, or simply the last ones."""
+    ordered = list(records) if last else sorted(records, key=lambda r: -r[metric])
+    return sorted(record["epoch"] for record in ordered[-count:])
+
+
+def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """Mean of the weights of several epochs, summed in float64; counters are taken from the last."""
+    total: dict[str, Tensor] = {}
+    state: dict[str, Tensor] = {}
+    for path in paths:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        for name, value in state.items():
+            if value.is_floating_point():
+                total[name] = total.get(name, 0) + value.double()  # type: ignore[operator]
+    mean = {name: (value / len(paths)).to(state[name].dtype) for name, value in total.items()}
+    return {name: mean.get(name, value) for name, value in state.items()}

@@ -1,0 +1,57 @@
+"""What the programs of this folder share: finding the package, one line and exit code 1 for errors.
+
+Nothing here or in `paraformer.data.datadir` imports torch: the programs start at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from paraformer.data.tables import format_table, read_table, write_text  # noqa: E402
+from paraformer.errors import ParaformerError  # noqa: E402
+
+
+def say(message: str) -> None:
+    """A line on stderr, with the name of the program in front."""
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+
+
+def enter(main: Callable[[], int]) -> NoReturn:
+    """Run `main`, whose result is the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        code = main()
+        sys.stdout.flush()
+    except (ParaformerError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            # `… | head` has read enough; what is left in the buffer has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            say(str(error))
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def convert(function: Callable[[Mapping[str, str]], dict[str, str]], description: str) -> int:
+    """A program that reads one table and writes another."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("source", nargs="?", default="/dev/stdin")
+    parser.add_argument("destination", nargs="?")
+    args = parser.parse_args()
+    text = format_table(function(read_table(args.source)))
+    if args.destination:
+        write_text(args.destination, text)
+    else:
+        sys.stdout.write(text)
+    return 0
