@@ -22,14 +22,19 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int, dropout: float) -> Tensor:
     """(B, T, D) tensors -> (B, T, D); `mask` is bool (True = keep) or is added to the scores."""
-    out = F.scaled_dot_product_attention(
-        split_heads(q, heads),
-        split_heads(k, heads),
-        split_heads(v, heads),
-        attn_mask=mask,
-        dropout_p=dropout,
-    )
+    q, k, v = (split_heads(x, heads) for x in (q, k, v))
+    if q.requires_grad and q.device.type == "cpu" and dropout == 0.0:
+        out = _attend_by_products(q, k, v, mask)
+    else:
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
     return out.transpose(1, 2).flatten(2)
+
+
+def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """The same by two matrix products: for training utterances torch's fused kernel is 3 to 4 times slower on a CPU."""
+    scores = torch.matmul(q * q.size(-1) ** -0.5, k.transpose(-1, -2))
+    scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    return torch.matmul(scores.softmax(-1).to(v.dtype), v)
 
 
 class MultiHeadAttention(nn.Module):

@@ -7,26 +7,10 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paraformer.nn.attention import attend
 from paraformer.nn.layers import Dropout, FeedForward, NormedFeedForward, layer_norm
 from paraformer.nn.mask import key_mask, length_mask
 from paraformer.nn.position import sinusoid
-
-
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """(B, T, D) -> (B, H, T, D / H)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, heads: int, dropout: float) -> Tensor:
-    """Scaled dot-product attention of (B, T, D) tensors under a key mask (B, 1, 1, S) -> (B, T, D)."""
-    out = F.scaled_dot_product_attention(
-        split_heads(q, heads),
-        split_heads(k, heads),
-        split_heads(v, heads),
-        attn_mask=keys,
-        dropout_p=dropout,
-    )
-    return out.transpose(1, 2).flatten(2)
 
 
 class MemoryBlock(nn.Conv1d):

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from paraformer.data.dataset import Batch
-from paraformer.errors import ConfigError
 from paraformer.models.paraformer import CtcHead, Paraformer
 from paraformer.nn.mask import zero_padding
-from paraformer.nn.sanm import SanmEncoder
 from paraformer.train.losses import Losses, Weights, ctc_losses, paraformer_losses
 
 
@@ -38,8 +36,6 @@ class Objective(nn.Module):
         self.model, self.weights, self.warm_steps = model, weights, warm_steps
         self.unit = unit if unit is not None and unit.size > 0 else None
         if self.unit is not None:
-            if not isinstance(model.encoder, SanmEncoder):
-                raise ConfigError("unit_ctc: only SANMEncoder has taps; set unit_ctc.size=0")
             self.unit_head = CtcHead(model.encoder.output_size, self.unit.size)
 
     def forward(self, batch: Batch, step: int) -> Losses:
@@ -62,9 +58,7 @@ class Objective(nn.Module):
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         if self.unit is None:
             return *self.model.encode(batch.feats, batch.lengths), None
-        encoder = self.model.encoder
-        assert isinstance(encoder, SanmEncoder)  # checked when built
-        memory, lengths, (tapped,) = encoder.forward_with_taps(
+        memory, lengths, (tapped,) = self.model.encoder.forward_with_taps(
             batch.feats, batch.lengths, (self.unit.layer,)
         )
         return zero_padding(memory, lengths), lengths, tapped
