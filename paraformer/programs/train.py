@@ -52,9 +52,7 @@ def read_units(inventory: str | None, folder: Path) -> tuple[int, Units]:
     return len(ids) + 1, {key: [ids[u] for u in line.split()] for key, line in table.items()}
 
 
-def load_set(
-    folder: Path, release: Release, units: Units, report: Path | None
-) -> list[Utterance]:
+def load_set(folder: Path, release: Release, units: Units, report: Path | None) -> list[Utterance]:
     """Utterances of a data directory; what is dropped is counted, and listed in `report`."""
     stride = release.frontend.lfr_n if release.frontend.lfr_n > 1 else 4
     kept, dropped = read_utterances(folder, release.tokenizer.encode, stride, units)
@@ -104,7 +102,10 @@ def make_trainer(config: dict[str, Any]) -> Trainer:
     unit_conf = dict(config["unit_ctc"])
     inventory = unit_conf.pop("units")
     batching = Batching(**config["batching"])
-    for key, augment, seed in (("data", Augment(**config["augment"]), config["seed"]), ("dev", None, None)):
+    for key, augment, seed in (
+        ("data", Augment(**config["augment"]), config["seed"]),
+        ("dev", None, None),
+    ):
         data = Path(config[key])
         size, units = read_units(inventory, data)
         report = folder / "dropped" if key == "data" else None

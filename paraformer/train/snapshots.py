@@ -46,9 +46,7 @@ def save_snapshot(
     write_atomically(state, path)
 
 
-def load_snapshot(
-    path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer
-) -> Position:
+def load_snapshot(path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
     """Put back what `save_snapshot` wrote; returns the position."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -30,7 +30,9 @@ def units_of(text: str, seg_dict: dict[str, list[str]]) -> list[str]:
             units += [piece.upper() for piece in seg_dict.get(run.lower(), [])]
             continue
         initials = lazy_pinyin(run, style=Style.INITIALS, strict=False)
-        finals = lazy_pinyin(run, style=Style.FINALS_TONE3, strict=False, neutral_tone_with_five=True)
+        finals = lazy_pinyin(
+            run, style=Style.FINALS_TONE3, strict=False, neutral_tone_with_five=True
+        )
         units += [unit for pair in zip(initials, finals, strict=True) for unit in pair if unit]
     return units
 

@@ -1,0 +1,46 @@
+# make install | demo [WAV=file] | test | test-fast | lint | format | bench
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SHELLS := $(shell git ls-files '*.sh' .ci/run)
+MODEL ?= paraformer-zh-mini
+WAV ?= paraformer/bundled/paraformer-zh-mini/example
+
+.PHONY: all install demo test test-fast lint format bench
+all: lint test
+
+install: $(STAMP)
+
+# torch and torchaudio must fit each other: the pair is pinned here, the package takes any pair that fits.
+$(STAMP): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.11.0 torchaudio==2.11.0
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/funasr +model=$(MODEL) '+input=$(WAV)' +verbose=true
+
+test: install
+	$(BIN)/pytest
+
+test-fast: install
+	$(BIN)/pytest -m 'not recipe and not cli'
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	for file in $(SHELLS); do bash -n "$$file" || exit 1; done
+	if command -v shellcheck > /dev/null; then shellcheck -x $(SHELLS); fi
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Ours and the reference side by side; PEER is the python of a venv with funasr 1.4.16.
+bench: install
+	@test -n "$(PEER)" || { echo 'make bench PEER=<python of a venv with funasr 1.4.16>' >&2; exit 2; }
+	$(BIN)/python utils/bench_cif.py --peer $(PEER)

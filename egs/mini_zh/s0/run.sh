@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# mini_zh: a small Mandarin recogniser from free recordings and synthetic sentences, on a CPU.
+#
+#   ./run.sh [--corpora <folder>] [--stage N] [--stop-stage N] [--tiny true]
+#
+# Stages: -1 fetch  0 data  1 features and CMVN  2 tokens  3 train  4 (MWER, not built yet)
+#         5 average  6 decode  7 score.  The README beside this file says what the corpora are.
+# shellcheck disable=SC1091,SC2154 # path.sh, cmd.sh and utils are made above or beside
+set -euo pipefail
+cd "$(dirname "$0")"
+
+corpora=../../../../shared/data
+extra=            # folder of more synthetic sentences (local/synthesize.py)
+stage=0
+stop_stage=7
+tiny=false        # every stage on a few hundred clips and a very small model, in minutes
+nj=2
+work=.            # data/, fbank/ and exp/ go here
+config=
+speeds=0.9,1.0,1.1
+seed=1
+
+. ./path.sh
+. ./cmd.sh
+. utils/parse_options.sh
+
+if [ "$tiny" = true ]; then
+  speeds=1.0
+  config=${config:-conf/train_tiny.yaml}
+  prepare=(--tiny)
+else
+  prepare=()
+fi
+config=${config:-conf/train_paraformer.yaml}
+if [ -n "$extra" ]; then prepare+=(--extra "$extra"); fi
+data=$work/data
+dir=$work/exp/$(basename "$config" .yaml)
+train=$data/train
+if [ "$speeds" != 1.0 ]; then train=$data/train_sp; fi
+tests="test_dsp test_hsk test_synthetic test_read"
+
+log() { echo "$(date '+%H:%M:%S') $*" >&2; }
+
+if [ "$stage" -le -1 ] && [ "$stop_stage" -ge -1 ]; then
+  log "stage -1: fetch the corpora"
+  local/fetch_corpora.sh "$corpora"
+fi
+
+if [ "$stage" -le 0 ] && [ "$stop_stage" -ge 0 ]; then
+  log "stage 0: data directories"
+  local/prepare_data.py "${prepare[@]}" "$corpora" "$data"
+fi
+
+if [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
+  log "stage 1: features and CMVN"
+  steps/make_fbank.sh --cmd "$train_cmd" --nj "$nj" --speeds "$speeds" "$data/train"
+  for part in dev $tests; do
+    steps/make_fbank.sh --cmd "$train_cmd" --nj "$nj" "$data/$part"
+  done
+  steps/compute_cmvn_stats.sh --cmd "$train_cmd" "$train"
+fi
+
+if [ "$stage" -le 2 ] && [ "$stop_stage" -ge 2 ]; then
+  log "stage 2: tokens, and the sounds of the text"
+  make_tokens.py text="$data/train/text" out="$data/lang"
+  rm -f "$data/lang/units.txt"
+  for part in "$train" "$data/dev"; do
+    local/make_units.py "$part" "$data/lang/seg_dict" "$data/lang/units.txt"
+  done
+fi
+
+if [ "$stage" -le 3 ] && [ "$stop_stage" -ge 3 ]; then
+  log "stage 3: train"
+  steps/train.sh --cmd "$train_cmd" --config "$config" --lang "$data/lang" \
+    "$train" "$data/dev" "$dir" seed="$seed" unit_ctc.units="$data/lang/units.txt"
+fi
+
+if [ "$stage" -le 5 ] && [ "$stop_stage" -ge 5 ]; then
+  log "stage 5: average"
+  steps/average.sh --cmd "$train_cmd" --num 1 --last true --precision fp16 "$dir"
+fi
+
+if [ "$stage" -le 6 ] && [ "$stop_stage" -ge 6 ]; then
+  log "stage 6: decode"
+  for part in $tests; do
+    steps/decode.sh --cmd "$decode_cmd" --nj "$nj" "$dir/final" "$data/$part" "$dir/decode_$part"
+  done
+fi
+
+if [ "$stage" -le 7 ] && [ "$stop_stage" -ge 7 ]; then
+  log "stage 7: score"
+  for part in $tests; do
+    steps/score.sh --pinyin true "$data/$part" "$dir/decode_$part"
+  done
+fi

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Decode a data directory with a released directory: <out-dir>/text.
+#
+#   steps/decode.sh [options] <model-dir> <data-dir> <out-dir> [decode.py overrides ...]
+#
+#   --cmd utils/run.py    what runs the jobs
+#   --nj 2                number of jobs
+#   --num-threads 1       threads of each job
+#   --min-success 0.95    fail if a smaller share of the utterances is decoded
+# shellcheck disable=SC1091 # path.sh and utils are those of the recipe
+set -euo pipefail
+
+cmd=utils/run.py
+nj=2
+num_threads=1
+min_success=0.95
+
+if [ -f path.sh ]; then . ./path.sh; fi
+. utils/parse_options.sh
+if [ $# -lt 3 ]; then
+  echo "usage: $0 [options] <model-dir> <data-dir> <out-dir> [overrides]; see --help" >&2
+  exit 2
+fi
+model=$1
+data=${2%/}
+out=$3
+shift 3
+read -r -a run <<<"$cmd"
+
+total=$(grep -c '[^[:space:]]' "$data/wav.scp")
+if [ "$nj" -gt "$total" ]; then nj=$total; fi
+utils/split_data.py --per-utt "$data" "$nj"
+
+"${run[@]}" JOB=1:"$nj" "$out/log/decode.JOB.log" \
+  decode.py model="$model" data="$data/split${nj}utt/JOB" out="$out/part.JOB" \
+  num_threads="$num_threads" min_success=0 "$@"
+
+for ((n = 1; n <= nj; n++)); do
+  cat "$out/part.$n/text"
+done | LC_ALL=C sort -k1,1 >"$out/.text.tmp"
+made=$(wc -l <"$out/.text.tmp")
+echo "$0: decoded $((made)) of $total utterances of $data" >&2
+if ! awk -v made="$made" -v wanted="$total" -v share="$min_success" \
+  'BEGIN { exit !(made > 0 && made >= share * wanted) }'; then
+  rm "$out/.text.tmp"
+  echo "$0: less than $min_success of them; look into $out/log/decode.*.log" >&2
+  exit 1
+fi
+mv "$out/.text.tmp" "$out/text"
