@@ -1,4 +1,6 @@
-"""What can go wrong through no fault of the program: each error is one line, `where: what; remedy`."""
+"""What can go wrong through no fault of the program: each error is one line, `where: what;
+remedy`.
+"""
 
 
 class ParaformerError(Exception):

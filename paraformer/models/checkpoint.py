@@ -1,4 +1,5 @@
-"""A released directory (`config.yaml model.pt am.mvn tokens.json seg_dict`) becomes a model, and a model such a directory.
+"""A released directory (`config.yaml model.pt am.mvn tokens.json seg_dict`) becomes a model, and
+a model such a directory.
 
 The only module that knows released file names and spellings.
 """
@@ -190,14 +191,18 @@ def build_tokenizer(config: Config) -> Tokenizer:
 
 
 def build_frontend(config: Config) -> Frontend:
-    """`frontend_conf` of a config.yaml; dither is noise and stays off (a data program may add it)."""
+    """`frontend_conf` of a config.yaml; dither is noise and stays off (a data program may add
+    it).
+    """
     conf = dict(config.get("frontend_conf") or {})
     cmvn = read_cmvn(conf["cmvn_file"]) if conf.get("cmvn_file") else None
     return Frontend(**accepted(Frontend, conf, "frontend_conf") | {"dither": 0.0, "cmvn": cmvn})
 
 
 def accepted(target: Callable[..., Any], conf: Mapping[str, Any], where: str) -> Config:
-    """The keys of `conf` that a constructor takes, released spellings put right; others are named in a warning."""
+    """The keys of `conf` that a constructor takes, released spellings put right; others are named
+    in a warning.
+    """
     known = set(inspect.signature(target).parameters)
     kept = {}
     for key, value in conf.items():

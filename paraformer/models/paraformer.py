@@ -37,8 +37,8 @@ class Teaching(NamedTuple):
 class Paraformer(nn.Module):
     """Non-autoregressive recogniser; `encoder`, `predictor`, `decoder` may be any of `nn/`.
 
-    The attribute names are those of released checkpoints. Training options mirror `model_conf` of a released
-    config.yaml and are read by `train/losses.py`.
+    The attribute names are those of released checkpoints. Training options mirror `model_conf` of
+    a released config.yaml and are read by `train/losses.py`.
     """
 
     def __init__(
@@ -69,7 +69,9 @@ class Paraformer(nn.Module):
         return getattr(self, "ctc", None)
 
     def encode(self, feats: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, T, D) -> encoder output (B, T', D'), 0 past its lengths, and those lengths (B,)."""
+        """Features (B, T, D) -> encoder output (B, T', D'), 0 past its lengths, and those lengths
+        (B,).
+        """
         memory, memory_lengths = self.encoder(feats, lengths)
         return zero_padding(memory, memory_lengths), memory_lengths
 
@@ -85,7 +87,9 @@ class Paraformer(nn.Module):
         return F.log_softmax(logits.float(), dim=-1)
 
     def targets(self, text: Tensor, text_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Token ids (B, U) padded by ignore_id -> the same with the end symbol if the model predicts it."""
+        """Token ids (B, U) padded by ignore_id -> the same with the end symbol if the model
+        predicts it.
+        """
         if self.predictor_bias != 1:
             return text, text_lengths
         text = F.pad(text, (0, 1), value=self.ignore_id)
@@ -94,7 +98,9 @@ class Paraformer(nn.Module):
     def teach(
         self, memory: Tensor, memory_lengths: Tensor, text: Tensor, text_lengths: Tensor
     ) -> Teaching:
-        """Decode with the true number of tokens and, by the sampler, some of the true tokens shown."""
+        """Decode with the true number of tokens and, by the sampler, some of the true tokens
+        shown.
+        """
         targets, lengths = self.targets(text, text_lengths)
         predicted = self.predictor.forward_to(memory, memory_lengths, lengths, targets.size(1))
         embeds, guess = predicted.embeds, None
@@ -108,10 +114,12 @@ class Paraformer(nn.Module):
     def sample(
         self, predicted: CifOutput, memory: Tensor, memory_lengths: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Replace acoustic embeddings by those of true tokens, the more the worse the first pass was.
+        """Replace acoustic embeddings by those of true tokens, the more the worse the first pass
+        was.
 
-        The number is trunc(ratio * wrong tokens), the places are drawn among all tokens (as the reference; the
-        paper rounds up). Returns the mixed embeddings (B, U, D) and the first guess (B, U).
+        The number is trunc(ratio * wrong tokens), the places are drawn among all tokens (as the
+        reference; the paper rounds up). Returns the mixed embeddings (B, U, D) and the first
+        guess (B, U).
         """
         lengths = predicted.token_lengths
         with torch.no_grad():

@@ -1,4 +1,6 @@
-"""Continuous integrate-and-fire (CIF: arXiv 1905.11235): frames become as many embeddings as there are tokens."""
+"""Continuous integrate-and-fire (CIF: arXiv 1905.11235): frames become as many embeddings as
+there are tokens.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ class CifOutput(NamedTuple):
 
 
 def running_sum(weights: Tensor) -> Tensor:
-    """Cumulative sum of weights (B, T), summed in float64 and rounded to float32 as the reference does."""
+    """Cumulative sum of weights (B, T), summed in float64 and rounded to float32 as the reference
+    does.
+    """
     return weights.double().cumsum(1).float()
 
 
@@ -47,7 +51,8 @@ def fire_peaks(sums: Tensor) -> Tensor:
 class _Shares(torch.autograd.Function):
     """Share of each frame in each token: the overlap of [S(t-1), S(t)] with [k, k + 1].
 
-    The derivative is written out since it is a comparison, where autograd would keep five (B, U, T) tensors.
+    The derivative is written out since it is a comparison, where autograd would keep five (B, U,
+    T) tensors.
     """
 
     @staticmethod
@@ -75,7 +80,8 @@ class _Shares(torch.autograd.Function):
 def integrate(sums: Tensor, hidden: Tensor, count: int) -> Tensor:
     """Running sums (B, T) and frames (B, T, D) -> the first `count` tokens (B, count, D).
 
-    Token k is the integral of the frames between the sums k and k + 1; one matrix product instead of a loop over T.
+    Token k is the integral of the frames between the sums k and k + 1; one matrix product instead
+    of a loop over T.
 
     >>> integrate(torch.tensor([[0.5, 1.0, 1.5]]), torch.tensor([[[2.0], [4.0], [8.0]]]), 1)
     tensor([[[3.]]])
@@ -87,7 +93,8 @@ def integrate(sums: Tensor, hidden: Tensor, count: int) -> Tensor:
 class CifPredictor(nn.Module):
     """Frame weights from a convolution, then integrate-and-fire.
 
-    `depthwise` is the released `CifPredictor` (V1: depthwise convolution with a skip), else `CifPredictorV2`.
+    `depthwise` is the released `CifPredictor` (V1: depthwise convolution with a skip), else
+    `CifPredictorV2`.
     """
 
     def __init__(

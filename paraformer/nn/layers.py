@@ -20,8 +20,9 @@ def layer_norm(width: int) -> nn.LayerNorm:
 class _MaskPool:
     """Dropout masks cut at random places from one long random sequence.
 
-    Drawing a random number for each activation takes a third of a training step on a CPU; a cut costs one draw.
-    The sequence depends on the rate alone, and the place on torch's own generator, so that a run can be repeated.
+    Drawing a random number for each activation takes a third of a training step on a CPU; a cut
+    costs one draw. The sequence depends on the rate alone, and the place on torch's own
+    generator, so that a run can be repeated.
     """
 
     def __init__(self) -> None:

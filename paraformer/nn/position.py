@@ -9,7 +9,8 @@ from torch import Tensor
 
 
 def sinusoid(first: int, count: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Positions first .. first + count - 1 -> (count, width), sines in the first half, cosines in the second.
+    """Positions first .. first + count - 1 -> (count, width), sines in the first half, cosines in
+    the second.
 
     The code of the SAN-M encoder, which counts from 1: `w_k = 10000^(-k / (width/2 - 1))`.
     """
@@ -24,7 +25,9 @@ def sinusoid(first: int, count: int, width: int, device: torch.device | None = N
 def interleaved_sinusoid(
     positions: Tensor, width: int, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Positions (N,), of either sign -> (N, width), sine and cosine in turn (Attention is all you need, 3.5)."""
+    """Positions (N,), of either sign -> (N, width), sine and cosine in turn (Attention is all you
+    need, 3.5).
+    """
     step = -math.log(10000.0) / width
     even = torch.arange(0, width, 2, dtype=torch.float32, device=positions.device)
     angle = positions.to(torch.float32)[:, None] * torch.exp(even * step)

@@ -130,7 +130,9 @@ class SanmEncoder(nn.Module):
     def forward_with_taps(
         self, x: Tensor, lengths: Tensor, taps: Sequence[int] = ()
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """As `forward`, and the outputs of the layers numbered in `taps` (1 = the first), for losses inside."""
+        """As `forward`, and the outputs of the layers numbered in `taps` (1 = the first), for
+        losses inside.
+        """
         frames = length_mask(lengths, x.size(1))[..., None].to(x.dtype)
         keys = key_mask(lengths, x.size(1))
         x = x * self.output_size**0.5 + sinusoid(1, x.size(1), x.size(2), x.device)
@@ -162,7 +164,9 @@ class CrossAttention(nn.Module):
 
 
 class SanmDecoderLayer(nn.Module):
-    """Feed-forward, memory block, attention to the encoder: those of the three that the layer has."""
+    """Feed-forward, memory block, attention to the encoder: those of the three that the layer
+    has.
+    """
 
     def __init__(
         self,
@@ -185,7 +189,9 @@ class SanmDecoderLayer(nn.Module):
         self.dropout = Dropout(dropout_rate)
 
     def forward(self, x: Tensor, frames: Tensor, memory: Tensor, keys: Tensor) -> Tensor:
-        """x (B, U, D), frames (B, U, 1), encoder output (B, T, D), keys (B, 1, 1, T) -> (B, U, D)."""
+        """x (B, U, D), frames (B, U, 1), encoder output (B, T, D), keys (B, 1, 1, T) -> (B, U,
+        D).
+        """
         y = self.feed_forward(self.norm1(x))
         if not self.has_memory:
             return y  # the closing layer has no residual

@@ -1,4 +1,6 @@
-"""Train a model: Kaldi data directories become `dir`/epoch-N.pt and the config.yaml of a released directory."""
+"""Train a model: Kaldi data directories become `dir`/epoch-N.pt and the config.yaml of a released
+directory.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def released_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_units(inventory: str | None, folder: Path) -> tuple[int, Units]:
-    """Size of the second inventory (blank included) and the units of each utterance in `text_units`."""
+    """Size of the second inventory (blank included) and the units of each utterance in
+    `text_units`.
+    """
     if not inventory:
         return 0, {}
     names = Path(inventory).read_text(encoding="utf8").split()

@@ -1,4 +1,6 @@
-"""What training minimises: cross-entropy of the decoder, count error of the predictor, CTC of the encoder."""
+"""What training minimises: cross-entropy of the decoder, count error of the predictor, CTC of the
+encoder.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ from paraformer.models.paraformer import Paraformer
 def label_smoothed_sum(logits: Tensor, targets: Tensor, smoothing: float, ignore_id: int) -> Tensor:
     """KL divergence from the smoothed targets, summed over tokens.
 
-    logits (B, U, V), targets (B, U). The target keeps 1 - smoothing, each other class gets smoothing / (V - 1); the
-    entropy of that distribution is subtracted, so that a perfect model scores 0.
+    logits (B, U, V), targets (B, U). The target keeps 1 - smoothing, each other class gets
+    smoothing / (V - 1); the entropy of that distribution is subtracted, so that a perfect model
+    scores 0.
     """
     size = logits.size(-1)
     keep = targets.flatten() != ignore_id
@@ -76,7 +79,8 @@ def paraformer_losses(
 ) -> Losses:
     """CE + MAE (+ CTC) of a batch (`spec` names: loss_att, loss_pre, loss_ctc).
 
-    encoded: output and lengths of `model.encode`; text (B, U) padded by ignore_id, text_lengths (B,).
+    encoded: output and lengths of `model.encode`; text (B, U) padded by ignore_id, text_lengths
+    (B,).
     """
     memory, memory_lengths = encoded
     taught = model.teach(memory, memory_lengths, text, text_lengths)
@@ -95,7 +99,8 @@ def paraformer_losses(
     if model.ctc_head is not None and weights.ctc_weight > 0.0:
         logp = model.ctc_head(memory)
         each = ctc_losses(logp, memory_lengths, text, text_lengths, model.blank_id)
-        # The reference divides by utterances; per token where the other parts are, so that they keep one scale.
+        # The reference divides by utterances; per token where the other parts are, so that they
+        # keep one scale.
         share = size if weights.length_normalized_loss else (each > 0).sum().clamp(min=1)
         stats["loss_ctc"] = each.sum() / share
         loss = weights.ctc_weight * stats["loss_ctc"] + (1.0 - weights.ctc_weight) * loss

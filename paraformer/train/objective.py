@@ -1,4 +1,6 @@
-"""The training objective: the losses of the model and, if asked for, CTC over a second inventory inside the encoder."""
+"""The training objective: the losses of the model and, if asked for, CTC over a second inventory
+inside the encoder.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class Objective(nn.Module):
     def __init__(
         self, model: Paraformer, weights: Weights, unit: UnitCtc | None = None, warm_steps: int = 0
     ) -> None:
-        """warm_steps: for that many first steps the CTC heads and the predictor learn without the decoder."""
+        """warm_steps: for that many first steps the CTC heads and the predictor learn without the
+        decoder.
+        """
         super().__init__()
         self.model, self.weights, self.warm_steps = model, weights, warm_steps
         self.unit = unit if unit is not None and unit.size > 0 else None

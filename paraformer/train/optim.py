@@ -15,8 +15,8 @@ from paraformer.errors import ConfigError
 class Optim:
     """AdamW and its schedule.
 
-    schedule: `warmuplr` rises to lr at warmup_steps and falls with the inverse square root (released configs);
-    `cosine` rises likewise and falls to final_share * lr at total_steps.
+    schedule: `warmuplr` rises to lr at warmup_steps and falls with the inverse square root
+    (released configs); `cosine` rises likewise and falls to final_share * lr at total_steps.
     """
 
     lr: float = 5e-4

@@ -1,4 +1,6 @@
-"""What a training run leaves on disk: weights of each epoch, and all that is needed to go on as if never stopped."""
+"""What a training run leaves on disk: weights of each epoch, and all that is needed to go on as
+if never stopped.
+"""
 
 from __future__ import annotations
 

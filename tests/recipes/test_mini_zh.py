@@ -1,4 +1,6 @@
-"""The recipe runs from raw recordings to error rates, and a second run of a stage changes nothing."""
+"""The recipe runs from raw recordings to error rates, and a second run of a stage changes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ def test_the_tiny_recipe_learns_something(work: Path) -> None:
         json.loads(line)
         for line in (work / "exp/train_tiny/epochs.jsonl").read_text("utf8").splitlines()
     ]
-    # Chance is all but nothing right among hundreds of tokens; 0.95 asks for real learning in seconds.
+    # Chance is all but nothing right among hundreds of tokens; 0.95 asks for real learning in
+    # seconds.
     assert records[-1]["token_error_rate"] < 0.95
     assert records[-1]["loss_att"] < records[0]["loss_att"]
 

@@ -3,8 +3,9 @@
 
     local/make_units.py DATA_DIR SEG_DICT UNITS
 
-A Chinese character becomes its initial and its final with tone (pypinyin, in context), an English word the pieces of
-SEG_DICT in capitals. UNITS, the inventory, is written if it is not there; otherwise unknown units are left out.
+A Chinese character becomes its initial and its final with tone (pypinyin, in context), an English
+word the pieces of SEG_DICT in capitals. UNITS, the inventory, is written if it is not there;
+otherwise unknown units are left out.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Write Kaldi data directories of the mini_zh corpora: train, dev and one test set for each question.
+"""Write Kaldi data directories of the mini_zh corpora: train, dev and one test set for each
+question.
 
     local/prepare_data.py CORPORA OUT [--tiny]
 
-CORPORA holds the folders that the README of the recipe lists. The lists depend on the names of the recordings
-alone, so they are the same on every machine: no test word, sentence or speaker stands in a training list.
+CORPORA holds the folders that the README of the recipe lists. The lists depend on the names of
+the recordings alone, so they are the same on every machine: no test word, sentence or speaker
+stands in a training list.
 """
 
 from __future__ import annotations
