@@ -55,6 +55,19 @@ class Batch(NamedTuple):
     unit_lengths: Tensor  # (B,)
     seconds: float  # of audio
 
+    def to(self, device: torch.device) -> Batch:
+        """The same with its tensors on another device."""
+        return Batch(
+            self.keys,
+            self.feats.to(device),
+            self.lengths.to(device),
+            self.text.to(device),
+            self.text_lengths.to(device),
+            self.units.to(device),
+            self.unit_lengths.to(device),
+            self.seconds,
+        )
+
 
 @dataclass(frozen=True)
 class Batching:
@@ -123,7 +136,7 @@ def plan_epoch(
         size = min(max(size, 1), batching.max_utterances)
         batches += [members[i : i + size] for i in range(0, len(members), size)]
     if random is not None:
-        random.shuffle(batches)  # type: ignore[arg-type]
+        random.shuffle(batches)
     return batches
 
 

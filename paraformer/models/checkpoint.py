@@ -30,7 +30,7 @@ from paraformer.data.tokenizer import (
     write_token_list,
 )
 from paraformer.errors import CheckpointError, ConfigError
-from paraformer.models.paraformer import CtcHead, Paraformer
+from paraformer.models.paraformer import CtcHead, Decoder, Encoder, Paraformer
 from paraformer.nn.cif import CifPredictor
 from paraformer.nn.conformer import ConformerEncoder
 from paraformer.nn.sanm import SanmDecoder, SanmEncoder
@@ -46,6 +46,11 @@ SPELLINGS = {"sanm_shfit": "sanm_shift", "upsacle_samples": "upscale_samples"}
 # Keys of released configs that say nothing more about the model.
 SILENT = {
     "pos_enc_class",
+    "input_layer",
+    "positional_dropout_rate",
+    "positionwise_layer_type",
+    "positionwise_conv_kernel_size",
+    "padding_idx",
     "normalize_before",
     "concat_after",
     "selfattention_layer_type",
@@ -64,13 +69,13 @@ SILENT = {
     "ignore_nan_grad",
 }
 
-ENCODERS: dict[str, Callable[..., nn.Module]] = {
+ENCODERS: dict[str, Callable[..., Encoder]] = {
     "SANMEncoder": SanmEncoder,
     "SANMEncoderChunkOpt": SanmEncoder,
     "ConformerEncoder": ConformerEncoder,
     "TransformerEncoder": TransformerEncoder,
 }
-DECODERS: dict[str, Callable[..., nn.Module]] = {
+DECODERS: dict[str, Callable[..., Decoder]] = {
     "ParaformerSANMDecoder": SanmDecoder,
     "ParaformerSANDecoder": SanDecoder,
 }
@@ -181,7 +186,7 @@ def build_tokenizer(config: Config) -> Tokenizer:
     conf = config.get("tokenizer_conf") or {}
     name = config.get("tokenizer", "CharTokenizer")
     listed = conf.get("token_list")
-    tokens = listed if isinstance(listed, list) else read_token_list(listed)
+    tokens = listed if isinstance(listed, list) else read_token_list(str(listed))
     if name == "SentencepiecesTokenizer":
         return SentencepieceTokenizer(conf["bpemodel"], tokens)
     if name != "CharTokenizer":
@@ -214,7 +219,7 @@ def accepted(target: Callable[..., Any], conf: Mapping[str, Any], where: str) ->
     return kept
 
 
-def _component(table: Mapping[str, Any], name: object, kind: str) -> Any:
+def _component(table: Mapping[str, Any], name: Any, kind: str) -> Any:
     if name not in table:
         raise ConfigError(f"config.yaml: {kind} {name} is not known; known: {', '.join(table)}")
     return table[name]
@@ -247,7 +252,8 @@ BUILDERS: dict[str, Callable[[Config, int, int], Paraformer]] = {
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """State dict of a model.pt, plain or nested, without running any code that the file may hold."""
+    """State dict of a model.pt, plain or nested, without running any code that the file may hold.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
@@ -264,7 +270,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load all parameters of a model; what is missing, of another shape or left over is an error."""
+    """Load all parameters of a model; what is missing, of another shape or left over is an error.
+    """
     state = read_weights(path)
     own = model.state_dict()
     missing = [name for name in own if name not in state]

@@ -9,7 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paraformer.nn.cif import CifOutput, CifPredictor
+from paraformer.nn.conformer import ConformerEncoder
 from paraformer.nn.mask import length_mask, zero_padding
+from paraformer.nn.sanm import SanmDecoder, SanmEncoder
+from paraformer.nn.transformer import SanDecoder, TransformerEncoder
+
+Encoder = SanmEncoder | ConformerEncoder | TransformerEncoder
+Decoder = SanmDecoder | SanDecoder
 
 
 class CtcHead(nn.Module):
@@ -43,9 +49,9 @@ class Paraformer(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Encoder,
         predictor: CifPredictor,
-        decoder: nn.Module,
+        decoder: Decoder,
         ctc: CtcHead | None = None,
         *,
         predictor_bias: int = 0,

@@ -68,7 +68,7 @@ class _Shares(torch.autograd.Function):
     def backward(  # type: ignore[override]
         ctx: torch.autograd.function.FunctionCtx, grad: Tensor
     ) -> tuple[Tensor, None]:
-        sums, shares = ctx.saved_tensors  # type: ignore[attr-defined]
+        sums, shares = ctx.saved_tensors
         before = F.pad(sums, (1, 0))[:, None, :-1]
         token = torch.arange(grad.size(1), device=sums.device, dtype=sums.dtype)[None, :, None]
         grad = grad.masked_fill(shares <= 0, 0.0)

@@ -14,14 +14,15 @@ from paraformer.nn.position import sinusoid
 
 
 class MemoryBlock(nn.Conv1d):
-    """Depthwise convolution over time with a skip: what SAN-M adds to attention (an FSMN filter)."""
+    """Depthwise convolution over time with a skip: what SAN-M adds to attention (an FSMN filter).
+    """
 
     def __init__(self, width: int, kernel_size: int, shift: int = 0) -> None:
         super().__init__(width, width, kernel_size, groups=width, bias=False)
         left = (kernel_size - 1) // 2 + max(shift, 0)
         self.pad = (left, kernel_size - 1 - left)
 
-    def forward(self, x: Tensor, frames: Tensor) -> Tensor:
+    def forward(self, x: Tensor, frames: Tensor) -> Tensor:  # type: ignore[override]
         """x (B, T, D), frames (B, T, 1) float, 0 on padding -> (B, T, D), 0 on padding."""
         x = x * frames
         filtered = super().forward(F.pad(x.transpose(1, 2), self.pad)).transpose(1, 2)
@@ -56,7 +57,8 @@ class SanmAttention(nn.Module):
 
 
 class SanmEncoderLayer(nn.Module):
-    """Pre-norm attention and feed-forward; the first residual exists only where the widths agree."""
+    """Pre-norm attention and feed-forward; the first residual exists only where the widths agree.
+    """
 
     def __init__(
         self,

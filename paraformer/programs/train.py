@@ -39,31 +39,36 @@ def released_config(config: dict[str, Any]) -> dict[str, Any]:
     return merge(config["model"], paths)
 
 
-def read_units(inventory: str | None, folder: Path) -> tuple[int, Units]:
-    """Size of the second inventory (blank included) and the units of each utterance in
-    `text_units`.
-    """
+def unit_ids(inventory: str | None) -> dict[str, int]:
+    """The second inventory, one unit a line; 0 is the blank. Empty where there is none."""
     if not inventory:
-        return 0, {}
+        return {}
     names = Path(inventory).read_text(encoding="utf8").split()
-    ids = {name: number for number, name in enumerate(names, start=1)}
+    return {"<blank>": 0} | {name: number for number, name in enumerate(names, start=1)}
+
+
+def read_units(inventory: str | None, folder: Path) -> Units:
+    """`text_units` of a data directory in numbers, empty without an inventory."""
+    ids = unit_ids(inventory)
+    if not ids:
+        return {}
     table = read_table(folder / "text_units")
     unknown = {u for line in table.values() for u in line.split() if u not in ids}
     if unknown:
         raise ConfigError(
             f"{folder / 'text_units'}: not in {inventory}: {' '.join(sorted(unknown)[:5])}"
         )
-    return len(ids) + 1, {key: [ids[u] for u in line.split()] for key, line in table.items()}
+    return {key: [ids[u] for u in line.split()] for key, line in table.items()}
 
 
-def load_set(folder: Path, release: Release, units: Units, report: Path | None) -> list[Utterance]:
+def load_set(folder: Path, release: Release, units: Units, report: Path) -> list[Utterance]:
     """Utterances of a data directory; what is dropped is counted, and listed in `report`."""
     stride = release.frontend.lfr_n if release.frontend.lfr_n > 1 else 4
     kept, dropped = read_utterances(folder, release.tokenizer.encode, stride, units)
     log.info("%s: %d utterances", folder, len(kept))
     for reason, keys in dropped.items():
         log.warning("%s: %d dropped: %s", folder, len(keys), reason)
-    if report is not None and dropped:
+    if dropped:
         write_table(report, {key: reason for reason, keys in dropped.items() for key in keys})
     return kept
 
@@ -102,27 +107,28 @@ def make_trainer(config: dict[str, Any]) -> Trainer:
     )
     if config["init"]:
         initialize(release, config["init"])
-    loaders = []
     unit_conf = dict(config["unit_ctc"])
     inventory = unit_conf.pop("units")
     batching = Batching(**config["batching"])
-    for key, augment, seed in (
-        ("data", Augment(**config["augment"]), config["seed"]),
-        ("dev", None, None),
-    ):
+
+    def loader(key: str, augment: Augment | None, seed: int | None) -> Loader:
         data = Path(config[key])
-        size, units = read_units(inventory, data)
-        report = folder / "dropped" if key == "data" else None
-        utterances = load_set(data, release, units, report)
-        loaders.append(Loader(utterances, release.frontend, batching, augment, seed))
+        report = folder / f"dropped_{key}"
+        utterances = load_set(data, release, read_units(inventory, data), report)
+        return Loader(utterances, release.frontend, batching, augment, seed)
+
     model_conf = config["model"]["model_conf"]
     weights = Weights(**{k: v for k, v in model_conf.items() if k in Weights._fields})
     objective = Objective(
-        release.model, weights, UnitCtc(size=size, **unit_conf), config["warm_steps"]
+        release.model,
+        weights,
+        UnitCtc(size=len(unit_ids(inventory)), **unit_conf),
+        config["warm_steps"],
     )
     return Trainer(
         objective,
-        *loaders,
+        loader("data", Augment(**config["augment"]), config["seed"]),
+        loader("dev", None, None),
         Optim(**config["optim"]),
         Training(**config["training"]),
         folder,

@@ -33,7 +33,8 @@ class Optim:
 
     def optimizer(self, model: nn.Module) -> torch.optim.AdamW:
         """Weight decay reaches matrices and filters alone, not biases, norms and embeddings."""
-        decayed, plain = [], []
+        decayed: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
             matrix = parameter.ndim > 1 and "embed" not in name
             (decayed if matrix else plain).append(parameter)

@@ -96,13 +96,14 @@ def best_epochs(
 
 
 def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
-    """Mean of the weights of several epochs, summed in float64; counters are taken from the last."""
+    """Mean of the weights of several epochs, summed in float64; counters are taken from the last.
+    """
     total: dict[str, Tensor] = {}
     state: dict[str, Tensor] = {}
     for path in paths:
         state = torch.load(path, map_location="cpu", weights_only=True)
         for name, value in state.items():
             if value.is_floating_point():
-                total[name] = total.get(name, 0) + value.double()  # type: ignore[operator]
+                total[name] = total.get(name, 0) + value.double()
     mean = {name: (value / len(paths)).to(state[name].dtype) for name, value in total.items()}
     return {name: mean.get(name, value) for name, value in state.items()}

@@ -158,7 +158,7 @@ class Trainer:
 
     def _batch(self, batch: Batch, meter: _Meter) -> None:
         epoch, number, step = self.position
-        moved = Batch(*(x.to(self.device) if isinstance(x, Tensor) else x for x in batch))
+        moved = batch.to(self.device)
         with autocast(self.device, self.training.precision):
             result = self.objective(moved, step + 1)
         if not self._usable(result.loss, batch.keys):
@@ -234,7 +234,7 @@ class Trainer:
         state = torch.get_rng_state()
         last_step = max(self.position.step, self.objective.warm_steps) + 1
         for batch in self.dev_loader.epoch(0):
-            moved = Batch(*(x.to(self.device) if isinstance(x, Tensor) else x for x in batch))
+            moved = batch.to(self.device)
             with autocast(self.device, self.training.precision):
                 result = self.objective(moved, last_step)
                 wrong, size = token_errors(self.objective.model, moved)
