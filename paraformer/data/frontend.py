@@ -13,6 +13,7 @@ from paraformer.data.cmvn import Cmvn
 from paraformer.errors import ConfigError
 
 PRE_EMPHASIS = 0.97
+MEL = 1127.0
 LOWEST_HZ = 20.0
 # Energies below float32's epsilon are silence: log(1.19e-07) = -15.9424.
 ENERGY_FLOOR = torch.finfo(torch.float32).eps
@@ -106,9 +107,11 @@ class Frontend:
         frames = frames - frames.mean(1, keepdim=True)
         window = _window(self.window, length, frames.device)
         padded = frames.new_zeros(count, n_fft)
-        torch.sub(frames[:, 1:], frames[:, :-1], alpha=PRE_EMPHASIS, out=padded[:, 1:length])
-        padded[:, 0] = frames[:, 0] * (1 - PRE_EMPHASIS)
-        padded[:, :length] *= window
+        padded[:, 0] = frames[:, 0]
+        padded[:, 1:length] = frames[:, :-1]
+        # Rounded after each operation, as the reference does: fused, weights of frames drift.
+        samples = padded[:, :length].mul_(PRE_EMPHASIS)
+        torch.sub(frames, samples, out=samples).mul_(window)
         spectrum = torch.view_as_real(torch.fft.rfft(padded)[:, : n_fft // 2])
         power = spectrum.square().sum(-1)  # (T, n_fft / 2)
         mels = power @ _mel_filters(self.n_mels, n_fft, self.fs, frames.device)
@@ -159,28 +162,27 @@ def _reflect_edges(wave: Tensor, length: int, shift: int) -> Tensor:
 @lru_cache(maxsize=64)
 def _window(name: str, length: int, device: torch.device) -> Tensor:
     """The window (length,), symmetric, by Kaldi's formulas."""
-    phase = torch.arange(length, dtype=torch.float64) * (2 * math.pi / (length - 1))
-    values = {
-        "hamming": lambda: 0.54 - 0.46 * phase.cos(),
-        "hanning": lambda: 0.5 - 0.5 * phase.cos(),
-        "povey": lambda: (0.5 - 0.5 * phase.cos()).clamp(min=0) ** 0.85,
-        "rectangular": lambda: torch.ones_like(phase),
-        "blackman": lambda: 0.42 - 0.5 * phase.cos() + 0.08 * (2 * phase).cos(),
-    }[name]()
-    return values.float().to(device)
+    if name == "rectangular":
+        window = torch.ones(length)
+    elif name == "hamming":
+        window = torch.hamming_window(length, periodic=False)
+    elif name == "blackman":
+        window = torch.blackman_window(length, periodic=False)
+    else:
+        window = torch.hann_window(length, periodic=False)
+    return (window**0.85 if name == "povey" else window).to(device)
 
 
 @lru_cache(maxsize=64)
 def _mel_filters(n_mels: int, n_fft: int, fs: int, device: torch.device) -> Tensor:
     """Triangles (n_fft / 2, n_mels), linear in mel, from 20 Hz to half the sampling rate."""
 
-    def mel(hz: Tensor) -> Tensor:
-        return 1127.0 * torch.log1p(hz / 700.0)
-
-    low, high = mel(torch.tensor([LOWEST_HZ, fs / 2], dtype=torch.float64)).tolist()
+    low, high = (MEL * math.log(1.0 + hz / 700.0) for hz in (LOWEST_HZ, fs / 2))
     step = (high - low) / (n_mels + 1)
-    bins = mel(torch.arange(n_fft // 2, dtype=torch.float64) * (fs / n_fft))[:, None]
-    left = low + step * torch.arange(n_mels, dtype=torch.float64)
-    rising = (bins - left) / step
-    falling = (left + 2 * step - bins) / step
-    return torch.minimum(rising, falling).clamp(min=0).float().to(device)
+    edges = torch.arange(n_mels + 2)
+    bins = MEL * torch.log(1.0 + torch.arange(n_fft // 2) * (fs / n_fft) / 700.0)[:, None]
+    # In float32 throughout: what is rounded otherwise shifts the energies all one way.
+    left, centre, right = (low + edges[i : i + n_mels] * step for i in range(3))
+    rising = (bins - left) / (centre - left)
+    falling = (right - bins) / (right - centre)
+    return torch.minimum(rising, falling).clamp(min=0).to(device)
