@@ -231,7 +231,8 @@ class Loader:
             except Exception as error:  # noqa: BLE001  (raised again where the batches are used)
                 put(error)
 
-        threading.Thread(target=work, daemon=True).start()
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
         try:
             while (item := ready.get()) is not None:
                 if isinstance(item, BaseException):
@@ -239,6 +240,7 @@ class Loader:
                 yield item
         finally:
             stop.set()
+            thread.join()  # a thread inside torch must not outlive the interpreter
 
     def collate(self, examples: Sequence[Example], seed: Sequence[int]) -> Batch:
         """Read, augment, stack and pad the rows of one batch."""

@@ -109,7 +109,8 @@ class Frontend:
         padded = frames.new_zeros(count, n_fft)
         padded[:, 0] = frames[:, 0]
         padded[:, 1:length] = frames[:, :-1]
-        # Rounded after each operation, as the reference does: fused, weights of frames drift.
+        # Rounded after each operation, as in the reference: a fused multiply-add shifts features
+        # by 1e-4, which adds up in the predictor's sum of weights.
         samples = padded[:, :length].mul_(PRE_EMPHASIS)
         torch.sub(frames, samples, out=samples).mul_(window)
         spectrum = torch.view_as_real(torch.fft.rfft(padded)[:, : n_fft // 2])

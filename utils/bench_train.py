@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Train ours or the reference's model class for some minutes on the same batches, and say how
+fast it was.
+
+    utils/bench_train.py --engine ours --data data/train_sp --lang data/lang --out exp/bench_ours
+    # a venv with funasr 1.4.16 and this checkout
+    PEER/bin/python utils/bench_train.py --engine reference ...
+
+Both see the same lists, batches, augmentation, model size, optimiser and schedule; the loop
+around the reference is plain, since its own trainer asks for a GPU. The result is a released-
+layout directory for bin/decode.py, and one JSON line: steps, median step time, audio seconds per
+second, peak memory, final loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+import yaml  # noqa: E402
+
+from paraformer.data.augment import Augment  # noqa: E402
+from paraformer.data.dataset import Batch, Batching, Loader, read_utterances  # noqa: E402
+from paraformer.models.checkpoint import Release, build, merge, save_directory  # noqa: E402
+from paraformer.train.losses import Weights, paraformer_losses  # noqa: E402
+from paraformer.train.optim import Optim  # noqa: E402
+
+Step = Callable[[Batch], torch.Tensor]
+# The plain recipe of the reference's model class: CTC beside CE and MAE, 8 + 4 blocks of 256.
+MODEL_CONF = {
+    "ctc_weight": 0.3,
+    "lsm_weight": 0.1,
+    "length_normalized_loss": False,
+    "predictor_weight": 1.0,
+    "predictor_bias": 1,
+    "sampling_ratio": 0.75,
+}
+
+
+def configuration(lang: Path, cmvn: Path) -> dict[str, Any]:
+    """The default model of conf/train.yaml with the losses of the plain recipe."""
+    defaults = yaml.safe_load((ROOT / "paraformer/conf/train.yaml").read_text("utf8"))["model"]
+    files = {"token_list": str(lang / "tokens.json"), "seg_dict_file": str(lang / "seg_dict")}
+    return merge(
+        defaults,
+        {
+            "model_conf": MODEL_CONF,
+            "tokenizer_conf": files,
+            "frontend_conf": {"cmvn_file": str(cmvn)},
+        },
+    )
+
+
+def our_step(release: Release) -> Step:
+    """One forward pass of ours."""
+    model = release.model
+    weights = Weights(**{k: v for k, v in MODEL_CONF.items() if k in Weights._fields})
+
+    def step(batch: Batch) -> torch.Tensor:
+        encoded = model.encode(batch.feats, batch.lengths)
+        return paraformer_losses(model, weights, encoded, batch.text, batch.text_lengths).loss
+
+    return step
+
+
+def reference_step(release: Release) -> tuple[torch.nn.Module, Step]:
+    """The reference's class of the same configuration, and one forward pass of it."""
+    import funasr  # noqa: F401  (registers its classes)
+    from funasr.register import tables
+
+    conf = {k: v for k, v in release.config.items() if k not in ("model", "model_conf")}
+    sizes = {
+        "vocab_size": len(release.tokenizer.tokens),
+        "input_size": release.frontend.output_size,
+    }
+    model = tables.model_classes["Paraformer"](**conf, **MODEL_CONF, **sizes)
+    predict = model.predictor.forward
+
+    def predict_in_float32(hidden: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        with torch.autocast("cpu", enabled=False):  # its CIF refuses half precision
+            return predict(hidden.float(), *rest, **named)
+
+    model.predictor.forward = predict_in_float32
+
+    def step(batch: Batch) -> torch.Tensor:
+        lengths, text_lengths = batch.lengths.int(), batch.text_lengths.int()
+        text = batch.text[:, : int(text_lengths.max())]  # it takes no padding beyond the longest
+        loss = model(batch.feats[:, : int(lengths.max())], lengths, text, text_lengths)[0]
+        return loss.float()
+
+    return model, step
+
+
+def batches(args: argparse.Namespace, release: Release) -> Generator[Batch, None, None]:
+    """Epoch after epoch of the data directory."""
+    utterances, _ = read_utterances(args.data, release.tokenizer.encode, 6)
+    augment = Augment(freq_masks=2, time_masks=2)
+    loader = Loader(utterances, release.frontend, Batching(), augment, args.seed)
+    for epoch in itertools.count(1):
+        yield from loader.epoch(epoch)
+
+
+def train(
+    args: argparse.Namespace, model: torch.nn.Module, step: Step, data: Iterator[Batch]
+) -> dict[str, float]:
+    """The plain loop; the learning rate follows the clock, so that both engines end their
+    schedule.
+    """
+    optim = Optim(lr=args.lr, schedule="cosine", warmup_steps=50, total_steps=1000)
+    optimizer = optim.optimizer(model)
+    model.train()
+    times: list[float] = []
+    audio, loss, began = 0.0, torch.tensor(0.0), time.perf_counter()
+    while (passed := time.perf_counter() - began) < args.minutes * 60:
+        batch = next(data)
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            loss = step(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        for group in optimizer.param_groups:
+            group["lr"] = optim.rate(1 + int(passed / args.minutes / 60 * 1000))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        times.append(time.perf_counter() - start)
+        audio += batch.seconds
+    return {
+        "steps": len(times),
+        "median_step_s": round(statistics.median(times), 4),
+        "audio_s_per_s": round(audio / sum(times), 1),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "loss": round(float(loss), 3),
+    }
+
+
+def main() -> int:
+    """Train, save, report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--engine", choices=["ours", "reference"], required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--lang", type=Path, required=True)
+    parser.add_argument("--cmvn", type=Path, help="default: am.mvn of the data directory")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--bf16", action="store_true")
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    release = build(configuration(args.lang, args.cmvn or args.data / "am.mvn"))
+    if args.engine == "ours":
+        model, step = release.model, our_step(release)
+    else:
+        model, step = reference_step(release)
+    with contextlib.closing(batches(args, release)) as data:
+        result = train(args, model, step, data)
+    if args.engine == "reference":
+        release.model.load_state_dict(model.state_dict(), strict=True)
+    save_directory(args.out, release)
+    print(json.dumps({"engine": args.engine, "minutes": args.minutes, "bf16": args.bf16, **result}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
