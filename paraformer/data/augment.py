@@ -1,4 +1,6 @@
-"""Augmentation of log-mel features: other voices, loudness, noise, masks. All work on one utterance (T, n_mels)."""
+"""Augmentation of log-mel features (T, n_mels) of one utterance: other voices, loudness, noise,
+masks; and SpecAugment of stacked batches.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,12 @@ def warp_voice(x: Features, factor: float) -> Features:
 
 
 def add_noise(x: Features, snr_db: float, random: Random) -> Features:
-    """Add stationary noise of a random spectral tilt in the power domain, `snr_db` below the mean power."""
+    """Add stationary noise of a random spectral tilt to the power, `snr_db` below its mean."""
     frames, size = x.shape
     level = np.log(np.mean(np.exp(x)) + 1e-10) - snr_db * np.log(10) / 10
     tilt = random.uniform(-1.5, 1.5) * np.linspace(-1, 1, size)
-    # The power of noise in one cell is nearly chi-squared; 4 degrees of freedom is a mel filter of two bins.
+    # The power of noise in one cell is nearly chi-squared; 4 degrees of freedom is a mel filter of
+    # two bins.
     power = random.standard_gamma(2.0, (frames, size)) / 2.0
     noise = level + tilt + np.log(power + 1e-6)
     return np.logaddexp(x, noise).astype(x.dtype)
@@ -48,7 +51,9 @@ def mask_bands(x: Features, count: int, width: int, value: Features, random: Ran
 def mask_times(
     x: Features, count: int, width: int, share: float, value: Features, random: Random
 ) -> Features:
-    """Set `count` spans of at most `width` frames and `share` of the utterance to `value`, in place."""
+    """Set `count` spans of at most `width` frames and `share` of the utterance to `value`, in
+    place.
+    """
     for _ in range(count):
         size = int(random.integers(0, min(width, int(share * len(x))) + 1))
         start = int(random.integers(0, max(1, len(x) - size)))
@@ -57,7 +62,7 @@ def mask_times(
 
 
 def quiet_frames(x: Features, count: int, random: Random) -> Features:
-    """`count` frames drawn from the quietest tenth of an utterance: room sound to pad and join with."""
+    """`count` frames drawn from the quietest tenth of an utterance: room sound to join with."""
     quietest = np.argsort(x.mean(1))[: max(1, len(x) // 10)]
     return x[random.choice(quietest, size=count)]
 
@@ -77,7 +82,7 @@ class Augment:
     time_share: float = 0.15  # of the utterance, one mask
 
     def __call__(self, x: Features, mean: Features, random: Random) -> Features:
-        """x (T, n_mels) log-mel, `mean` (n_mels,) what a mask writes -> a new array of the same shape."""
+        """x (T, n_mels) log-mel, `mean` (n_mels,) what a mask writes -> a new array like x."""
         x = x.copy()
         if self.warp > 0:
             x = warp_voice(x, 1.0 + random.uniform(-self.warp, self.warp))
@@ -97,9 +102,10 @@ def _spans(count: int, low: int, high: int, size: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class SpecAugLfr:
-    """SpecAugment on stacked frames, as the released configs name it: the same mask in each stacked part.
+    """SpecAugment on stacked frames, as the released configs name it: the same mask in each stacked
+    part.
 
-    Ranges are [low, high) in mel bins and stacked frames; a time mask is repeated lfr_rate + 1 times.
+    Ranges are [low, high) in mel bins and stacked frames; a time mask comes lfr_rate + 1 times.
     """
 
     lfr_rate: int = 6
@@ -129,7 +135,7 @@ class SpecAugLfr:
 
 @dataclass(frozen=True)
 class SpecAug:
-    """SpecAugment (arXiv 1904.08779) without time warp: masks drawn for each utterance of a batch."""
+    """SpecAugment (arXiv 1904.08779) without time warp: masks of its own for each utterance."""
 
     apply_freq_mask: bool = True
     freq_mask_width_range: tuple[int, int] = (0, 30)

@@ -1,4 +1,4 @@
-"""A Kaldi data directory with features becomes batches of one shape, in a seeded order that can be resumed."""
+"""A Kaldi data directory with features becomes batches, in a seeded order that can be resumed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import kaldiio
 import numpy as np
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from paraformer.data.augment import Augment, quiet_frames
-from paraformer.data.tables import read_table
 from paraformer.data.frontend import Frontend
+from paraformer.data.tables import read_table
 from paraformer.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Utterance(NamedTuple):
 
 
 class Example(NamedTuple):
-    """What stands in one row of a batch: utterances joined, with quiet frames before, between and after."""
+    """One row of a batch: utterances joined, with quiet frames before, between and after."""
 
     parts: tuple[int, ...]
     gaps: tuple[int, ...]  # one more than parts
@@ -88,9 +88,10 @@ def read_utterances(
     stacked: int,
     units: dict[str, list[int]] | None = None,
 ) -> tuple[list[Utterance], dict[str, list[str]]]:
-    """Utterances of a data directory (text, feats.scp, utt2num_frames, utt2spk), and the dropped keys by reason.
+    """Utterances of a data directory (text, feats.scp, utt2num_frames, utt2spk), and the dropped
+    keys by reason.
 
-    stacked: frames of 10 ms in one encoder frame; an utterance needs more encoder frames than tokens.
+    stacked: frames of 10 ms in one encoder frame, of which an utterance needs more than tokens.
     """
     folder = Path(data)
     text, feats = read_table(folder / "text"), read_table(folder / "feats.scp")
@@ -102,7 +103,7 @@ def read_utterances(
     for key, feat in feats.items():
         ids = encode(text[key]) if key in text else []
         count = int(frames.get(key, 0))
-        reason = _fault(key in text, ids, count // stacked)
+        reason = _fault(key in text, ids, count // stacked, key in frames)
         if reason:
             dropped[reason].append(key)
             continue
@@ -114,18 +115,22 @@ def read_utterances(
     return kept, dict(dropped)
 
 
-def _fault(listed: bool, ids: list[int], encoder_frames: int) -> str:
+def _fault(listed: bool, ids: list[int], encoder_frames: int, counted: bool) -> str:
     if not listed:
         return "no transcript"
     if not ids:
         return "empty transcript"
+    if not counted:
+        return "not in utt2num_frames"
     return "more tokens than frames" if len(ids) + 1 >= encoder_frames else ""
 
 
 def plan_epoch(
     utterances: Sequence[Utterance], batching: Batching, random: np.random.Generator | None
 ) -> list[list[Example]]:
-    """All utterances once, in batches of nearly equal length; without `random`, in order and unjoined."""
+    """All utterances once, in batches of nearly equal length; without `random`, in order and
+    unjoined.
+    """
     examples = _examples(utterances, batching, random)
     buckets: dict[int, list[Example]] = defaultdict(list)
     for example in examples:
@@ -175,6 +180,17 @@ def _join(
     return Example(tuple(parts), tuple(gaps), sum(utterances[i].frames for i in parts) + sum(gaps))
 
 
+def _read_features(utterance: Utterance) -> np.ndarray:
+    """Log-mel (T, n_mels) from the archive."""
+    try:
+        return np.asarray(kaldiio.load_mat(utterance.feats), dtype=np.float32)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{utterance.key}: no features can be read from {utterance.feats} ({error}); "
+            "run steps/make_fbank.sh again"
+        ) from error
+
+
 def _pad(rows: Sequence[Sequence[int]], multiple: int = 4) -> tuple[Tensor, Tensor]:
     lengths = [len(row) for row in rows]
     width = -(-max(lengths) // multiple) * multiple
@@ -182,6 +198,17 @@ def _pad(rows: Sequence[Sequence[int]], multiple: int = 4) -> tuple[Tensor, Tens
     for i, row in enumerate(rows):
         padded[i, : len(row)] = torch.tensor(row, dtype=torch.int64)
     return padded, torch.tensor(lengths)
+
+
+def _put(ready: queue.Queue[Any], item: object, stop: threading.Event) -> bool:
+    """Wait for a free place in the queue; False when nobody wants the item any more."""
+    while not stop.is_set():
+        try:
+            ready.put(item, timeout=0.2)
+        except queue.Full:
+            continue
+        return True
+    return False
 
 
 class Loader:
@@ -208,31 +235,24 @@ class Loader:
         return plan_epoch(self.utterances, self.batching, random)
 
     def epoch(self, epoch: int, start: int = 0, ahead: int = 8) -> Iterator[Batch]:
-        """Batches of an epoch from number `start`, made by a thread up to `ahead` before they are needed."""
+        """Batches of an epoch from number `start`, made by a thread up to `ahead` before they are
+        needed.
+        """
         plan = self.plan(epoch)
         ready: queue.Queue[Batch | BaseException | None] = queue.Queue(ahead)
         stop = threading.Event()
 
-        def put(item: Batch | BaseException | None) -> None:
-            while not stop.is_set():
-                try:
-                    return ready.put(item, timeout=0.2)
-                except queue.Full:
-                    continue
-            return None
-
         def work() -> None:
             try:
                 for number in range(start, len(plan)):
-                    if stop.is_set():
+                    seed = (self.seed or 0, epoch, number)
+                    if not _put(ready, self.collate(plan[number], seed), stop):
                         return
-                    put(self.collate(plan[number], (self.seed or 0, epoch, number)))
-                put(None)
+                _put(ready, None, stop)
             except Exception as error:  # noqa: BLE001  (raised again where the batches are used)
-                put(error)
+                _put(ready, error, stop)
 
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
+        threading.Thread(target=work, daemon=True).start()
         try:
             while (item := ready.get()) is not None:
                 if isinstance(item, BaseException):
@@ -240,7 +260,6 @@ class Loader:
                 yield item
         finally:
             stop.set()
-            thread.join()  # a thread inside torch must not outlive the interpreter
 
     def collate(self, examples: Sequence[Example], seed: Sequence[int]) -> Batch:
         """Read, augment, stack and pad the rows of one batch."""
@@ -262,11 +281,11 @@ class Loader:
     def _features(self, example: Example, random: np.random.Generator) -> Tensor:
         pieces: list[np.ndarray] = []
         for gap, part in zip(example.gaps, example.parts, strict=False):
-            x = np.asarray(kaldiio.load_mat(self.utterances[part].feats), dtype=np.float32)
+            x = _read_features(self.utterances[part])
             pieces += [quiet_frames(x, gap, random), x] if gap else [x]
         if example.gaps[-1]:
             pieces.append(quiet_frames(x, example.gaps[-1], random))
         joined = np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
         if self.augment is not None:
             joined = self.augment(joined, self.mean, random)
-        return self.frontend.stack(torch.from_numpy(np.ascontiguousarray(joined)))
+        return self.frontend.stack(torch.from_numpy(np.require(joined, None, ["C", "W"])))

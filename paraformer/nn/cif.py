@@ -4,7 +4,7 @@ there are tokens.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +56,7 @@ class _Shares(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, sums: Tensor, count: int) -> Tensor:
+    def forward(ctx: Any, sums: Tensor, count: int) -> Tensor:
         before = F.pad(sums, (1, 0))[:, None, :-1]
         after = sums[:, None, :]
         token = torch.arange(count, device=sums.device, dtype=sums.dtype)[None, :, None]
@@ -65,9 +65,7 @@ class _Shares(torch.autograd.Function):
         return shares
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: torch.autograd.function.FunctionCtx, grad: Tensor
-    ) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         sums, shares = ctx.saved_tensors
         before = F.pad(sums, (1, 0))[:, None, :-1]
         token = torch.arange(grad.size(1), device=sums.device, dtype=sums.dtype)[None, :, None]

@@ -22,25 +22,26 @@ class _MaskPool:
 
     Drawing a random number for each activation takes a third of a training step on a CPU; a cut
     costs one draw. The sequence depends on the rate alone, and the place on torch's own
-    generator, so that a run can be repeated.
+    generator, so that a run can be repeated, and resumed in another process.
     """
 
     def __init__(self) -> None:
         self._pools: dict[tuple[float, torch.dtype], Tensor] = {}
 
-    def cut(self, shape: torch.Size, rate: float, dtype: torch.dtype) -> Tensor:
-        pool = self._pools.get((rate, dtype))
-        size = shape.numel()
-        if pool is None or pool.numel() < 2 * size:
-            pool = self._make(max(POOL_SIZE, 4 * size), rate, dtype)
-            self._pools[rate, dtype] = pool
-        start = int(torch.randint(pool.numel() - size, ()))
-        return pool[start : start + size].view(shape)
+    def apply(self, x: Tensor, rate: float) -> Tensor:
+        """Dropout of x, whatever its shape; beside the pool where it is too large for it."""
+        size = x.numel()
+        if 2 * size > POOL_SIZE:
+            return F.dropout(x, rate)
+        if (rate, x.dtype) not in self._pools:
+            self._pools[rate, x.dtype] = self._make(rate, x.dtype)
+        start = int(torch.randint(POOL_SIZE - size, ()))
+        return x * self._pools[rate, x.dtype][start : start + size].view(x.shape)
 
     @staticmethod
-    def _make(size: int, rate: float, dtype: torch.dtype) -> Tensor:
-        generator = torch.Generator().manual_seed(size)
-        keep = torch.empty(size, dtype=torch.float32).uniform_(generator=generator).ge_(rate)
+    def _make(rate: float, dtype: torch.dtype) -> Tensor:
+        generator = torch.Generator().manual_seed(POOL_SIZE)
+        keep = torch.empty(POOL_SIZE, dtype=torch.float32).uniform_(generator=generator).ge_(rate)
         return keep.div_(1.0 - rate).to(dtype)
 
 
@@ -60,7 +61,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.rate)
-        return x * _POOL.cut(x.shape, self.rate, x.dtype)
+        return _POOL.apply(x, self.rate)
 
 
 class FeedForward(nn.Module):

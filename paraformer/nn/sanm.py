@@ -14,8 +14,7 @@ from paraformer.nn.position import sinusoid
 
 
 class MemoryBlock(nn.Conv1d):
-    """Depthwise convolution over time with a skip: what SAN-M adds to attention (an FSMN filter).
-    """
+    """Depthwise convolution over time with a skip, an FSMN filter: what SAN-M adds to attention."""
 
     def __init__(self, width: int, kernel_size: int, shift: int = 0) -> None:
         super().__init__(width, width, kernel_size, groups=width, bias=False)
@@ -57,8 +56,7 @@ class SanmAttention(nn.Module):
 
 
 class SanmEncoderLayer(nn.Module):
-    """Pre-norm attention and feed-forward; the first residual exists only where the widths agree.
-    """
+    """Pre-norm attention and feed-forward; the first residual is there where the widths agree."""
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from paraformer.data.audio import read_audio, resample
 from paraformer.data.faults import wrong_value
 from paraformer.data.frontend import Frontend
+from paraformer.data.inputs import cut
 from paraformer.data.tables import fields, read_table, write_table
 from paraformer.errors import AudioError, ConfigError, DataError
 from paraformer.programs.hydra_main import run
@@ -38,8 +39,6 @@ FRONTEND_KEYS = (
     "snip_edges",
     "upscale_samples",
 )
-# A segment may end this much after its recording, as in Kaldi's extract-segments.
-OVERSHOOT_SECONDS = 0.5
 
 
 class Segment(NamedTuple):
@@ -79,7 +78,8 @@ class Job:
             for speed in self.speeds:
                 name = _at_speed(segment.utterance, speed)
                 try:
-                    done.append((name, self._features(_cut(wave, segment, fs), speed)))
+                    part = cut(wave, fs, segment.start, segment.end)
+                    done.append((name, self._features(part, speed)))
                 except AudioError as error:
                     done.append((name, error))
         return done
@@ -132,19 +132,6 @@ def read_recordings(data: str) -> list[Recording]:
         segment = Segment(utterance, float(start), float(end) if float(end) >= 0 else None)
         recordings.setdefault(name, Recording(sources.get(name, ""), [])).segments.append(segment)
     return list(recordings.values())
-
-
-def _cut(wave: Tensor, segment: Segment, fs: int) -> Tensor:
-    seconds = len(wave) / fs
-    late = segment.end is not None and segment.end > seconds + OVERSHOOT_SECONDS
-    if late or segment.start > seconds:
-        end = "its end" if segment.end is None else f"{segment.end} s"
-        raise AudioError(
-            f"segment from {segment.start} s to {end} in a recording of {seconds:.2f} s; "
-            "mend the segments file"
-        )
-    end_sample = None if segment.end is None else round(segment.end * fs)
-    return wave[round(segment.start * fs) : end_sample]
 
 
 def _at_speed(utterance: str, speed: float) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import yaml
 
 from paraformer.errors import ConfigError
+from paraformer.options import nearest, unknown_key
+
+__all__ = ["nearest", "parse_override", "quote", "to_hydra", "typed", "unknown_key"]
 
 _OVERRIDE = re.compile(r"(\+{0,2})([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(0|[1-9]\d*)(\.\d*)?([eE][-+]?\d+)?")
@@ -84,24 +85,6 @@ def to_hydra(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return repr(value)
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that was most likely meant; a full name is tried, then its last part."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return close[0]
-    by_leaf = {n.rsplit(".", 1)[-1]: n for n in reversed(names)}
-    leaf = difflib.get_close_matches(name.rsplit(".", 1)[-1], list(by_leaf), n=1, cutoff=0.75)
-    return by_leaf[leaf[0]] if leaf else None
-
-
-def unknown_key(key: str, known: Iterable[str], where: str) -> ConfigError:
-    """The error for a key that no parameter has, with the one that was most likely meant."""
-    guess = nearest(key, known)
-    remedy = f"did you mean '{guess}'?" if guess else f"`{where} --help` lists the known keys"
-    return ConfigError(f"{where}: unknown key '{key}'; {remedy}")
 
 
 def _typed_list(value: str, default: list[object], key: str) -> list[object] | None:

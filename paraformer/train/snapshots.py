@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from paraformer.errors import CheckpointError, DataError
+
+Totals = dict[str, tuple[float, float]]  # name of a statistic -> weighted sum, sum of weights
 
 
 class Position(NamedTuple):
@@ -35,25 +38,32 @@ def write_atomically(value: object, path: Path) -> None:
 
 
 def save_snapshot(
-    path: Path, position: Position, objective: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path,
+    position: Position,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    totals: Totals,
 ) -> None:
-    """Weights, optimiser, random generators and position."""
+    """Weights, optimiser, random generators, position, and what the next log line averages."""
     state: dict[str, Any] = {
         "position": tuple(position),
         "objective": objective.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "totals": dict(totals),
         "torch_rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
     write_atomically(state, path)
 
 
-def load_snapshot(path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
-    """Put back what `save_snapshot` wrote; returns the position."""
+def load_snapshot(
+    path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[Position, Totals]:
+    """Put back what `save_snapshot` wrote; returns the position and the totals."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         objective.load_state_dict(state["objective"])
-    except (RuntimeError, KeyError, EOFError) as error:
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"{path}: does not fit this configuration ({str(error).splitlines()[0]}); "
             "train in another folder or with resume=false"
@@ -62,7 +72,7 @@ def load_snapshot(path: Path, objective: nn.Module, optimizer: torch.optim.Optim
     torch.set_rng_state(state["torch_rng"])
     if state["cuda_rng"]:
         torch.cuda.set_rng_state_all(state["cuda_rng"])
-    return Position(*state["position"])
+    return Position(*state["position"]), dict(state.get("totals", {}))
 
 
 def seed_everything(seed: int) -> None:
@@ -96,8 +106,7 @@ def best_epochs(
 
 
 def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
-    """Mean of the weights of several epochs, summed in float64; counters are taken from the last.
-    """
+    """Mean of the weights of several epochs, summed in float64; counters are those of the last."""
     total: dict[str, Tensor] = {}
     state: dict[str, Tensor] = {}
     for path in paths:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +15,12 @@ from torch import Tensor
 
 from paraformer.data.dataset import Batch, Loader
 from paraformer.errors import DataError
+from paraformer.train.losses import Losses
 from paraformer.train.objective import Objective, autocast, token_errors
 from paraformer.train.optim import Optim
 from paraformer.train.snapshots import (
     Position,
+    Totals,
     append_record,
     best_epochs,
     load_snapshot,
@@ -30,7 +31,7 @@ from paraformer.train.snapshots import (
 
 log = logging.getLogger(__name__)
 
-MAX_BAD_STEPS = 20  # non-finite losses in a row before the run is given up
+MAX_BAD_BATCHES = 20  # non-finite losses in a row before the run is given up
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,20 @@ class Writer(Protocol):
 
 @dataclass
 class _Meter:
-    """Weighted means of the statistics since the last line of the log."""
+    """Weighted means of the statistics since the last line of the log, and the time they took."""
 
-    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    weights: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    totals: Totals = field(default_factory=dict)
     seconds: float = 0.0
     waited: float = 0.0
     began: float = field(default_factory=time.perf_counter)
 
     def add(self, stats: dict[str, Tensor], weight: float) -> None:
         for name, value in stats.items():
-            self.sums[name] += float(value) * weight
-            self.weights[name] += weight
+            total, weights = self.totals.get(name, (0.0, 0.0))
+            self.totals[name] = (total + float(value) * weight, weights + weight)
 
     def means(self) -> dict[str, float]:
-        return {name: value / self.weights[name] for name, value in self.sums.items()}
+        return {name: total / weights for name, (total, weights) in self.totals.items()}
 
     def speed(self) -> dict[str, float]:
         passed = max(time.perf_counter() - self.began, 1e-9)
@@ -96,9 +96,10 @@ class Trainer:
         self.optim, self.training = optim, training
         self.folder, self.device, self.writer = folder, device, writer
         self.optimizer = optim.optimizer(objective)
-        self.position = Position()
+        self.position, self.meter = Position(), _Meter()
         self.stopping = False
-        self.bad_steps = 0
+        self.pending = False  # gradients are there that no step has used
+        self.bad_batches = 0
 
     @property
     def snapshot(self) -> Path:
@@ -109,7 +110,8 @@ class Trainer:
         """Continue from the snapshot if there is one."""
         if not self.snapshot.is_file():
             return False
-        self.position = load_snapshot(self.snapshot, self.objective, self.optimizer)
+        self.position, totals = load_snapshot(self.snapshot, self.objective, self.optimizer)
+        self.meter = _Meter(totals)
         log.info("continue at epoch %d, batch %d, step %d", *self.position)
         return True
 
@@ -133,60 +135,62 @@ class Trainer:
 
     def _epoch(self) -> None:
         epoch, start, _ = self.position
-        meter = _Meter()
         self.objective.train()
-        for batch in self._waiting(self.train_loader.epoch(epoch, start), meter):
-            self._batch(batch, meter)
-            if self.position.step and self.position.batch % self.training.accum_grad == 0:
-                meter = self._log(meter)
+        batches = self.train_loader.epoch(epoch, start)
+        while (batch := self._next(batches)) is not None:
+            self._batch(batch)
+            if self.position.batch % self.training.accum_grad:
+                continue  # a run stops between steps alone, so that no gradient is lost
+            self._step()
             if self._finished():
-                save_snapshot(self.snapshot, self.position, self.objective, self.optimizer)
+                self._save()
                 if self.stopping:
                     return
                 break
         self._end_epoch(epoch)
 
-    def _waiting(self, batches: Iterator[Batch], meter: _Meter) -> Iterator[Batch]:
-        """The batches, with the time that the loop waits for them noted."""
-        while True:
-            began = time.perf_counter()
-            batch = next(batches, None)
-            self.waited = time.perf_counter() - began
-            if batch is None:
-                return
-            yield batch
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        began = time.perf_counter()
+        batch = next(batches, None)
+        self.meter.waited += time.perf_counter() - began
+        return batch
 
-    def _batch(self, batch: Batch, meter: _Meter) -> None:
-        epoch, number, step = self.position
+    def _forward(self, batch: Batch, step: int) -> tuple[Batch, Losses]:
+        """The batch on the device, and its losses."""
         moved = batch.to(self.device)
         with autocast(self.device, self.training.precision):
-            result = self.objective(moved, step + 1)
+            return moved, self.objective(moved, step)
+
+    def _batch(self, batch: Batch) -> None:
+        epoch, number, step = self.position
+        self.position = Position(epoch, number + 1, step)
+        _, result = self._forward(batch, step + 1)
         if not self._usable(result.loss, batch.keys):
-            self.position = Position(epoch, number + 1, step)
             return
         (result.loss / self.training.accum_grad).backward()
-        meter.add(result.stats, result.weight)
-        meter.seconds += batch.seconds
-        meter.waited += self.waited
-        if (number + 1) % self.training.accum_grad == 0:
-            step += 1
-            self._step(step)
-        self.position = Position(epoch, number + 1, step)
+        self.pending = True
+        self.meter.add(result.stats, result.weight)
+        self.meter.seconds += batch.seconds
 
     def _usable(self, loss: Tensor, keys: list[str]) -> bool:
         if torch.isfinite(loss):
-            self.bad_steps = 0
+            self.bad_batches = 0
             return True
-        self.bad_steps += 1
-        log.warning("loss is not finite, batch skipped; its utterances: %s", " ".join(keys[:8]))
-        if self.bad_steps >= MAX_BAD_STEPS:
+        self.bad_batches += 1
+        log.warning("loss is not finite, batch skipped; its utterances: %s", " ".join(keys))
+        if self.bad_batches >= MAX_BAD_BATCHES:
             raise DataError(
-                f"{self.folder}: {MAX_BAD_STEPS} batches in a row without a finite loss; "
+                f"{self.folder}: {MAX_BAD_BATCHES} batches in a row without a finite loss; "
                 "lower optim.lr or look at the utterances named above"
             )
         return False
 
-    def _step(self, step: int) -> None:
+    def _step(self) -> None:
+        """Use the gradients, if there are any, then log and save where it is time to."""
+        if not self.pending:
+            return
+        epoch, batch, done = self.position
+        step = done + 1
         parameters = self.objective.parameters()
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.training.grad_clip)
         for group in self.optimizer.param_groups:
@@ -196,34 +200,41 @@ class Trainer:
         else:
             log.warning("step %d: gradient is not finite, step skipped", step)
         self.optimizer.zero_grad(set_to_none=True)
+        self.pending = False
+        self.position = Position(epoch, batch, step)
+        if step % self.training.log_interval == 0:
+            self._log()
         if step % self.training.save_interval == 0:
-            self.save_due = True
+            self._save()
 
-    def _log(self, meter: _Meter) -> _Meter:
-        step = self.position.step
-        if step % self.training.save_interval == 0:
-            save_snapshot(self.snapshot, self.position, self.objective, self.optimizer)
-        if step % self.training.log_interval:
-            return meter
-        values = {**meter.means(), "lr": self.optim.rate(step), **meter.speed()}
+    def _log(self) -> None:
+        epoch, _, step = self.position
+        values = {**self.meter.means(), "lr": self.optim.rate(step), **self.meter.speed()}
         shown = " ".join(f"{name} {value:.4g}" for name, value in values.items())
-        log.info("epoch %d step %d: %s", self.position.epoch, step, shown)
-        for name, value in values.items():
-            if self.writer is not None:
-                self.writer.add_scalar(f"train/{name}", value, step)
-        return _Meter()
+        log.info("epoch %d step %d: %s", epoch, step, shown)
+        self._draw("train", values)
+        self.meter = _Meter()
+
+    def _draw(self, group: str, values: dict[str, Any]) -> None:
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(f"{group}/{name}", value, self.position.step)
+
+    def _save(self) -> None:
+        save_snapshot(
+            self.snapshot, self.position, self.objective, self.optimizer, self.meter.totals
+        )
 
     def _end_epoch(self, epoch: int) -> None:
+        self._step()  # what the last batches left where accum_grad does not divide their number
         record: dict[str, Any] = {"epoch": epoch, "step": self.position.step, **self.validate()}
         self.position = Position(epoch + 1, 0, self.position.step)
         write_atomically(self.objective.model.state_dict(), self.folder / f"epoch-{epoch}.pt")
         append_record(self.folder / "epochs.jsonl", record)
-        save_snapshot(self.snapshot, self.position, self.objective, self.optimizer)
+        self._save()
         shown = " ".join(f"{k} {v:.4g}" for k, v in record.items() if k not in ("epoch", "step"))
         log.info("epoch %d done, dev: %s", epoch, shown)
-        for name, value in record.items():
-            if self.writer is not None:
-                self.writer.add_scalar(f"dev/{name}", value, self.position.step)
+        self._draw("dev", record)
         self._prune()
 
     @torch.no_grad()
@@ -234,9 +245,8 @@ class Trainer:
         state = torch.get_rng_state()
         last_step = max(self.position.step, self.objective.warm_steps) + 1
         for batch in self.dev_loader.epoch(0):
-            moved = batch.to(self.device)
+            moved, result = self._forward(batch, last_step)
             with autocast(self.device, self.training.precision):
-                result = self.objective(moved, last_step)
                 wrong, size = token_errors(self.objective.model, moved)
             meter.add(result.stats, result.weight)
             errors, tokens = errors + wrong, tokens + size

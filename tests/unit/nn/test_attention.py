@@ -10,6 +10,7 @@ from paraformer.nn import attention
 from paraformer.nn.attention import (
     MultiHeadAttention,
     RelativeAttention,
+    attend,
     legacy_codes,
     relative_codes,
 )
@@ -75,6 +76,34 @@ def test_equals_attention_of_torch_with_the_same_weights():
     keys = key_mask(torch.tensor([5, 2]), 5)
     expected, _ = theirs(x, memory, memory, key_padding_mask=~keys[:, 0, 0])
     torch.testing.assert_close(ours(x, memory, keys), expected)
+
+
+@pytest.mark.parametrize("kind", ["bool", "added"])
+def test_training_on_a_cpu_equals_the_fused_kernel(kind):
+    """Values and gradients: without dropout, training takes the way of two products."""
+    torch.manual_seed(2)
+    inputs = [torch.randn(2, size, WIDTH, requires_grad=True) for size in (3, 5, 5)]
+    mask = key_mask(torch.tensor([5, 2]), 5)
+    if kind == "added":
+        mask = torch.randn(2, HEADS, 3, 5).masked_fill(~mask, -torch.inf)
+    heads = [x.unflatten(-1, (HEADS, -1)).transpose(1, 2) for x in inputs]
+    fused = nn.functional.scaled_dot_product_attention(*heads, attn_mask=mask)
+    expected = fused.transpose(1, 2).flatten(2)
+    ours = attend(*inputs, mask, HEADS, 0.0)
+    torch.testing.assert_close(ours, expected)
+    pull = torch.randn_like(ours)
+    theirs = torch.autograd.grad((expected * pull).sum(), inputs)
+    for found, wanted in zip(torch.autograd.grad((ours * pull).sum(), inputs), theirs, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_training_and_recognition_agree():
+    """The same numbers with and without a gradient to come."""
+    layer = MultiHeadAttention(HEADS, WIDTH, 0.0)
+    x, keys = torch.randn(2, 4, WIDTH), key_mask(torch.tensor([4, 3]), 4)
+    with torch.no_grad():
+        recognised = layer(x, x, keys)
+    torch.testing.assert_close(layer(x, x, keys), recognised)
 
 
 def test_masked_keys_get_no_gradient():

@@ -1,0 +1,11 @@
+#!/usr/bin/env python3
+"""Door to `paraformer.cli`, for a checkout that is not installed."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from paraformer.cli import main  # noqa: E402
+
+sys.exit(main())

@@ -1,0 +1,7 @@
+"""`python -m paraformer` is `funasr`."""
+
+import sys
+
+from paraformer.cli import main
+
+sys.exit(main())

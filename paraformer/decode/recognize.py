@@ -1,0 +1,291 @@
+"""Features of many utterances become text: batches by length, results in the order of the input."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from paraformer.data.tokenizer import SentencepieceTokenizer
+from paraformer.decode.search import (
+    SOS,
+    Hypothesis,
+    beam_search,
+    greedy_search,
+    nbest_search,
+)
+from paraformer.decode.text import postprocess
+from paraformer.errors import AudioError, CheckpointError, ConfigError, ParaformerError
+from paraformer.models.checkpoint import Release
+
+# Below this a CTC weight is none (the reference's limit).
+NO_WEIGHT = 1e-5
+# So many batches' worth of features are sorted by length together.
+POOLED_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class Search:
+    """How posteriors become text; without a CTC weight positions are independent, so exact."""
+
+    nbest: int = 1
+    decoding_ctc_weight: float = 0.0
+    beam_size: int = 2
+    penalty: float = 0.0
+    maxlenratio: float = 0.0
+    minlenratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.nbest < 1 or self.beam_size < 1:
+            raise ConfigError(
+                f"nbest={self.nbest}, beam_size={self.beam_size}: give 1 or more of each"
+            )
+
+    @property
+    def with_ctc(self) -> bool:
+        """Whether a beam search is asked for."""
+        return self.decoding_ctc_weight > NO_WEIGHT
+
+
+@dataclass(frozen=True)
+class Batching:
+    """Limits of one batch; an utterance that is longer than `max_seconds` is a batch of its own."""
+
+    max_utterances: int = 64
+    max_seconds: float = 60.0  # padding counted
+
+    def __post_init__(self) -> None:
+        if self.max_utterances < 1 or self.max_seconds <= 0:
+            raise ConfigError(
+                f"batch of {self.max_utterances} utterances, {self.max_seconds} s: "
+                "give numbers above 0"
+            )
+
+
+class Reading(NamedTuple):
+    """One text of an utterance."""
+
+    ids: list[int]
+    tokens: list[str]
+    text: str  # as the reference writes it
+    tight: str  # the text to show: no blanks in Chinese
+    score: float  # log-probability, with what the search adds
+    confidences: list[float]  # of each token, 0 to 1
+
+    @property
+    def confidence(self) -> float:
+        """Mean of those of the tokens; 0 where nothing was heard."""
+        return sum(self.confidences) / len(self.confidences) if self.confidences else 0.0
+
+
+class Recognition(NamedTuple):
+    """The best reading of an utterance, and the `nbest` best ones, which it opens."""
+
+    best: Reading
+    nbest: list[Reading]
+
+
+NOTHING = Reading([], [], "", "", 0.0, [])
+# An utterance that failed keeps its place, as the error that says why.
+Outcome = Recognition | ParaformerError
+
+
+class Recognizer:
+    """A loaded model on a device. Holds no state: options belong to the call.
+
+    What an utterance gives does not depend on what stands beside it in a batch.
+    """
+
+    def __init__(
+        self, release: Release, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    ) -> None:
+        """dtype: a half precision to compute in (by autocast), None: float32."""
+        self.release = release
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.model = release.model.to(self.device).eval()
+        self.special = sorted({self.model.blank_id, SOS, self.model.eos})
+
+    def recognize(
+        self,
+        waves: Iterable[Tensor],
+        search: Search | None = None,
+        batching: Batching | None = None,
+    ) -> list[Outcome]:
+        """One outcome for each wave (N,), of the sampling rate of the model, in their order."""
+        frontend = self.release.frontend
+        return list(self.stream((frontend(wave) for wave in waves), search, batching))
+
+    def stream(
+        self,
+        feats: Iterable[Tensor | ParaformerError],
+        search: Search | None = None,
+        batching: Batching | None = None,
+    ) -> Iterator[Outcome]:
+        """Outcomes for features (T, D), or for what went wrong instead, as they are decoded.
+
+        Some minutes of audio are held at a time, however long the input is.
+        """
+        search, batching = search or Search(), batching or Batching()
+        self._check(search)
+        most = max(1, int(batching.max_seconds * self._frames_per_second))
+        pool: list[Tensor | ParaformerError] = []
+        frames = 0
+        for x in feats:
+            pool.append(x)
+            frames += 0 if isinstance(x, ParaformerError) else len(x)
+            if frames >= POOLED_BATCHES * most or len(pool) >= 16 * batching.max_utterances:
+                yield from self._recognize_pool(pool, search, batching.max_utterances, most)
+                pool, frames = [], 0
+        yield from self._recognize_pool(pool, search, batching.max_utterances, most)
+
+    @property
+    def _frames_per_second(self) -> float:
+        frontend = self.release.frontend
+        return 1000.0 / (frontend.frame_shift * frontend.lfr_n)
+
+    def _check(self, search: Search) -> None:
+        if search.with_ctc and self.model.ctc_head is None:
+            raise ConfigError(
+                f"decoding_ctc_weight={search.decoding_ctc_weight}: this model has no CTC head; "
+                "leave it out"
+            )
+
+    def _recognize_pool(
+        self,
+        pool: Sequence[Tensor | ParaformerError],
+        search: Search,
+        max_utterances: int,
+        max_frames: int,
+    ) -> list[Outcome]:
+        """Outcomes in the order of the pool."""
+        outcomes: list[Outcome] = [Recognition(NOTHING, [NOTHING])] * len(pool)
+        lengths: dict[int, int] = {}
+        for place, x in enumerate(pool):
+            if isinstance(x, ParaformerError):
+                outcomes[place] = x
+            elif len(x):
+                lengths[place] = len(x)
+        for batch in plan_batches(lengths, max_utterances, max_frames):
+            feats = [x for x in (pool[place] for place in batch) if isinstance(x, Tensor)]
+            for place, outcome in zip(batch, self._recognize_batch(feats, search), strict=True):
+                outcomes[place] = outcome
+        return outcomes
+
+    def _recognize_batch(self, feats: list[Tensor], search: Search) -> list[Outcome]:
+        """One pass of the model, or two halves if the device has no memory for the whole."""
+        try:
+            return self._decode(feats, search)
+        except torch.OutOfMemoryError:
+            if len(feats) == 1:
+                frames = len(feats[0])
+                return [AudioError(f"{frames} frames do not fit into {self.device}'s memory")]
+        half = len(feats) // 2
+        return self._recognize_batch(feats[:half], search) + self._recognize_batch(
+            feats[half:], search
+        )
+
+    @torch.inference_mode()
+    def _decode(self, feats: list[Tensor], search: Search) -> list[Outcome]:
+        padded = torch.nn.utils.rnn.pad_sequence(feats, batch_first=True).to(self.device)
+        lengths = torch.tensor([len(x) for x in feats], device=self.device)
+        with self._precision():
+            memory, memory_lengths = self.model.encode(padded, lengths)
+            heard = self.model.predict(memory, memory_lengths)
+            counts = heard.token_lengths
+            logp = self.model.decode(heard.embeds, counts, memory, memory_lengths)
+            ctc_logp = None
+            if search.with_ctc and self.model.ctc_head is not None:
+                ctc_logp = self.model.ctc_head(memory)
+        sound = (heard.alphas.isfinite().all(1) & _finite(logp, counts)).tolist()
+        readings = self._search(logp, counts, ctc_logp, memory_lengths, search)
+        return [
+            self._recognition(hypotheses) if good else CheckpointError(_NOT_FINITE)
+            for hypotheses, good in zip(readings, sound, strict=True)
+        ]
+
+    def _precision(self) -> contextlib.AbstractContextManager[object]:
+        if self.dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def _search(
+        self,
+        logp: Tensor,
+        counts: Tensor,
+        ctc_logp: Tensor | None,
+        memory_lengths: Tensor,
+        search: Search,
+    ) -> list[list[Hypothesis]]:
+        """Posteriors (B, U, V) of decoder and (B, T, V) of CTC -> the best readings of each."""
+        if ctc_logp is None and search.nbest == 1:
+            return [[found] for found in greedy_search(logp, counts, self.special)]
+        if ctc_logp is None:
+            return nbest_search(logp, counts, search.nbest, self.special)
+        logp, ctc_logp = logp.cpu(), ctc_logp.cpu()
+        return [
+            beam_search(
+                row[:u],
+                ctc_row[:t],
+                beam_size=max(search.beam_size, search.nbest),
+                nbest=search.nbest,
+                ctc_weight=search.decoding_ctc_weight,
+                penalty=search.penalty,
+                maxlenratio=search.maxlenratio,
+                minlenratio=search.minlenratio,
+                blank=self.model.blank_id,
+                eos=self.model.eos,
+            )
+            for row, ctc_row, u, t in zip(
+                logp, ctc_logp, counts.tolist(), memory_lengths.tolist(), strict=True
+            )
+        ]
+
+    def _recognition(self, hypotheses: Sequence[Hypothesis]) -> Recognition:
+        nbest = [self._read(hypothesis) for hypothesis in hypotheses] or [NOTHING]
+        return Recognition(nbest[0], nbest)
+
+    def _read(self, found: Hypothesis) -> Reading:
+        tokenizer = self.release.tokenizer
+        tokens = tokenizer.ids_to_tokens(found.ids)
+        if isinstance(tokenizer, SentencepieceTokenizer):
+            text = tight = tokenizer.detokenize(tokens)
+        else:
+            readable = postprocess(tokens)
+            text, tight = readable.text, readable.tight
+        return Reading(found.ids, tokens, text, tight, found.score, found.confidences)
+
+
+_NOT_FINITE = (
+    "the model's output is not finite; its weights are damaged, or compute in float32 (fp16=false)"
+)
+
+
+def _finite(logp: Tensor, counts: Tensor) -> Tensor:
+    """logp (B, U, V) -> (B,), whether all of an utterance's best posteriors are numbers."""
+    if logp.size(1) == 0:
+        return torch.ones_like(counts, dtype=torch.bool)
+    best = logp.amax(-1)
+    inside = torch.arange(logp.size(1), device=logp.device) < counts[:, None]
+    return (best.isfinite() | ~inside).all(1)
+
+
+def plan_batches(lengths: dict[int, int], max_utterances: int, max_frames: int) -> list[list[int]]:
+    """Batches of keys of nearly equal length, each at most so many utterances and padded frames.
+
+    >>> plan_batches({0: 5, 1: 2, 2: 3}, max_utterances=8, max_frames=6)
+    [[1, 2], [0]]
+    """
+    batches: list[list[int]] = []
+    for key in sorted(lengths, key=lambda key: lengths[key]):
+        # Sorted, so the newest is the longest of its batch.
+        room = batches and len(batches[-1]) < max_utterances
+        if room and lengths[key] * (len(batches[-1]) + 1) <= max_frames:
+            batches[-1].append(key)
+        else:
+            batches.append([key])
+    return batches

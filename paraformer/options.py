@@ -1,0 +1,138 @@
+"""What can be asked of `AutoModel`, of one call of `generate`, and of the `funasr` command.
+
+Without torch, so that `funasr --help` is there at once. The defaults also say of which type a value
+of the command line is.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from paraformer.errors import ConfigError
+
+DEFAULT_MODEL = "paraformer-zh-mini"
+# Keywords of the reference whose work is not in this version.
+NOT_BUILT = (
+    "vad_model",
+    "vad_kwargs",
+    "vad_model_revision",
+    "punc_model",
+    "punc_kwargs",
+    "punc_model_revision",
+    "spk_model",
+    "spk_kwargs",
+    "spk_model_revision",
+    "spk_mode",
+    "hotword",
+    "hotwords",
+    "lm_file",
+    "lm_weight",
+    "merge_vad",
+    "merge_length_s",
+    "sentence_timestamp",
+    "pred_timestamp",
+    "output_timestamp",
+    "en_post_proc",
+    "timestamps",
+    "spk",
+    "subtitle_segment_mode",
+)
+# Keywords of the reference that change nothing here: this program asks no server and draws nothing.
+WITHOUT_EFFECT = (
+    "disable_update",
+    "trust_remote_code",
+    "remote_code",
+    "seed",
+    "model_revision",
+    "batch_size_threshold_s",
+    "return_raw_text",
+    "language",
+)
+
+
+def _option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Keywords of `AutoModel`; those of `CallOptions` may be given there too, for every call."""
+
+    hub: str = _option("ms", "ms or hf: whose short names are meant")
+    device: str = _option("auto", "auto, cpu, cuda or cuda:N; the CPU where there is no such GPU")
+    ncpu: int | None = _option(None, "number of CPU threads; torch's own choice if not given")
+    fp16: bool = _option(False, "compute in 16-bit floats, on a GPU only")
+    bf16: bool = _option(False, "compute in bfloat16")
+    init_param: str = _option("", "another file of weights than the model directory's")
+    disable_log: bool = _option(False, "no messages but errors")
+    log_level: str = _option("", "DEBUG, INFO, WARNING or ERROR")
+
+
+@dataclass(frozen=True)
+class CallOptions:
+    """Keywords of `AutoModel.generate`; they hold for that call only."""
+
+    key: Any = _option("", "id of the result, or a list of ids")
+    fs: int | None = _option(None, "sampling rate of arrays and raw bytes (16000)")
+    segments: str = _option("", "Kaldi segments file of a list (default: beside wav.scp)")
+    data_type: str = _option("sound", "only sound in this version")
+    batch_size: int = _option(64, "most utterances in a batch")
+    batch_size_s: float = _option(60.0, "most seconds of audio in a batch, padding counted")
+    nbest: int = _option(1, "how many different readings are wanted")
+    decoding_ctc_weight: float = _option(0.0, "above 0: beam search with a CTC head's help")
+    beam_size: int = _option(2, "hypotheses of the beam search")
+    penalty: float = _option(0.0, "beam search: bonus for each token")
+    maxlenratio: float = _option(0.0, "beam search: most tokens by frames, or by -number")
+    minlenratio: float = _option(0.0, "beam search: fewest tokens by frames")
+    output_dir: str = _option("", "folder for 1best_recog/text and 1best_recog/token")
+    disable_pbar: bool = _option(False, "no progress bar")
+
+
+@dataclass(frozen=True)
+class CommandOptions:
+    """Keys of the `funasr` command besides those of `AutoModel` and `generate`."""
+
+    model: str = _option(DEFAULT_MODEL, "name of a bundled model, or a model directory")
+    input: str = _option("", "audio file, URL, wav.scp, list, folder, or - for stdin")
+    output_format: str = _option("text", "text (lines `key text`) or json (one object a line)")
+    min_success: float = _option(0.95, "exit code 1 if a smaller share is recognised")
+    strict: bool = _option(False, "stop at the first utterance that fails")
+    verbose: bool = _option(False, "say the number of utterances, seconds and real-time factor")
+
+
+def names(*kinds: type) -> list[str]:
+    """The keys that these options have."""
+    return [f.name for kind in kinds for f in fields(kind)]
+
+
+def all_fields(*kinds: type) -> dict[str, Field[Any]]:
+    """Key to field, with its default and its help."""
+    return {f.name: f for kind in kinds for f in fields(kind)}
+
+
+def refuse_not_built(given: Mapping[str, object]) -> None:
+    """Nothing of the reference's is silently left out: what is not built here is an error."""
+    for name in NOT_BUILT:
+        if given.get(name):
+            raise ConfigError(f"{name}: not built yet in this version; leave it out")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was most likely meant; a full name is tried, then its last part."""
+    choices = sorted(known)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    if close:
+        return close[0]
+    by_leaf = {n.rsplit(".", 1)[-1]: n for n in reversed(choices)}
+    leaf = difflib.get_close_matches(name.rsplit(".", 1)[-1], list(by_leaf), n=1, cutoff=0.75)
+    return by_leaf[leaf[0]] if leaf else None
+
+
+def unknown_key(key: str, known: Iterable[str], where: str) -> ConfigError:
+    """The error for a key that no parameter has, with the one that was most likely meant."""
+    guess = nearest(key, known)
+    remedy = f"did you mean '{guess}'?" if guess else f"`{where} --help` lists the known keys"
+    return ConfigError(f"{where}: unknown key '{key}'; {remedy}")
