@@ -23,11 +23,11 @@ from paraformer.hub import find_model
 from paraformer.models.checkpoint import (
     DECODERS,
     ENCODERS,
+    CifPredictor,
     Config,
     load_directory,
     read_config,
 )
-from paraformer.nn.cif import CifPredictor
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,9 @@ class AutoModel:
         weights = {"init_param": build.init_param} if build.init_param else {}
         config = read_config(self.directory, weights)
         check_overrides(config, given)
-        release = load_directory(self.directory, {**given, **weights})
+        # Fresh weights are drawn before they are replaced: the caller's random numbers stay.
+        with torch.random.fork_rng(devices=[]):
+            release = load_directory(self.directory, {**given, **weights})
         device = choose_device(build.device)
         self.recognizer = Recognizer(release, device, _precision(build, device))
 
@@ -126,7 +128,7 @@ class AutoModel:
 
 def _result(key: str, outcome: Outcome, seconds: float, nbest: int) -> Result:
     if isinstance(outcome, ParaformerError):
-        log.error("'%s': %s", key, outcome)
+        log.error("'%s': %s", key, str(outcome).replace("\n", " "))
         reading = Reading([], [], "", "", 0.0, [])
         return {"key": key, **_fields(reading), "audio_seconds": seconds, "error": str(outcome)}
     result = {"key": key, **_fields(outcome.best), "audio_seconds": round(seconds, 3)}

@@ -75,7 +75,7 @@ class BuildOptions:
 class CallOptions:
     """Keywords of `AutoModel.generate`; they hold for that call only."""
 
-    key: Any = _option("", "id of the result, or a list of ids")
+    key: Any = _option("", "id of the result; in Python also a list of ids")
     fs: int | None = _option(None, "sampling rate of arrays and raw bytes (16000)")
     segments: str = _option("", "Kaldi segments file of a list (default: beside wav.scp)")
     data_type: str = _option("sound", "only sound in this version")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Features = np.ndarray
@@ -100,6 +101,24 @@ def _spans(count: int, low: int, high: int, size: int) -> list[tuple[int, int]]:
     return [(s, s + w) for s, w in zip(starts.tolist(), widths.tolist(), strict=True)]
 
 
+def time_warp(x: Tensor, window: int) -> Tensor:
+    """Move one moment of x (T, D) by at most `window` frames, both sides resized bicubically.
+
+    Utterances of fewer than two windows stay as they are.
+    """
+    frames = x.size(0)
+    if frames - window <= window:
+        return x
+    centre = int(torch.randint(window, frames - window, ()))
+    moved = centre + int(torch.randint(-window, window, ())) + 1
+
+    def resized(part: Tensor, size: int) -> Tensor:
+        sizes = (size, part.size(1))
+        return F.interpolate(part[None, None], sizes, mode="bicubic", align_corners=False)[0, 0]
+
+    return torch.cat((resized(x[:centre], moved), resized(x[centre:], frames - moved)))
+
+
 @dataclass(frozen=True)
 class SpecAugLfr:
     """SpecAugment on stacked frames, as the released configs name it: the same mask in each stacked
@@ -114,8 +133,8 @@ class SpecAugLfr:
     apply_time_mask: bool = True
     time_mask_width_range: tuple[int, int] = (0, 12)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Normalised features (B, T, D) -> the same with masked cells 0."""
+    def __call__(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Normalised features (B, T, D) -> the same with masked cells 0; lengths do not matter."""
         parts = self.lfr_rate + 1
         x = x.clone()
         for row in x:
@@ -135,8 +154,10 @@ class SpecAugLfr:
 
 @dataclass(frozen=True)
 class SpecAug:
-    """SpecAugment (arXiv 1904.08779) without time warp: masks of its own for each utterance."""
+    """SpecAugment (arXiv 1904.08779): masks, and a time warp, of its own for each utterance."""
 
+    apply_time_warp: bool = False
+    time_warp_window: int = 5
     apply_freq_mask: bool = True
     freq_mask_width_range: tuple[int, int] = (0, 30)
     num_freq_mask: int = 2
@@ -144,10 +165,13 @@ class SpecAug:
     time_mask_width_range: tuple[int, int] = (0, 40)
     num_time_mask: int = 2
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Normalised features (B, T, D) -> the same with masked cells 0."""
+    def __call__(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Normalised features (B, T, D), lengths (B,) -> the same, masked cells 0."""
         x = x.clone()
-        for row in x:
+        sizes = [x.size(1)] * len(x) if lengths is None else lengths.tolist()
+        for row, size in zip(x, sizes, strict=True):
+            if self.apply_time_warp:
+                row[:size] = time_warp(row[:size], self.time_warp_window)
             if self.apply_freq_mask:
                 for a, b in _spans(self.num_freq_mask, *self.freq_mask_width_range, x.size(2)):
                     row[:, a:b] = 0.0

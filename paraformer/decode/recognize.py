@@ -195,17 +195,24 @@ class Recognizer:
         lengths = torch.tensor([len(x) for x in feats], device=self.device)
         with self._precision():
             memory, memory_lengths = self.model.encode(padded, lengths)
+            # What is not finite has no number of tokens: its row counts as silence until the end.
+            sound = memory.isfinite().flatten(1).all(1)
+            memory = memory.masked_fill(~sound[:, None, None], 0.0)
             heard = self.model.predict(memory, memory_lengths)
             counts = heard.token_lengths
-            logp = self.model.decode(heard.embeds, counts, memory, memory_lengths)
+            sound &= heard.alphas.isfinite().all(1)
+            if heard.embeds.size(1) == 0:
+                logp = memory.new_zeros(len(feats), 0, 1)
+            else:
+                logp = self.model.decode(heard.embeds, counts, memory, memory_lengths)
             ctc_logp = None
             if search.with_ctc and self.model.ctc_head is not None:
                 ctc_logp = self.model.ctc_head(memory)
-        sound = (heard.alphas.isfinite().all(1) & _finite(logp, counts)).tolist()
+        sound &= _finite(logp, counts)
         readings = self._search(logp, counts, ctc_logp, memory_lengths, search)
         return [
             self._recognition(hypotheses) if good else CheckpointError(_NOT_FINITE)
-            for hypotheses, good in zip(readings, sound, strict=True)
+            for hypotheses, good in zip(readings, sound.tolist(), strict=True)
         ]
 
     def _precision(self) -> contextlib.AbstractContextManager[object]:

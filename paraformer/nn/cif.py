@@ -14,6 +14,10 @@ from paraformer.nn.layers import Dropout
 from paraformer.nn.mask import length_mask, zero_padding
 
 
+# Utterances whose weights sum to less have none to scale: their tokens are 0, their gradients finite.
+LEAST_TOTAL = 1e-12
+
+
 class CifOutput(NamedTuple):
     """What a predictor says of a batch."""
 
@@ -25,10 +29,8 @@ class CifOutput(NamedTuple):
 
 
 def running_sum(weights: Tensor) -> Tensor:
-    """Cumulative sum of weights (B, T), summed in float64 and rounded to float32 as the reference
-    does.
-    """
-    return weights.double().cumsum(1).float()
+    """Cumulative sum of weights (B, T) in float64."""
+    return weights.double().cumsum(1)
 
 
 def scaled_running_sum(weights: Tensor, counts: Tensor) -> Tensor:
@@ -36,43 +38,52 @@ def scaled_running_sum(weights: Tensor, counts: Tensor) -> Tensor:
 
     The last frame divides the total by itself, so each utterance fires all of its tokens.
     """
-    sums = weights.double().cumsum(1)
-    total = sums[:, -1:].clamp(min=torch.finfo(torch.float32).tiny)
-    return (sums / total * counts[:, None]).float()
+    sums = running_sum(weights)
+    total = sums[:, -1:].clamp(min=LEAST_TOTAL)
+    return sums / total * counts[:, None]
 
 
 def fire_peaks(sums: Tensor) -> Tensor:
-    """Running sums (B, T) -> what each frame holds before it fires: 1 or more where it fires."""
+    """Running sums (B, T) -> what each frame holds before it fires: 1 or more where it fires.
+
+    A frame fires where the sum passes a whole number once it is rounded to float32, as in the
+    reference.
+    """
+    sums = sums.float()
     whole = sums.floor()
     fired = whole > F.pad(whole, (1, 0))[:, :-1]
     return sums - whole + fired
 
 
 class _Shares(torch.autograd.Function):
-    """Share of each frame in each token: the overlap of [S(t-1), S(t)] with [k, k + 1].
+    """Share of each frame in each token: what it adds to the sum between k and k + 1.
 
-    The derivative is written out since it is a comparison, where autograd would keep five (B, U,
-    T) tensors.
+    Token k holds `clamp(S(t) - k, 0, 1)` after frame t, and the share is the difference of two
+    frames. Whole and broken part of a sum are apart, so that the 70th token is as exact as the
+    first. S(t) touches token floor(S(t)) alone: a look-up is the whole derivative.
     """
 
     @staticmethod
     def forward(ctx: Any, sums: Tensor, count: int) -> Tensor:
-        before = F.pad(sums, (1, 0))[:, None, :-1]
-        after = sums[:, None, :]
-        token = torch.arange(count, device=sums.device, dtype=sums.dtype)[None, :, None]
-        shares = torch.minimum(after, token + 1).sub_(torch.maximum(before, token)).clamp_(min=0)
-        ctx.save_for_backward(sums, shares)
+        whole = sums.floor()
+        ctx.save_for_backward(whole.long())
+        token = torch.arange(count, device=sums.device, dtype=torch.float32)[:, None]
+        held = whole.float()[:, None] - token
+        held.add_((sums - whole).float()[:, None]).clamp_(0.0, 1.0)
+        shares = torch.empty_like(held)
+        shares[..., :1] = held[..., :1]
+        torch.sub(held[..., 1:], held[..., :-1], out=shares[..., 1:])
         return shares
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        sums, shares = ctx.saved_tensors
-        before = F.pad(sums, (1, 0))[:, None, :-1]
-        token = torch.arange(grad.size(1), device=sums.device, dtype=sums.dtype)[None, :, None]
-        grad = grad.masked_fill(shares <= 0, 0.0)
-        ends = grad.masked_fill(sums[:, None, :] >= token + 1, 0.0).sum(1)
-        begins = grad.masked_fill_(before < token, 0.0).sum(1)
-        return ends - F.pad(begins, (0, 1))[:, 1:], None
+        (whole,) = ctx.saved_tensors
+        if grad.size(1) == 0:
+            return grad.new_zeros(whole.shape, dtype=torch.float64), None
+        place = whole.clamp(max=grad.size(1) - 1)[:, None]
+        slope = grad.gather(1, place).squeeze(1)
+        slope[:, :-1] -= grad[..., 1:].gather(1, place[..., :-1]).squeeze(1)
+        return slope.masked_fill(whole >= grad.size(1), 0.0).double(), None
 
 
 def integrate(sums: Tensor, hidden: Tensor, count: int) -> Tensor:
@@ -81,7 +92,8 @@ def integrate(sums: Tensor, hidden: Tensor, count: int) -> Tensor:
     Token k is the integral of the frames between the sums k and k + 1; one matrix product instead
     of a loop over T.
 
-    >>> integrate(torch.tensor([[0.5, 1.0, 1.5]]), torch.tensor([[[2.0], [4.0], [8.0]]]), 1)
+    >>> frames = torch.tensor([[[2.0], [4.0], [8.0]]])
+    >>> integrate(torch.tensor([[0.5, 1.0, 1.5]], dtype=torch.float64), frames, 1)
     tensor([[[3.]]])
     """
     with torch.autocast(hidden.device.type, enabled=False):  # sums of many frames need float32
@@ -135,7 +147,7 @@ class CifPredictor(nn.Module):
             tail = torch.full_like(alphas[:, :1], self.tail_threshold)
             alphas = alphas.scatter_add(1, lengths[:, None], tail)
         sums = running_sum(alphas)
-        counts = sums[:, -1].floor().long()
+        counts = sums[:, -1].float().floor().long()  # rounded as where it fires
         embeds = integrate(sums, hidden, max(int(counts.max()), 0))
         embeds = zero_padding(embeds, counts)
         return CifOutput(embeds, counts, alphas, fire_peaks(sums), alphas.sum(1))
@@ -153,5 +165,5 @@ class CifPredictor(nn.Module):
         sums = scaled_running_sum(alphas, counts)
         embeds = integrate(sums, hidden, int(counts.max()) if size is None else size)
         embeds = zero_padding(embeds, counts)
-        scaled = alphas * (counts / total.clamp(min=torch.finfo(torch.float32).tiny))[:, None]
+        scaled = alphas * (counts / total.clamp(min=LEAST_TOTAL))[:, None]
         return CifOutput(embeds, counts, scaled, fire_peaks(sums), total)

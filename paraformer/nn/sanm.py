@@ -23,6 +23,8 @@ class MemoryBlock(nn.Conv1d):
 
     def forward(self, x: Tensor, frames: Tensor) -> Tensor:  # type: ignore[override]
         """x (B, T, D), frames (B, T, 1) float, 0 on padding -> (B, T, D), 0 on padding."""
+        if x.size(1) == 0:
+            return x  # no token in the whole batch
         x = x * frames
         filtered = super().forward(F.pad(x.transpose(1, 2), self.pad)).transpose(1, 2)
         return (filtered + x) * frames

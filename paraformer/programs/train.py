@@ -5,6 +5,7 @@ directory.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from paraformer.data.augment import Augment
+from paraformer.data.augment import Augment, SpecAug, SpecAugLfr
 from paraformer.data.dataset import Batching, Loader, Utterance, read_utterances
 from paraformer.data.tables import read_table, write_table
 from paraformer.errors import ConfigError
-from paraformer.models.checkpoint import Release, build, load_weights, merge
+from paraformer.models.checkpoint import Release, accepted, build, load_weights, merge
 from paraformer.programs.hydra_main import run
 from paraformer.train.losses import Weights
 from paraformer.train.objective import Objective, UnitCtc
@@ -27,6 +28,10 @@ from paraformer.train.trainer import Trainer, Training, Writer
 log = logging.getLogger(__name__)
 
 Units = dict[str, list[int]]
+SPECAUGS: dict[str, Callable[..., SpecAug | SpecAugLfr]] = {
+    "SpecAug": SpecAug,
+    "SpecAugLFR": SpecAugLfr,
+}
 
 
 def released_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -91,6 +96,17 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def specaug(model: dict[str, Any]) -> SpecAug | SpecAugLfr | None:
+    """`specaug` and `specaug_conf` of the model's configuration, None where it has none."""
+    name = model.get("specaug")
+    if name is None:
+        return None
+    if name not in SPECAUGS:
+        raise ConfigError(f"model.specaug={name}: not known; one of {', '.join(SPECAUGS)}")
+    maker = SPECAUGS[name]
+    return maker(**accepted(maker, model.get("specaug_conf") or {}, "specaug_conf"))
+
+
 def initialize(release: Release, source: str) -> None:
     """Weights of a released directory or of one epoch."""
     path = Path(source)
@@ -124,6 +140,7 @@ def make_trainer(config: dict[str, Any]) -> Trainer:
         weights,
         UnitCtc(size=len(unit_ids(inventory)), **unit_conf),
         config["warm_steps"],
+        specaug(config["model"]),
     )
     return Trainer(
         objective,

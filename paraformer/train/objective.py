@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from paraformer.data.augment import SpecAug, SpecAugLfr
 from paraformer.data.dataset import Batch
 from paraformer.models.paraformer import CtcHead, Paraformer
 from paraformer.nn.mask import zero_padding
@@ -31,12 +32,18 @@ class Objective(nn.Module):
     """Batch -> loss; owns the model and the heads that only training needs."""
 
     def __init__(
-        self, model: Paraformer, weights: Weights, unit: UnitCtc | None = None, warm_steps: int = 0
+        self,
+        model: Paraformer,
+        weights: Weights,
+        unit: UnitCtc | None = None,
+        warm_steps: int = 0,
+        specaug: SpecAug | SpecAugLfr | None = None,
     ) -> None:
         """warm_steps: for that many first steps the CTC heads and the predictor learn without the
-        decoder.
+        decoder. specaug is applied in training mode alone.
         """
         super().__init__()
+        self.specaug = specaug
         self.model, self.weights, self.warm_steps = model, weights, warm_steps
         self.unit = unit if unit is not None and unit.size > 0 else None
         if self.unit is not None:
@@ -44,6 +51,8 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> Losses:
         """Losses of optimiser step `step`, counted from 1."""
+        if self.specaug is not None and self.training:
+            batch = batch._replace(feats=self.specaug(batch.feats, batch.lengths))
         memory, lengths, tapped = self._encode(batch)
         if step <= self.warm_steps:
             result = self._warm(memory, lengths, batch)

@@ -64,8 +64,9 @@ def load_snapshot(
         state = torch.load(path, map_location="cpu", weights_only=True)
         objective.load_state_dict(state["objective"])
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        reason = (str(error) or "it is empty").splitlines()[0]
         raise CheckpointError(
-            f"{path}: does not fit this configuration ({str(error).splitlines()[0]}); "
+            f"{path}: does not fit this configuration ({reason}); "
             "train in another folder or with resume=false"
         ) from error
     optimizer.load_state_dict(state["optimizer"])

@@ -10,6 +10,7 @@ from paraformer.data.augment import (
     Augment,
     SpecAug,
     SpecAugLfr,
+    time_warp,
     add_noise,
     mask_bands,
     mask_times,
@@ -167,3 +168,27 @@ def test_specaug_masks_are_as_wide_as_allowed():
     augment = SpecAug(time_mask_width_range=(5, 6), num_time_mask=1, apply_freq_mask=False)
     out = augment(torch.ones(20, 100, 80))
     assert ((out[:, :, 0] == 0).sum(1) == 5).all()
+
+
+def test_a_time_warp_keeps_the_shape_the_ends_and_the_order_of_events() -> None:
+    torch.manual_seed(0)
+    ramp = torch.arange(40.0)[:, None].expand(40, 3)
+    moved = False
+    for _ in range(20):
+        out = time_warp(ramp, 5)
+        assert out.shape == ramp.shape
+        assert out[0, 0].abs() < 1.5 and (out[-1, 0] - 39).abs() < 1.5
+        assert (out.diff(dim=0) > -0.5).all()
+        moved = moved or bool((out - ramp).abs().max() > 0.5)
+    assert moved
+    assert torch.equal(time_warp(ramp[:10], 5), ramp[:10])
+
+
+def test_a_time_warp_of_a_batch_leaves_the_padding_zero() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 40, 8)
+    x[1, 25:] = 0.0
+    warp = SpecAug(apply_time_warp=True, apply_freq_mask=False, apply_time_mask=False)
+    out = warp(x, torch.tensor([40, 25]))
+    assert torch.equal(out[1, 25:], x[1, 25:])
+    assert not torch.equal(out[0], x[0])

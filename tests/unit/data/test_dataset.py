@@ -206,7 +206,7 @@ def test_what_cannot_be_trained_on_is_named_with_its_reason(data, tmp_path):
     for name, table in tables.items():
         write_table(tmp_path / name, table)
     kept, dropped = read_utterances(tmp_path, encode, 6)
-    assert [u.key for u in kept] == keys[5:]
+    assert sorted(u.key for u in kept) == sorted(keys[5:])
     assert dropped == {
         "no features": [keys[1]],
         "no transcript": [keys[0]],

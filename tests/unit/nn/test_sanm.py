@@ -112,3 +112,11 @@ def test_training_drops_and_evaluation_does_not(encoder):
     assert torch.equal(encoder(x, lengths)[0], encoder(x, lengths)[0])
     encoder.train()
     assert not torch.equal(encoder(x, lengths)[0], encoder(x, lengths)[0])
+
+
+def test_a_batch_without_any_token_decodes_to_nothing() -> None:
+    decoder = SanmDecoder(7, 16, 2, 32, num_blocks=2, att_layer_num=1, kernel_size=11).eval()
+    none = torch.zeros(2, dtype=torch.int64)
+    memory = torch.randn(2, 5, 16)
+    logits = decoder(torch.zeros(2, 0, 16), none, memory, torch.tensor([5, 3]))
+    assert logits.shape == (2, 0, 7)

@@ -1,0 +1,136 @@
+"""decode.py: from a data directory and a model to text."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from omegaconf import OmegaConf
+
+from paraformer.data.tables import read_table
+from paraformer.errors import ConfigError, DataError
+from paraformer.programs.decode import decode
+from paraformer.programs.make_fbank import make_fbank
+from tests.conftest import ROOT
+
+INPUTS = ROOT / "tests" / "fixtures" / "oracle" / "inputs"
+MODEL = ROOT / "tests" / "fixtures" / "oracle" / "paraformer"
+EXPECTED = json.loads((MODEL / "expected.json").read_text(encoding="utf-8"))["utt"]
+TEXTS = {key: utterance["result"][0]["text"] for key, utterance in EXPECTED.items()}
+
+
+def configured(program, **settings):
+    config = OmegaConf.load(ROOT / "paraformer" / "conf" / f"{program}.yaml")
+    return OmegaConf.merge(config, settings)
+
+
+def run(data, out, **settings):
+    return decode(
+        configured(
+            "decode", model=str(MODEL), data=str(data), out=str(out), device="cpu", **settings
+        )
+    )
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows = [f"{key} {INPUTS / key}.flac" for key in sorted(TEXTS, reverse=True)]
+    (folder / "wav.scp").write_text("\n".join(rows))
+    return folder
+
+
+def test_text_from_audio(data, tmp_path):
+    assert run(data, tmp_path / "out") == 0
+    assert read_table(tmp_path / "out" / "text") == TEXTS
+    tokens = read_table(tmp_path / "out" / "token")
+    assert {k: v.split() for k, v in tokens.items()} == {
+        k: v["tokens"] for k, v in EXPECTED.items()
+    }
+    stats = json.loads((tmp_path / "out" / "stats.json").read_text())
+    assert (stats["decoded"], stats["utterances"]) == (3, 3)
+    assert stats["audio_seconds"] == pytest.approx(7.1, abs=0.01)
+    assert stats["rtf"] > 0
+    assert not (tmp_path / "out" / "failed").read_text()
+
+
+def test_text_from_features(data, tmp_path):
+    settings = {"data": str(data), "out": str(tmp_path / "fbank"), "compress": False}
+    assert make_fbank(configured("fbank", **settings)) == 0
+    (tmp_path / "fbank" / "data.scp").rename(data / "feats.scp")
+    (data / "wav.scp").unlink()
+    assert run(data, tmp_path / "out") == 0
+    assert read_table(tmp_path / "out" / "text") == TEXTS
+
+
+def test_batches_change_nothing(data, tmp_path):
+    for frames in (1, 300, 100000):
+        assert run(data, tmp_path / str(frames), batch_frames=frames) == 0
+        assert read_table(tmp_path / str(frames) / "text") == TEXTS
+
+
+def test_what_cannot_be_decoded_is_listed_with_its_reason(data, tmp_path):
+    with (data / "wav.scp").open("a") as file:
+        file.write("\nlost missing.wav\n")
+    assert run(data, tmp_path / "out") == 1
+    assert read_table(tmp_path / "out" / "text") == TEXTS
+    failed = read_table(tmp_path / "out" / "failed")
+    assert list(failed) == ["lost"] and "missing.wav" in failed["lost"]
+    assert run(data, tmp_path / "out", min_success=0.75) == 0
+
+
+def test_features_that_do_not_fit_are_listed(data, tmp_path):
+    settings = {"data": str(data), "out": str(tmp_path / "fbank"), "n_mels": 40}
+    assert make_fbank(configured("fbank", **settings)) == 0
+    (tmp_path / "fbank" / "data.scp").rename(data / "feats.scp")
+    with (data / "feats.scp").open("a") as file:
+        file.write("lost missing.ark:10\n")
+    assert run(data, tmp_path / "out") == 1
+    assert len(read_table(tmp_path / "out" / "failed")) == 4
+    assert run(data, tmp_path / "out", use_feats=False) == 0
+
+
+def test_segments(data, tmp_path):
+    (data / "segments").write_text("all clip_a 0 -1\nnone clip_x 0 1\npart clip_a 0.5 1.0\n")
+    assert run(data, tmp_path / "out", min_success=0.5) == 0
+    text = read_table(tmp_path / "out" / "text")
+    assert list(text) == ["all", "part"]
+    assert text["all"] == TEXTS["clip_a"]
+
+
+def test_nbest(data, tmp_path):
+    assert run(data, tmp_path / "out", nbest=3) == 0
+    folders = [tmp_path / "out" / "nbest" / str(n) for n in (1, 2, 3)]
+    texts = [read_table(folder / "text") for folder in folders]
+    assert texts[0] == read_table(tmp_path / "out" / "text") == TEXTS
+    assert all(len({text[key] for text in texts}) == 3 for key in TEXTS)
+
+
+def test_duplicates_and_missing_directories_are_refused(data, tmp_path):
+    with pytest.raises(DataError, match="no such directory"):
+        run(tmp_path / "nowhere", tmp_path / "out")
+    with (data / "wav.scp").open("a") as file:
+        file.write("\nclip_a other.wav\n")
+    with pytest.raises(DataError, match="stands already in line 3"):
+        run(data, tmp_path / "out")
+    with pytest.raises(ConfigError, match="no CTC head"):
+        (data / "wav.scp").write_text(f"a {INPUTS / 'clip_a.flac'}\n")
+        run(data, tmp_path / "out", decoding_ctc_weight=0.3)
+
+
+@pytest.mark.cli
+def test_the_program(data, tmp_path):
+    command = [sys.executable, str(ROOT / "bin" / "decode.py"), f"model={MODEL}", f"data={data}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    options = {"capture_output": True, "text": True, "cwd": tmp_path, "timeout": 300}
+    done = subprocess.run([*command, "out=出 来"], env=environment, **options)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.endswith("decoded 3 of 3 utterances\n")
+    assert read_table(tmp_path / "出 来" / "text") == TEXTS
+    done = subprocess.run([*command, "out=x", "nbst=2"], env=environment, **options)
+    assert done.returncode == 1
+    assert "did you mean 'nbest'" in done.stderr and done.stderr.count("\n") == 1

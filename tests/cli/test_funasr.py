@@ -1,0 +1,169 @@
+"""`funasr` in processes of its own, as users start it, and in this one for the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from paraformer import AutoModel
+from paraformer.cli import main
+from tests.conftest import ROOT
+
+INPUTS = ROOT / "tests" / "fixtures" / "oracle" / "inputs"
+MODEL = ROOT / "tests" / "fixtures" / "oracle" / "paraformer"
+CLIPS = [INPUTS / f"clip_{x}.flac" for x in "abc"]
+EXPECTED = json.loads((MODEL / "expected.json").read_text(encoding="utf-8"))["utt"]
+TEXTS = [EXPECTED[path.stem]["result"][0]["text"] for path in CLIPS]
+LINES = "".join(f"{path.stem} {text}\n" for path, text in zip(CLIPS, TEXTS, strict=True))
+DOOR = [sys.executable, str(ROOT / "bin" / "funasr.py")]
+
+
+def start(*arguments, cwd, program=DOOR, stdin=None, **environment):
+    return subprocess.run(
+        [*program, *map(str, arguments)],
+        capture_output=True,
+        cwd=cwd,
+        input=stdin,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        timeout=300,
+    )
+
+
+def call(capsys, *arguments):
+    """(exit code, stdout, stderr) of the command in this process."""
+    code = main([f"+model={MODEL}", "+device=cpu", *map(str, arguments)])
+    return (code, *capsys.readouterr())
+
+
+@pytest.mark.cli
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])
+def test_names_of_all_kinds_from_another_folder(tmp_path, locale):
+    """K03; and nothing is left in the folder."""
+    name = "空 格=名字(1),[2].wav"
+    soundfile.write(tmp_path / name, *soundfile.read(CLIPS[0]))
+    done = start(f"+model={MODEL}", f"+input={name}", cwd=tmp_path, LC_ALL=locale)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode("utf-8") == f"{TEXTS[0]}\n"
+    assert done.stderr == b""
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.cli
+def test_the_package_is_the_command_too(tmp_path):
+    program = [sys.executable, "-m", "paraformer"]
+    done = start("--model", MODEL, "-", cwd=ROOT, program=program, stdin=CLIPS[0].read_bytes())
+    assert done.stdout.decode("utf-8") == f"{TEXTS[0]}\n", done.stderr
+
+
+@pytest.mark.cli
+def test_help_does_not_load_torch(tmp_path):
+    code = "import sys; from paraformer.cli import main; main(['--help']); "
+    code += "print([m for m in ('torch', 'hydra', 'numpy') if m in sys.modules])"
+    done = start("-c", code, cwd=ROOT, program=[sys.executable])
+    assert done.stdout.decode().splitlines()[-1] == "[]"
+
+
+@pytest.mark.cli
+def test_a_reader_that_stops_early_is_no_error(tmp_path):
+    command = f"'{DOOR[0]}' '{DOOR[1]}' --help | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, timeout=300)
+    assert b"Traceback" not in done.stderr
+
+
+def test_one_recording_prints_its_text_alone(capsys):
+    assert call(capsys, CLIPS[0]) == (0, f"{TEXTS[0]}\n", "")
+
+
+def test_several_print_their_keys(capsys, tmp_path):
+    assert call(capsys, *CLIPS) == (0, LINES, "")
+    assert call(capsys, f"+input={INPUTS}") == (0, LINES, "")
+    scp = tmp_path / "wav.scp"
+    scp.write_bytes("\ufeff".encode() + "".join(f"{p.stem} {p}\r\n" for p in CLIPS).encode())
+    assert call(capsys, f"++input={scp}") == (0, LINES, "")
+
+
+def test_the_command_gives_what_the_library_gives(capsys):
+    code, out, _ = call(capsys, *CLIPS, "--output-format", "json", "--nbest", "2")
+    assert code == 0
+    results = AutoModel(MODEL, device="cpu").generate(CLIPS, nbest=2)
+    assert [json.loads(line) for line in out.splitlines()] == results
+
+
+def test_a_single_failure_is_one_line(capsys, tmp_path, caplog):
+    code, out, _ = call(capsys, tmp_path / "missing.wav")
+    assert (code, out) == (1, "")
+    assert len(caplog.records) == 1
+    code, out, _ = call(capsys, tmp_path / "missing.wav", "-f", "json")
+    assert code == 1
+    assert json.loads(out)["text"] == "" and "missing.wav" in json.loads(out)["error"]
+
+
+@pytest.fixture
+def bad_list(tmp_path):
+    """Two sound lines; a missing, an empty and a doubled one."""
+    (tmp_path / "empty.wav").write_bytes(b"")
+    lines = [f"u1 {CLIPS[0]}", "u2 missing.wav", "u3 empty.wav", f"u1 {CLIPS[1]}"]
+    (tmp_path / "wav.scp").write_text("\n".join([*lines, f"u5 {CLIPS[2]}"]))
+    return tmp_path / "wav.scp"
+
+
+def test_the_rest_of_a_list_is_recognised(capsys, bad_list, caplog):
+    code, out, err = call(capsys, f"+input={bad_list}")
+    assert code == 1
+    assert out.splitlines() == [f"u1 {TEXTS[0]}", "u2", "u3", "u1", f"u5 {TEXTS[2]}"]
+    assert [r.getMessage().split(":")[0] for r in caplog.records] == ["'u2'", "'u3'", "'u1'"]
+    assert err.endswith("recognised 2 of 5 utterances\n")
+
+
+def test_how_many_must_succeed_is_an_option(capsys, bad_list):
+    assert call(capsys, bad_list, "min_success=0.4")[0] == 0
+    assert call(capsys, bad_list, "min_success=0.5")[0] == 1
+    code, out, err = call(capsys, bad_list, "strict=true")
+    assert code == 1 and out == f"u1 {TEXTS[0]}\n" and "stopped at 'u2'" in err
+
+
+def test_verbose_says_seconds_and_real_time_factor(capsys):
+    _, out, err = call(capsys, *CLIPS, "+verbose=true")
+    assert out == LINES
+    assert "recognised 3 of 3 utterances, 7.1 s of audio in " in err
+    assert "real-time factor" in err
+
+
+def test_keys_of_the_model_are_typed_and_nested(capsys):
+    code, out, _ = call(capsys, CLIPS[0], "++predictor_conf.tail_threshold=0", "encoder_conf.x=1")
+    assert code == 1 and out == ""
+    changed = call(capsys, CLIPS[0], "++predictor_conf.tail_threshold=0")
+    model = AutoModel(MODEL, device="cpu", predictor_conf={"tail_threshold": 0.0})
+    assert changed == (0, model.generate(CLIPS[0])[0]["text"] + "\n", "")
+
+
+def test_unknown_keys_name_the_nearest(capsys):
+    for given, meant in (("devise=cpu", "device"), ("decoder_conf.num_blok=1", "num_blocks")):
+        code, out, err = call(capsys, CLIPS[0], f"+{given}")
+        assert (code, out) == (1, "")
+        assert meant in err and err.count("\n") == 1
+
+
+def test_silence_is_no_error(capsys, tmp_path):
+    soundfile.write(tmp_path / "s.wav", np.zeros(10), 16000)
+    assert call(capsys, tmp_path / "s.wav") == (0, "\n", "")
+
+
+def test_a_folder_of_results(capsys, tmp_path):
+    assert call(capsys, *CLIPS, f"+output_dir={tmp_path / '结 果'}")[0] == 0
+    text = (tmp_path / "结 果" / "1best_recog" / "text").read_text(encoding="utf-8")
+    assert text == LINES
+
+
+def test_a_model_without_weights_is_refused(capsys, tmp_path):
+    shutil.copytree(MODEL, tmp_path / "m")
+    (tmp_path / "m" / "model.pt").unlink()
+    assert main([f"+model={tmp_path / 'm'}", str(CLIPS[0])]) == 1
+    assert "model.pt: no such file" in capsys.readouterr().err
