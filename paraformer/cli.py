@@ -83,6 +83,9 @@ def _main(argv: list[str]) -> int:
     settings, rest = type_known(arguments.values)
     command = opts.CommandOptions(**{k: settings.pop(k) for k in _command_keys(settings)})
     if not arguments.inputs:
+        for key in rest:
+            if opts.nearest(key, KNOWN) == "input":
+                raise opts.unknown_key(key, KNOWN, "funasr")
         raise ConfigError("no input; give audio files, a list or a folder, see funasr --help")
     level = logging.INFO if command.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)

@@ -5,8 +5,8 @@
 
 The same tensors go through all three, values and gradients are compared, and the medians of
 each and their ratios are printed. Equal means equal to the loop: the vectorised form rounds its
-cumulative sum to float32, and is itself 1e-5 from the loop. Rounds of the three alternate, so that other work on the machine
-slows all alike.
+cumulative sum to float32, and is itself 1e-5 from the loop. Rounds of the three alternate, so that
+other work on the machine slows all alike.
 """
 
 from __future__ import annotations

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from paraformer.nn.layers import Dropout
 from paraformer.nn.mask import length_mask, zero_padding
 
-
-# Utterances whose weights sum to less have none to scale: their tokens are 0, their gradients finite.
+# Weights that sum to less are none that could be scaled: tokens are 0 then, gradients finite.
 LEAST_TOTAL = 1e-12
 
 

@@ -111,6 +111,7 @@ def test_version(capsys):
     ("argv", "message"),
     [
         ([], "no input"),
+        (["inpt=x.wav"], "did you mean 'input'?"),
         (["+modle=x", "a.wav"], "unknown key 'modle'; did you mean 'model'?"),
         (["+model=nowhere", "a.wav"], "no such directory or name"),
         (["+vad_model=fsmn-vad", "a.wav"], "vad_model: not built yet"),
