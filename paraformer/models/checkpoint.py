@@ -254,7 +254,7 @@ BUILDERS: dict[str, Callable[[Config, int, int], Paraformer]] = {
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """State dict of a model.pt, plain or nested, without running any code that the file may hold."""
+    """State dict of a model.pt, plain or nested, without running code that the file may hold."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
@@ -271,7 +271,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load all parameters of a model; what is missing, of another shape or left over is an error."""
+    """Load all parameters of a model; one that is missing, misshaped or left over is an error."""
     state = read_weights(path)
     own = model.state_dict()
     missing = [name for name in own if name not in state]

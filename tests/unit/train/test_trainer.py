@@ -11,7 +11,7 @@ import signal
 import pytest
 import torch
 
-from paraformer.data.augment import Augment
+from paraformer.data.augment import Augment, SpecAug
 from paraformer.data.dataset import Batching, Loader, read_utterances
 from paraformer.errors import CheckpointError, DataError
 from paraformer.nn import layers
@@ -59,7 +59,7 @@ class Watched(Objective):
 def make(data, tmp_path):
     """A trainer over tiny data, always in a folder of its own or in the one that is named."""
 
-    def make(name="run", seed=0, unit=None, warm_steps=0, writer=None, **training):
+    def make(name="run", seed=0, unit=None, warm_steps=0, specaug=None, writer=None, **training):
         seed_everything(seed)
         release = tiny.release(seed=seed)
         utterances, _ = read_utterances(data, release.tokenizer.encode, 6)
@@ -67,7 +67,7 @@ def make(data, tmp_path):
         weights = Weights(0.0, 0.1, True, 1.0)
         folder = tmp_path / name
         return Trainer(
-            Watched(release.model, weights, unit, warm_steps),
+            Watched(release.model, weights, unit, warm_steps, specaug),
             Loader(utterances, release.frontend, BATCHING, AUGMENT, seed=5),
             Loader(utterances[:4], release.frontend, BATCHING),
             Optim(lr=1e-2, warmup_steps=4),
@@ -101,8 +101,9 @@ def snapshot(trainer):
         {"accum_grad": 2},
         {"unit": UnitCtc(5, 1, 0.3), "warm_steps": 3},
         {"precision": "bf16"},
+        {"specaug": SpecAug()},
     ],
-    ids=["plain", "accumulated", "unit-ctc", "bf16"],
+    ids=["plain", "accumulated", "unit-ctc", "bf16", "specaug"],
 )
 @pytest.mark.parametrize("stop", [1, 4, 5, 9])
 def test_stopped_and_resumed_equals_never_stopped(make, monkeypatch, options, stop):
