@@ -43,4 +43,4 @@ format: install
 # Ours and the reference side by side; PEER is the python of a venv with funasr 1.4.16.
 bench: install
 	@test -n "$(PEER)" || { echo 'make bench PEER=<python of a venv with funasr 1.4.16>' >&2; exit 2; }
-	$(BIN)/python utils/bench_cif.py --peer $(PEER)
+	$(BIN)/python tests/bench/cif.py --peer $(PEER)

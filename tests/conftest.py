@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PARAFORMER_SHARED", ROOT.parent / "shared"))
+settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+settings.load_profile("tests")
+
 needs_shared = pytest.mark.skipif(
     not (SHARED / "oracle").is_dir(),
     reason="oracle material not here: set PARAFORMER_SHARED to its folder",

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Integrate-and-fire, forward and backward, beside the reference's loop and its vectorised form.
 
-    utils/bench_cif.py --peer PEER/bin/python     # a python that has funasr 1.4.16
+    tests/bench/cif.py --peer PEER/bin/python     # a python that has funasr 1.4.16
 
 The same tensors go through all three, values and gradients are compared, and the medians of
 each and their ratios are printed. Equal means equal to the loop: the vectorised form rounds its
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402

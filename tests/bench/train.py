@@ -2,9 +2,9 @@
 """Train ours or the reference's model class for some minutes on the same batches, and say how
 fast it was.
 
-    utils/bench_train.py --engine ours --data data/train_sp --lang data/lang --out exp/bench_ours
+    tests/bench/train.py --engine ours --data data/train_sp --lang data/lang --out exp/bench_ours
     # a venv with funasr 1.4.16 and this checkout
-    PEER/bin/python utils/bench_train.py --engine reference ...
+    PEER/bin/python tests/bench/train.py --engine reference ...
 
 Both see the same lists, batches, augmentation, model size, optimiser and schedule; the loop
 around the reference is plain, since its own trainer asks for a GPU. The result is a released-
@@ -26,7 +26,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
