@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +111,8 @@ def read_utterances(
             Utterance(key, feat, count, ids, (units or {}).get(key, []), speakers.get(key, key))
         )
     if not kept:
-        raise DataError(f"{folder}: no usable utterance; see {dict(Counter(dropped))}")
+        reasons = ", ".join(f"{len(keys)} {reason}" for reason, keys in dropped.items())
+        raise DataError(f"{folder}: no usable utterance ({reasons or 'feats.scp is empty'})")
     return kept, dict(dropped)
 
 

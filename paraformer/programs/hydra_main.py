@@ -50,7 +50,7 @@ def run(config_name: str, function: Callable[[DictConfig], int | None]) -> int:
             return 0
         _refuse_missing(source, config)
         return function(config) or 0
-    except (ParaformerError, HydraException, OmegaConfBaseException) as error:
+    except (ParaformerError, HydraException, OmegaConfBaseException, OSError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
 
