@@ -49,6 +49,8 @@ class AutoModel:
         self.defaults = _take(given, opts.CallOptions)
         _set_log_level(build)
         if build.ncpu is not None:
+            if int(build.ncpu) < 1:
+                raise ConfigError(f"ncpu={build.ncpu}: give 1 or more")
             torch.set_num_threads(int(build.ncpu))
         self.directory = find_model(model, build.hub)
         weights = {"init_param": build.init_param} if build.init_param else {}

@@ -27,7 +27,11 @@ out=$3
 shift 3
 read -r -a run <<<"$cmd"
 
-total=$(grep -c '[^[:space:]]' "$data/wav.scp")
+utterances=$data/feats.scp
+for table in wav.scp segments; do
+  if [ -f "$data/$table" ]; then utterances=$data/$table; fi
+done
+total=$(grep -c '[^[:space:]]' "$utterances")
 if [ "$nj" -gt "$total" ]; then nj=$total; fi
 utils/split_data.py --per-utt "$data" "$nj"
 

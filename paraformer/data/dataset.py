@@ -94,6 +94,8 @@ def read_utterances(
     stacked: frames of 10 ms in one encoder frame, of which an utterance needs more than tokens.
     """
     folder = Path(data)
+    if not (folder / "feats.scp").is_file():
+        raise DataError(f"{folder / 'feats.scp'}: no such file; run steps/make_fbank.sh {folder}")
     text, feats = read_table(folder / "text"), read_table(folder / "feats.scp")
     frames = read_table(folder / "utt2num_frames")
     speakers = read_table(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}

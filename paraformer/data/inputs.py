@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -90,7 +91,7 @@ def cut(wave: Tensor, fs: int, start: float, end: float | None) -> Tensor:
 def is_single(source: object) -> bool:
     """Whether an input is one recording by itself rather than a list, a folder or a pattern."""
     if isinstance(source, (str, Path)):
-        return not _is_list(source) and not Path(source).is_dir() and not _matches(str(source))
+        return not _is_list(source) and not os.path.isdir(source) and not _matches(str(source))
     return isinstance(source, (bytes, bytearray, memoryview, np.ndarray, Tensor, Mapping))
 
 
@@ -135,7 +136,7 @@ def _expand_path(source: str | Path, segments: str) -> Iterator[Item]:
         raise DataError("input: is empty; give an audio file, a list or a folder")
     if isinstance(source, str) and (_URL.match(source) or source.rstrip().endswith("|")):
         yield Item(_stem(source), source)
-    elif path.is_dir():
+    elif os.path.isdir(path):  # False where the system refuses the name, unlike Path.is_dir
         yield from _read_folder(path, segments)
     elif _is_list(path):
         yield from _read_list(path, segments)
@@ -153,7 +154,7 @@ def _is_list(source: str | Path) -> bool:
 
 def _matches(pattern: str) -> list[str]:
     """Files that a pattern names, where there is no file of that very name."""
-    if not glob.has_magic(pattern) or _URL.match(pattern) or Path(pattern).exists():
+    if not glob.has_magic(pattern) or _URL.match(pattern) or os.path.exists(pattern):
         return []
     return sorted(glob.glob(pattern))
 
@@ -220,11 +221,11 @@ def _row_source(row: Row, path: Path) -> tuple[str, str]:
 
 def _locate(source: str, path: Path) -> str:
     """A relative path counts from the current folder, as in Kaldi; else from that of the list."""
-    if source.endswith("|") or _URL.match(source) or Path(source).exists():
+    if source.endswith("|") or _URL.match(source) or os.path.exists(source):
         return source
     beside = path.parent / source
     place = re.sub(r":\d+(\[[\d:,]*\])?$", "", str(beside))
-    return str(beside) if Path(place).is_file() else source
+    return str(beside) if os.path.isfile(place) else source
 
 
 def _twice(path: Path, line: int, key: str, first: int) -> DataError:

@@ -121,22 +121,45 @@ def read_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
     metas: Config = NAMES
     listing = directory / "configuration.json"
     if listing.is_file():
-        metas = json.loads(listing.read_text(encoding="utf8")).get("file_path_metas", NAMES)
+        metas = _read_listing(listing)
         config_file = directory / str(metas.get("config", "config.yaml"))
     if not config_file.is_file():
         raise CheckpointError(
             f"{config_file}: no such file; a model directory holds config.yaml and model.pt"
         )
-    config = yaml.safe_load(config_file.read_text(encoding="utf8"))
+    try:
+        config = yaml.safe_load(config_file.read_text(encoding="utf8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{config_file}: is not YAML ({reason})") from error
     if not isinstance(config, dict) or "model" not in config:
         raise CheckpointError(f"{config_file}: names no `model`; is it a model's config.yaml?")
     config = merge(config, _existing(NAMES, directory))
     config = merge(config, _existing(metas, directory))
     config = merge(config, _token_list(directory, config))
     config = merge(config, overrides)
-    if not Path(config.get("init_param") or "").is_file():
-        raise CheckpointError(f"{directory / 'model.pt'}: no such file; the model has no weights")
+    weights = Path(config.get("init_param") or directory / "model.pt")
+    if not weights.is_file():
+        raise CheckpointError(f"{weights}: no such file; the model has no weights")
     return config
+
+
+def _read_listing(path: Path) -> Config:
+    """`file_path_metas` of a configuration.json; the files that the result depends on must be
+    there.
+    """
+    try:
+        metas = json.loads(path.read_text(encoding="utf8")).get("file_path_metas", NAMES)
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: is not a JSON object ({error})") from error
+    for group, key in (("frontend_conf", "cmvn_file"), ("tokenizer_conf", "seg_dict_file")):
+        name = (metas.get(group) or {}).get(key)
+        if isinstance(name, str) and not (path.parent / name).is_file():
+            raise CheckpointError(
+                f"{path.parent / name}: no such file, though {path.name} names it; "
+                "is the copy complete?"
+            )
+    return dict(metas)
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> Config:

@@ -98,7 +98,7 @@ def decode(config: DictConfig) -> int:
     total, done = len(work.keys), len(texts.nbest[0])
     _write_stats(Path(config.out), config, total, done, sum(work.seconds), elapsed)
     log.info("decoded %d of %d utterances", done, total)
-    return 0 if done and done >= config.min_success * total else 1
+    return 0 if done >= config.min_success * total else 1
 
 
 def _open(data: Path, frontend: Frontend, use_feats: bool) -> Work:

@@ -108,7 +108,7 @@ def make_fbank(config: DictConfig) -> int:
     stem = f"{config.out}/{config.name or Path(config.data).name.removesuffix('.scp')}"
     written = _write(stem, bar, COMPRESSION if config.compress else None)
     log.info("wrote %d of %d utterances", written, total)
-    return 0 if written and written >= config.min_success * total else 1
+    return 0 if written >= config.min_success * total else 1
 
 
 def read_recordings(data: str) -> list[Recording]:

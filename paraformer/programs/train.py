@@ -93,6 +93,8 @@ def pick_device(name: str) -> torch.device:
     """`auto` is cuda where there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device={name}: there is no such GPU; use device=auto or device=cpu")
     return torch.device(name)
 
 
@@ -118,9 +120,6 @@ def make_trainer(config: dict[str, Any]) -> Trainer:
     folder = Path(config["dir"])
     folder.mkdir(parents=True, exist_ok=True)
     release = build(released_config(config))
-    (folder / "config.yaml").write_text(
-        yaml.safe_dump(release.config, sort_keys=False, allow_unicode=True), encoding="utf8"
-    )
     if config["init"]:
         initialize(release, config["init"])
     unit_conf = dict(config["unit_ctc"])
@@ -154,6 +153,13 @@ def make_trainer(config: dict[str, Any]) -> Trainer:
     )
 
 
+def clear_run(folder: Path) -> None:
+    """Remove what an earlier run left, so that its epochs do not pass for those of the next."""
+    for pattern in ("epochs.jsonl", "epoch-*.pt", "last.pt"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
 def train(config: DictConfig) -> int:
     """Train to the end of the schedule; a run stopped by SIGTERM continues when started again."""
     plain = OmegaConf.to_container(config, resolve=True)
@@ -161,9 +167,16 @@ def train(config: DictConfig) -> int:
     if plain["num_threads"]:
         torch.set_num_threads(plain["num_threads"])
     seed_everything(plain["seed"])
-    trainer = make_trainer({str(key): value for key, value in plain.items()})
-    if plain["resume"]:
+    settings = {str(key): value for key, value in plain.items()}
+    trainer = make_trainer(settings)
+    if settings["resume"]:
         trainer.resume()
+    else:
+        clear_run(trainer.folder)
+    # Not before: a run that refuses to go on keeps the configuration that it was trained with.
+    (trainer.folder / "config.yaml").write_text(
+        yaml.safe_dump(released_config(settings), sort_keys=False, allow_unicode=True), "utf8"
+    )
     trainer.run()
     return 0
 

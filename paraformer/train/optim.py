@@ -30,6 +30,13 @@ class Optim:
     def __post_init__(self) -> None:
         if self.schedule not in ("warmuplr", "cosine"):
             raise ConfigError(f"optim.schedule={self.schedule}: not known; warmuplr or cosine")
+        if self.warmup_steps < 0:
+            raise ConfigError(f"optim.warmup_steps={self.warmup_steps}: give 0 or more")
+        if self.schedule == "cosine" and self.total_steps <= self.warmup_steps:
+            raise ConfigError(
+                f"optim.total_steps={self.total_steps}: cosine ends there; "
+                f"give more than warmup_steps={self.warmup_steps}"
+            )
 
     def optimizer(self, model: nn.Module) -> torch.optim.AdamW:
         """Weight decay reaches matrices and filters alone, not biases, norms and embeddings."""
@@ -53,7 +60,7 @@ class Optim:
         if step <= self.warmup_steps:
             return self.lr * step / self.warmup_steps
         if self.schedule == "warmuplr":
-            return self.lr * math.sqrt(self.warmup_steps / step)
+            return self.lr * math.sqrt(max(1, self.warmup_steps) / step)
         done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
         wave = 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
         return self.lr * (self.final_share + (1.0 - self.final_share) * wave)

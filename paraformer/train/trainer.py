@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from paraformer.data.dataset import Batch, Loader
-from paraformer.errors import DataError
+from paraformer.errors import ConfigError, DataError
 from paraformer.train.losses import Losses
 from paraformer.train.objective import Objective, autocast, token_errors
 from paraformer.train.optim import Optim
@@ -46,6 +46,10 @@ class Training:
     log_interval: int = 50  # optimiser steps
     max_steps: int = 0  # stop after so many; 0: after max_epoch
     save_interval: int = 500  # steps between snapshots inside an epoch
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("fp32", "bf16"):
+            raise ConfigError(f"training.precision={self.precision}: not known; fp32 or bf16")
 
 
 class Writer(Protocol):
