@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -94,7 +95,7 @@ def _read(source: object, name: str, fs: int, allow_pipe: bool) -> tuple[Tensor,
     if _URL.match(source):
         return _read_bytes(_download(source), name, fs)
     ark = _ARK.fullmatch(source)
-    if ark and Path(ark[1]).is_file():
+    if ark and os.path.isfile(ark[1]):
         return _read_ark(source, fs)
     return _read_file(Path(source), fs)
 

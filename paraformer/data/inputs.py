@@ -214,7 +214,7 @@ def _row_source(row: Row, path: Path) -> tuple[str, str]:
         return _stem(row.key), _locate(row.key, path)
     located = _locate(row.value, path)
     alone = f"{row.key} {row.value}"
-    if not Path(located).exists() and Path(_locate(alone, path)).is_file():
+    if not os.path.exists(located) and os.path.isfile(_locate(alone, path)):
         return _stem(alone), _locate(alone, path)
     return row.key, located
 

@@ -178,3 +178,9 @@ def test_single_inputs(folder):
     for several in (folder, folder / "wav.scp", str(folder / "*.wav"), [folder / "a.wav"]):
         assert not is_single(several)
     assert is_single(Path("missing.wav"))
+
+
+def test_a_name_that_the_system_refuses_does_not_end_the_list(tmp_path):
+    path = tmp_path / "wav.scp"
+    path.write_text(f"a /{'x' * 300}.wav\nb b.wav\n", encoding="utf8")
+    assert [item.key for item in list_items(str(path))] == ["a", "b"]

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -280,3 +281,21 @@ def test_what_we_save_reads_the_same_in_the_reference(tmp_path, kind, dtype):
         (reading,) = greedy_search(logp, torch.tensor([logp.size(1)]))
         texts.append(postprocess(again.tokenizer.ids_to_tokens(reading.ids)).text)
     assert json.loads(lines[0].removeprefix("RESULT")) == texts
+
+
+def test_a_cmvn_that_the_directory_names_but_lacks_is_an_error(tmp_path: Path) -> None:
+    source = FIXTURES / "oracle/paraformer"
+    for name in ("config.yaml", "configuration.json", "model.pt", "tokens.json", "seg_dict"):
+        (tmp_path / name).write_bytes((source / name).read_bytes())
+    with pytest.raises(CheckpointError, match=r"am\.mvn: no such file, though configuration\.json"):
+        load_directory(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["configuration.json", "config.yaml"])
+def test_a_cut_configuration_is_one_line(tmp_path: Path, name: str) -> None:
+    source = FIXTURES / "oracle/paraformer"
+    for file in source.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / name).write_text('{"a": [', encoding="utf8")
+    with pytest.raises(CheckpointError, match=name):
+        load_directory(tmp_path)

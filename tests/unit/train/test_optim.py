@@ -67,3 +67,11 @@ def test_a_step_with_zero_gradient_shrinks_decayed_weights_alone():
     optimizer.step()
     torch.testing.assert_close(layer.weight, before[0] * 0.95)
     torch.testing.assert_close(layer.bias, before[1])
+
+
+@pytest.mark.parametrize(
+    "options", [{"warmup_steps": -1}, {"schedule": "cosine", "warmup_steps": 5, "total_steps": 5}]
+)
+def test_schedules_that_never_train_are_refused(options):
+    with pytest.raises(ConfigError, match="optim"):
+        Optim(**options)
