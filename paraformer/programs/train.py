@@ -90,7 +90,9 @@ def make_writer(folder: Path) -> Writer | None:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is cuda where there is one."""
+    """`auto` is cuda where there is one; unlike recognition, training never changes device
+    unasked.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():

@@ -1,0 +1,25 @@
+"""What training does with the folder of an earlier run, and with a device that is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from paraformer.errors import ConfigError
+from paraformer.programs.train import clear_run, pick_device
+
+
+def test_a_new_run_does_not_inherit_the_epochs_of_the_last(tmp_path: Path) -> None:
+    for name in ("epochs.jsonl", "epoch-1.pt", "epoch-12.pt", "last.pt", "config.yaml", "notes"):
+        (tmp_path / name).touch()
+    clear_run(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "notes"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_training_does_not_fall_back_to_the_cpu_unasked() -> None:
+    assert pick_device("auto") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="device=cuda: there is no such GPU"):
+        pick_device("cuda")
