@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from paraformer import options as opts
-from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import Cache, Item, list_items
 from paraformer.decode.recognize import Batching, Outcome, Reading, Recognizer, Search
 from paraformer.errors import ConfigError, ParaformerError
-from paraformer.formats import ResultFolder
+from paraformer.formats import ResultFolder, check_folder
 from paraformer.hub import find_model
 from paraformer.models.checkpoint import (
-    DECODERS,
-    ENCODERS,
-    CifPredictor,
     Config,
-    load_directory,
+    load_release,
+    merge,
+    override_keys,
     read_config,
 )
 
@@ -56,9 +54,11 @@ class AutoModel:
         weights = {"init_param": build.init_param} if build.init_param else {}
         config = read_config(self.directory, weights)
         check_overrides(config, given)
+        if self.defaults.get("output_dir"):
+            check_folder(self.defaults["output_dir"])  # before the model is loaded
         # Fresh weights are drawn before they are replaced: the caller's random numbers stay.
         with torch.random.fork_rng(devices=[]):
-            release = load_directory(self.directory, {**given, **weights})
+            release = load_release(merge(config, given), self.directory)
         device = choose_device(build.device)
         self.recognizer = Recognizer(release, device, _precision(build, device))
 
@@ -82,7 +82,8 @@ class AutoModel:
         search = Search(**{f.name: getattr(call, f.name) for f in fields(Search)})
         batching = Batching(call.batch_size, call.batch_size_s)
         items = list_items(input, call.key, call.segments)
-        return self._results(items, call, search, batching)
+        folder = ResultFolder(call.output_dir, call.nbest) if call.output_dir else None
+        return self._results(items, call, search, batching, folder)
 
     def _call_options(self, keywords: Mapping[str, Any]) -> opts.CallOptions:
         opts.refuse_not_built(keywords)
@@ -98,7 +99,12 @@ class AutoModel:
         return call
 
     def _results(
-        self, items: list[Item], call: opts.CallOptions, search: Search, batching: Batching
+        self,
+        items: list[Item],
+        call: opts.CallOptions,
+        search: Search,
+        batching: Batching,
+        folder: ResultFolder | None,
     ) -> Iterator[Result]:
         frontend = self.recognizer.release.frontend
         seconds: list[float] = []
@@ -115,17 +121,15 @@ class AutoModel:
                 seconds.append(len(wave) / frontend.fs)
                 yield frontend(wave)
 
-        folder = ResultFolder(call.output_dir, call.nbest) if call.output_dir else None
         hidden = True if call.disable_pbar or len(items) < 2 else None
         outcomes = self.recognizer.stream(features(), search, batching)
         bar = tqdm(outcomes, total=len(items), unit="utt", disable=hidden, leave=False)
-        for place, outcome in enumerate(bar):
-            result = _result(items[place].key, outcome, seconds[place], search.nbest)
-            if folder:
-                folder.add(items[place].key, _readings(outcome))
-            yield result
-        if folder:
-            folder.write()
+        with closing(folder) if folder else nullcontext():
+            for place, outcome in enumerate(bar):
+                result = _result(items[place].key, outcome, seconds[place], search.nbest)
+                if folder:
+                    folder.add(items[place].key, _readings(outcome), result.get("error", ""))
+                yield result
 
 
 def _result(key: str, outcome: Outcome, seconds: float, nbest: int) -> Result:
@@ -195,7 +199,7 @@ def _precision(build: opts.BuildOptions, device: torch.device) -> torch.dtype | 
 
 def check_overrides(config: Config, given: Mapping[str, Any]) -> None:
     """Refuse a keyword that is neither in the configuration nor known to its part."""
-    known = config_keys(config)
+    known = flatten(override_keys(config))
     for key in flatten(given):
         if key not in known:
             names = (*opts.names(opts.BuildOptions, opts.CallOptions), *known)
@@ -215,21 +219,3 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def config_keys(config: Config) -> dict[str, Any]:
-    """Each key that may be overridden, with its value, or the default of the part it belongs to."""
-    parts = {
-        "encoder_conf": ENCODERS.get(str(config.get("encoder"))),
-        "decoder_conf": DECODERS.get(str(config.get("decoder"))),
-        "predictor_conf": CifPredictor,
-        "frontend_conf": Frontend,
-    }
-    known: dict[str, Any] = {}
-    for part, builder in parts.items():
-        parameters = inspect.signature(builder).parameters if builder else {}
-        for name, parameter in parameters.items():
-            has_default = parameter.default is not inspect.Parameter.empty
-            known[f"{part}.{name}"] = parameter.default if has_default else None
-    known.update(flatten(config))
-    return known

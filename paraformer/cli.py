@@ -161,12 +161,12 @@ def type_config(values: Mapping[str, str], model: str, hub: str) -> dict[str, An
     """Keys of the model's config.yaml as nested dicts, each typed by the value it replaces."""
     if not values:
         return {}
-    from paraformer.auto import config_keys
+    from paraformer.auto import flatten
     from paraformer.hub import find_model
-    from paraformer.models.checkpoint import read_config
+    from paraformer.models.checkpoint import override_keys, read_config
 
     try:
-        known = config_keys(read_config(find_model(model, hub), {}))
+        known = flatten(override_keys(read_config(find_model(model, hub), {})))
     except CheckpointError:
         key = next(iter(values))
         if opts.nearest(key, KNOWN):

@@ -87,7 +87,7 @@ class CallOptions:
     penalty: float = _option(0.0, "beam search: bonus for each token")
     maxlenratio: float = _option(0.0, "beam search: most tokens by frames, or by -number")
     minlenratio: float = _option(0.0, "beam search: fewest tokens by frames")
-    output_dir: str = _option("", "folder for 1best_recog/text and 1best_recog/token")
+    output_dir: str = _option("", "folder for 1best_recog/{text,token} and failed, line by line")
     disable_pbar: bool = _option(False, "no progress bar")
 
 

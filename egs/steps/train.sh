@@ -29,9 +29,15 @@ dir=$3
 shift 3
 read -r -a run <<<"$cmd"
 
-for file in "$data/feats.scp" "$data/text" "$dev/feats.scp" "$lang/tokens.json" "$config"; do
+for file in "$data/text" "$dev/text" "$lang/tokens.json" "$config"; do
   if [ ! -s "$file" ]; then
     echo "$0: $file: missing or empty; run the earlier stages" >&2
+    exit 1
+  fi
+done
+for folder in "$data" "$dev"; do
+  if [ ! -s "$folder/feats.scp" ] && [ ! -s "$folder/wav.scp" ]; then
+    echo "$0: $folder: neither feats.scp nor wav.scp is there; run the earlier stages" >&2
     exit 1
   fi
 done

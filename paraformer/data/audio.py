@@ -201,9 +201,16 @@ def _repair(file: BinaryIO, name: str, streamed: bool = False) -> bytes | None:
     return content
 
 
+def openable(file: str | Path | io.BytesIO) -> str | bytes | io.BytesIO:
+    """What soundfile opens: as text it refuses names that are not UTF-8."""
+    if isinstance(file, io.BytesIO) or os.name == "nt":
+        return file if isinstance(file, io.BytesIO) else str(file)
+    return os.fsencode(file)
+
+
 def _decode(file: Path | io.BytesIO, name: str) -> tuple[Tensor, int]:
     try:
-        with soundfile.SoundFile(file) as audio:
+        with soundfile.SoundFile(openable(file)) as audio:
             announced, rate = audio.frames, audio.samplerate
             try:
                 samples = audio.read(dtype="float32", always_2d=True)
@@ -229,7 +236,7 @@ def _read_until_damage(file: Path | io.BytesIO) -> np.ndarray:
     if isinstance(file, io.BytesIO):
         file.seek(0)
     parts = []
-    with soundfile.SoundFile(file) as audio:
+    with soundfile.SoundFile(openable(file)) as audio:
         try:
             while len(part := audio.read(DAMAGE_BLOCK, dtype="float32", always_2d=True)):
                 parts.append(part)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from paraformer.limits import check_fields, limited
+
 Features = np.ndarray
 Random = np.random.Generator
 
@@ -72,15 +74,18 @@ def quiet_frames(x: Features, count: int, random: Random) -> Features:
 class Augment:
     """What is done to each training utterance; every part can be switched off by 0."""
 
-    gain_db: float = 0.0  # loudness up or down by at most this
-    warp: float = 0.0  # voices from 1 - warp to 1 + warp
-    noise_probability: float = 0.0
-    noise_snr_db: tuple[float, float] = (5.0, 30.0)
-    freq_masks: int = 0
-    freq_width: int = 20  # mel bins
-    time_masks: int = 0
-    time_width: int = 30  # frames of 10 ms
-    time_share: float = 0.15  # of the utterance, one mask
+    gain_db: float = limited(0.0, 0, 100)  # loudness up or down by at most this
+    warp: float = limited(0.0, 0, 1, below=True)  # voices from 1 - warp to 1 + warp
+    noise_probability: float = limited(0.0, 0, 1)
+    noise_snr_db: tuple[float, float] = limited((5.0, 30.0), -200, 200, rising=True)
+    freq_masks: int = limited(0, 0)
+    freq_width: int = limited(20, 0)  # mel bins
+    time_masks: int = limited(0, 0)
+    time_width: int = limited(30, 0)  # frames of 10 ms
+    time_share: float = limited(0.15, 0, 1)  # of the utterance, one mask
+
+    def __post_init__(self) -> None:
+        check_fields(self, "augment")
 
     def __call__(self, x: Features, mean: Features, random: Random) -> Features:
         """x (T, n_mels) log-mel, `mean` (n_mels,) what a mask writes -> a new array like x."""
@@ -96,6 +101,8 @@ class Augment:
 
 
 def _spans(count: int, low: int, high: int, size: int) -> list[tuple[int, int]]:
+    if not count:
+        return []
     widths = torch.randint(low, max(high, low + 1), (count,))
     starts = torch.randint(0, max(1, size - int(widths.max())), (count,))
     return [(s, s + w) for s, w in zip(starts.tolist(), widths.tolist(), strict=True)]
@@ -127,11 +134,14 @@ class SpecAugLfr:
     Ranges are [low, high) in mel bins and stacked frames; a time mask comes lfr_rate + 1 times.
     """
 
-    lfr_rate: int = 6
+    lfr_rate: int = limited(6, 0)
     apply_freq_mask: bool = True
-    freq_mask_width_range: tuple[int, int] = (0, 30)
+    freq_mask_width_range: tuple[int, int] = limited((0, 30), 0, rising=True)
     apply_time_mask: bool = True
-    time_mask_width_range: tuple[int, int] = (0, 12)
+    time_mask_width_range: tuple[int, int] = limited((0, 12), 0, rising=True)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "specaug_conf")
 
     def __call__(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Normalised features (B, T, D) -> the same with masked cells 0; lengths do not matter."""
@@ -157,13 +167,16 @@ class SpecAug:
     """SpecAugment (arXiv 1904.08779): masks, and a time warp, of its own for each utterance."""
 
     apply_time_warp: bool = False
-    time_warp_window: int = 5
+    time_warp_window: int = limited(5, 1)
     apply_freq_mask: bool = True
-    freq_mask_width_range: tuple[int, int] = (0, 30)
-    num_freq_mask: int = 2
+    freq_mask_width_range: tuple[int, int] = limited((0, 30), 0, rising=True)
+    num_freq_mask: int = limited(2, 0)
     apply_time_mask: bool = True
-    time_mask_width_range: tuple[int, int] = (0, 40)
-    num_time_mask: int = 2
+    time_mask_width_range: tuple[int, int] = limited((0, 40), 0, rising=True)
+    num_time_mask: int = limited(2, 0)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "specaug_conf")
 
     def __call__(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Normalised features (B, T, D), lengths (B,) -> the same, masked cells 0."""

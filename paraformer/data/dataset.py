@@ -1,15 +1,15 @@
-"""A Kaldi data directory with features becomes batches, in a seeded order that can be resumed."""
+"""A Kaldi data directory becomes batches, in a seeded order that can be resumed."""
 
 from __future__ import annotations
 
 import logging
-import queue
-import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import kaldiio
 import numpy as np
@@ -18,21 +18,36 @@ from torch import Tensor
 
 from paraformer.data.augment import Augment, quiet_frames
 from paraformer.data.frontend import Frontend
+from paraformer.data.inputs import Item
+from paraformer.data.recordings import UNREADABLE, Reader, read_numbers, read_recorded
 from paraformer.data.tables import read_table
-from paraformer.errors import DataError
+from paraformer.errors import AudioError, DataError
+from paraformer.limits import check_fields, limited
 
 log = logging.getLogger(__name__)
+
+UNCOUNTED = "not in utt2num_frames"
 
 
 class Utterance(NamedTuple):
     """One line of the data directory."""
 
     key: str
-    feats: str  # ark:offset of its log-mel
+    feats: str  # ark:offset of its log-mel, "" where that is made of `audio`
     frames: int  # of 10 ms
     ids: list[int]  # its tokens
     units: list[int]  # its tokens in a second inventory (pinyin, ...), empty when there is none
     speaker: str
+    audio: Item | None = None
+
+
+class _Source(NamedTuple):
+    """Where the features of an utterance come from, and what forbids to use it."""
+
+    feats: str
+    audio: Item | None
+    frames: int
+    fault: str
 
 
 class Example(NamedTuple):
@@ -44,7 +59,10 @@ class Example(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Tensors of one step; padded feats are 0, padded ids are -1."""
+    """Tensors of one step; padded feats are 0, padded ids are -1.
+
+    Without rows (B = 0) where no audio of a batch could be read.
+    """
 
     keys: list[str]
     feats: Tensor  # (B, T, D)
@@ -73,13 +91,17 @@ class Batch(NamedTuple):
 class Batching:
     """How utterances share batches. Few distinct shapes keep the matrix library's plans in use."""
 
-    max_frames: int = 14400  # of 10 ms in one batch, padding counted
-    frame_step: int = 96  # lengths are rounded up to a multiple
-    max_utterances: int = 64
-    join_probability: float = 0.0  # that an utterance is followed by others of its speaker
-    join_max: int = 4
-    join_frames: int = 800
-    gap: tuple[int, int] = (0, 0)  # quiet frames before, between and after
+    max_frames: int = limited(14400, 1)  # of 10 ms in one batch, padding counted
+    frame_step: int = limited(96, 1)  # lengths are rounded up to a multiple
+    max_utterances: int = limited(64, 1)
+    join_probability: float = limited(0.0, 0, 1)  # that others of its speaker follow
+    join_max: int = limited(4, 2)
+    join_frames: int = limited(800, 1)
+    # quiet frames before, between and after
+    gap: tuple[int, int] = limited((0, 0), 0, rising=True)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "batching")
 
 
 def read_utterances(
@@ -87,45 +109,69 @@ def read_utterances(
     encode: Callable[[str], list[int]],
     stacked: int,
     units: dict[str, list[int]] | None = None,
+    frontend: Frontend | None = None,
 ) -> tuple[list[Utterance], dict[str, list[str]]]:
-    """Utterances of a data directory (text, feats.scp, utt2num_frames, utt2spk), and the dropped
-    keys by reason.
+    """Utterances of a data directory (text [utt2spk], feats.scp and utt2num_frames), and the
+    dropped keys by reason.
 
     stacked: frames of 10 ms in one encoder frame, of which an utterance needs more than tokens.
+    frontend: what makes the features where the directory has no feats.scp, but wav.scp [segments].
     """
     folder = Path(data)
-    if not (folder / "feats.scp").is_file():
-        raise DataError(f"{folder / 'feats.scp'}: no such file; run steps/make_fbank.sh {folder}")
-    text, feats = read_table(folder / "text"), read_table(folder / "feats.scp")
-    frames = read_table(folder / "utt2num_frames")
+    stored = frontend is None or (folder / "feats.scp").is_file()
+    sources = _stored(folder) if frontend is None or stored else _recorded(folder, frontend)
+    text = read_table(folder / "text")
     speakers = read_table(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
     kept, dropped = [], defaultdict(list)
-    for key in text.keys() - feats.keys():
-        dropped["no features"].append(key)
-    for key, feat in feats.items():
+    for key in sorted(text.keys() - sources.keys()):
+        dropped["no features" if stored else "no audio"].append(key)
+    for key, (feats, audio, frames, fault) in sources.items():
         ids = encode(text[key]) if key in text else []
-        count = int(frames.get(key, 0))
-        reason = _fault(key in text, ids, count // stacked, key in frames)
+        reason = _fault(key in text, ids) or fault or _too_short(ids, frames, stacked)
         if reason:
             dropped[reason].append(key)
             continue
-        kept.append(
-            Utterance(key, feat, count, ids, (units or {}).get(key, []), speakers.get(key, key))
-        )
+        second = (units or {}).get(key, [])
+        kept.append(Utterance(key, feats, frames, ids, second, speakers.get(key, key), audio))
     if not kept:
         reasons = ", ".join(f"{len(keys)} {reason}" for reason, keys in dropped.items())
-        raise DataError(f"{folder}: no usable utterance ({reasons or 'feats.scp is empty'})")
+        raise DataError(f"{folder}: no usable utterance ({reasons or 'it is empty'})")
     return kept, dict(dropped)
 
 
-def _fault(listed: bool, ids: list[int], encoder_frames: int, counted: bool) -> str:
+def _stored(folder: Path) -> dict[str, _Source]:
+    """Features that lie in archives."""
+    if not (folder / "feats.scp").is_file():
+        raise DataError(f"{folder / 'feats.scp'}: no such file; run steps/make_fbank.sh {folder}")
+    counts = read_numbers(folder / "utt2num_frames")
+    return {
+        key: _Source(feats, None, int(counts.get(key, 0)), "" if key in counts else UNCOUNTED)
+        for key, feats in read_table(folder / "feats.scp").items()
+    }
+
+
+def _recorded(folder: Path, frontend: Frontend) -> dict[str, _Source]:
+    """Features that are made when their turn comes."""
+    if not (folder / "wav.scp").is_file():
+        raise DataError(f"{folder}: neither feats.scp nor wav.scp is there; make one of the two")
+    recorded = read_recorded(folder, frontend)
+    return {r.item.key: _Source("", r.item, r.frames, r.fault) for r in recorded}
+
+
+def _fault(listed: bool, ids: list[int]) -> str:
     if not listed:
         return "no transcript"
-    if not ids:
-        return "empty transcript"
-    if not counted:
-        return "not in utt2num_frames"
-    return "more tokens than frames" if len(ids) + 1 >= encoder_frames else ""
+    return "" if ids else "empty transcript"
+
+
+def _too_short(ids: list[int], frames: int, stacked: int) -> str:
+    """An encoder frame more than tokens and their end is needed."""
+    return "more tokens than frames" if len(ids) + 1 >= frames // stacked else ""
+
+
+def encoder_stride(frontend: Frontend) -> int:
+    """Frames of 10 ms in one encoder frame: those stacked, else what Conv2dSubsampling takes."""
+    return frontend.lfr_n if frontend.lfr_n > 1 else 4
 
 
 def plan_epoch(
@@ -183,39 +229,35 @@ def _join(
     return Example(tuple(parts), tuple(gaps), sum(utterances[i].frames for i in parts) + sum(gaps))
 
 
-def _read_features(utterance: Utterance) -> np.ndarray:
+def _read_features(utterance: Utterance, n_mels: int) -> np.ndarray:
     """Log-mel (T, n_mels) from the archive."""
+    where = f"{utterance.key}: no features can be read from {utterance.feats}"
     try:
-        return np.asarray(kaldiio.load_mat(utterance.feats), dtype=np.float32)
-    except (OSError, ValueError) as error:
+        feats = np.asarray(kaldiio.load_mat(utterance.feats), dtype=np.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(f"{where} ({error}); run steps/make_fbank.sh again") from error
+    if feats.ndim != 2 or feats.shape[1] != n_mels or not len(feats):
         raise DataError(
-            f"{utterance.key}: no features can be read from {utterance.feats} ({error}); "
-            "run steps/make_fbank.sh again"
-        ) from error
+            f"{where} ({feats.shape}, not (frames, {n_mels})); run steps/make_fbank.sh again, "
+            "with the n_mels of the model"
+        )
+    return feats
 
 
 def _pad(rows: Sequence[Sequence[int]], multiple: int = 4) -> tuple[Tensor, Tensor]:
     lengths = [len(row) for row in rows]
-    width = -(-max(lengths) // multiple) * multiple
+    width = -(-max(lengths, default=0) // multiple) * multiple
     padded = torch.full((len(rows), width), -1, dtype=torch.int64)
     for i, row in enumerate(rows):
         padded[i, : len(row)] = torch.tensor(row, dtype=torch.int64)
-    return padded, torch.tensor(lengths)
-
-
-def _put(ready: queue.Queue[Any], item: object, stop: threading.Event) -> bool:
-    """Wait for a free place in the queue; False when nobody wants the item any more."""
-    while not stop.is_set():
-        try:
-            ready.put(item, timeout=0.2)
-        except queue.Full:
-            continue
-        return True
-    return False
+    return padded, torch.tensor(lengths, dtype=torch.int64)
 
 
 class Loader:
-    """Batches of one epoch after another; `frontend` stacks and normalises what `augment` made."""
+    """Batches of one epoch after another; `frontend` stacks and normalises what `augment` made.
+
+    What cannot be read of a feats.scp ends the epoch with an error, bad audio is left out.
+    """
 
     def __init__(
         self,
@@ -224,10 +266,15 @@ class Loader:
         batching: Batching,
         augment: Augment | None = None,
         seed: int | None = None,
+        readers: int = 1,
     ) -> None:
-        """seed: None reads in order without joining, as validation does."""
+        """seed: None reads in order without joining, as validation does. readers: threads that
+        make batches.
+        """
         self.utterances, self.frontend, self.batching = utterances, frontend, batching
-        self.augment, self.seed = augment, seed
+        self.augment, self.seed, self.readers = augment, seed, readers
+        self.reader = Reader(frontend.fs)
+        self.left_out: dict[str, str] = {}  # utterances whose audio was found to be bad, and why
         cmvn = frontend.cmvn
         mean = -cmvn.shift[: frontend.n_mels].numpy() if cmvn is not None else None
         self.mean = np.zeros(frontend.n_mels, np.float32) if mean is None else mean
@@ -238,57 +285,88 @@ class Loader:
         return plan_epoch(self.utterances, self.batching, random)
 
     def epoch(self, epoch: int, start: int = 0, ahead: int = 8) -> Iterator[Batch]:
-        """Batches of an epoch from number `start`, made by a thread up to `ahead` before they are
+        """Batches of an epoch from number `start`, made by threads up to `ahead` before they are
         needed.
         """
         plan = self.plan(epoch)
-        ready: queue.Queue[Batch | BaseException | None] = queue.Queue(ahead)
-        stop = threading.Event()
-
-        def work() -> None:
-            try:
-                for number in range(start, len(plan)):
-                    seed = (self.seed or 0, epoch, number)
-                    if not _put(ready, self.collate(plan[number], seed), stop):
-                        return
-                _put(ready, None, stop)
-            except Exception as error:  # noqa: BLE001  (raised again where the batches are used)
-                _put(ready, error, stop)
-
-        threading.Thread(target=work, daemon=True).start()
+        pool = ThreadPoolExecutor(self.readers, "reader")
+        tasks = (
+            pool.submit(self.collate, plan[number], (self.seed or 0, epoch, number))
+            for number in range(start, len(plan))
+        )
+        waiting: deque[Future[Batch]] = deque(islice(tasks, ahead))
+        usable = start > 0
         try:
-            while (item := ready.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
+            while waiting:
+                batch = waiting.popleft().result()
+                waiting.extend(islice(tasks, 1))
+                usable = usable or bool(batch.keys)
+                yield batch
         finally:
-            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+        if self.left_out:
+            self._report(usable)
+
+    def _report(self, usable: bool) -> None:
+        key, reason = next(iter(self.left_out.items()))
+        count, total = len(self.left_out), len(self.utterances)
+        if not usable:
+            raise DataError(f"none of {total} utterances can be used; '{key}': {reason}")
+        log.warning("%d of %d utterances are left out: %s", count, total, UNREADABLE)
 
     def collate(self, examples: Sequence[Example], seed: Sequence[int]) -> Batch:
-        """Read, augment, stack and pad the rows of one batch."""
+        """Read, augment, stack and pad the rows of one batch, less what cannot be read."""
         random = np.random.default_rng(tuple(seed))
-        rows = [self.frontend.normalize(self._features(e, random)) for e in examples]
-        lengths = torch.tensor([len(row) for row in rows])
+        made = [(e.frames, *row) for e in examples if (row := self._row(e, random))]
+        rows, members = [x for _, x, _ in made], [parts for _, _, parts in made]
+        lengths = torch.tensor([len(x) for x in rows], dtype=torch.int64)
         step = -(-self.batching.frame_step // self.frontend.lfr_n)
-        width = -(-int(lengths.max()) // step) * step
+        width = -(-max(map(len, rows), default=0) // step) * step
         feats = torch.zeros(len(rows), width, self.frontend.output_size)
-        for i, row in enumerate(rows):
-            feats[i, : len(row)] = row
-        members = [[self.utterances[i] for i in e.parts] for e in examples]
+        for i, x in enumerate(rows):
+            feats[i, : len(x)] = x
         text, text_lengths = _pad([[t for u in m for t in u.ids] for m in members])
         units, unit_lengths = _pad([[t for u in m for t in u.units] for m in members])
         keys = ["+".join(u.key for u in m) for m in members]
-        seconds = sum(e.frames for e in examples) / 100
+        seconds = sum(frames for frames, _, _ in made) / 100
         return Batch(keys, feats, lengths, text, text_lengths, units, unit_lengths, seconds)
 
-    def _features(self, example: Example, random: np.random.Generator) -> Tensor:
+    def _row(
+        self, example: Example, random: np.random.Generator
+    ) -> tuple[Tensor, list[Utterance]] | None:
+        """Features (T, D) of a row, and the utterances in it; None where none could be read."""
         pieces: list[np.ndarray] = []
+        members: list[Utterance] = []
         for gap, part in zip(example.gaps, example.parts, strict=False):
-            x = _read_features(self.utterances[part])
+            utterance = self.utterances[part]
+            try:
+                x = self._log_mel(utterance)
+            except AudioError as error:
+                self._leave_out(utterance.key, str(error))
+                continue
             pieces += [quiet_frames(x, gap, random), x] if gap else [x]
+            members.append(utterance)
+        if not members:
+            return None
         if example.gaps[-1]:
             pieces.append(quiet_frames(x, example.gaps[-1], random))
         joined = np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
         if self.augment is not None:
             joined = self.augment(joined, self.mean, random)
-        return self.frontend.stack(torch.from_numpy(np.require(joined, None, ["C", "W"])))
+        row = self.frontend.stack(torch.from_numpy(np.require(joined, None, ["C", "W"])))
+        return self.frontend.normalize(row), members
+
+    def _log_mel(self, utterance: Utterance) -> np.ndarray:
+        """Log-mel (T, n_mels) from the archive or of the audio."""
+        if utterance.audio is None:
+            return _read_features(utterance, self.frontend.n_mels)
+        feats = self.frontend.fbank(self.reader.read(utterance.audio)).numpy()
+        reason = _too_short(utterance.ids, len(feats), encoder_stride(self.frontend))
+        if reason:
+            raise AudioError(f"{len(feats)} frames: {reason}; its length in the tables is wrong")
+        return feats
+
+    def _leave_out(self, key: str, reason: str) -> None:
+        if key not in self.left_out:
+            log.warning("utterance '%s': %s; left out", key, reason)
+        self.left_out[key] = reason

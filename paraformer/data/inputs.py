@@ -18,6 +18,7 @@ from torch import Tensor
 
 from paraformer.data.audio import read_audio
 from paraformer.data.faults import wrong_value
+from paraformer.data.keys import distinct_keys, key_of
 from paraformer.data.tables import Row, fields, read_rows
 from paraformer.errors import AudioError, ConfigError, DataError
 
@@ -30,7 +31,6 @@ AUDIO = (
 # A segment may end this much after its recording, as in Kaldi's extract-segments.
 OVERSHOOT_SECONDS = 0.5
 _URL = re.compile(r"https?://", re.IGNORECASE)
-_DRIVE = re.compile(r"[A-Za-z]:\\|\\\\")
 
 
 class Segment(NamedTuple):
@@ -48,6 +48,7 @@ class Item:
     source: Any
     segment: Segment | None = None
     from_list: bool = False  # a list may name commands, an input itself may not
+    path: str = ""  # what `key` was taken from; "" for an id that was given, which stays
 
     def read(self, fs: int | None, target_fs: int, cache: Cache | None = None) -> Tensor:
         """Samples (N,) at `target_fs`; segments of one recording in a row read it once."""
@@ -96,18 +97,27 @@ def is_single(source: object) -> bool:
 
 
 def list_items(source: object, key: object = "", segments: str = "") -> list[Item]:
-    """Items of an input, in order. `key` renames them: an id, or as many ids as there are items."""
-    items = list(_expand(source, segments))
+    """Items of an input, in order. `key` renames them: an id, or as many ids as there are items.
+
+    Else ids are those of the list; a file without one is known by its name (see `distinct_keys`).
+    """
     items = [
-        item if item.key else replace(item, key=f"audio_{place}")
-        for place, item in enumerate(items, 1)
+        item if item.key else replace(item, key=f"audio_{place}", path=f"audio_{place}")
+        for place, item in enumerate(_expand(source, segments), 1)
     ]
+    items = _with_distinct_keys(items)
     if key in ("", None):
         return items
     keys = [str(k) for k in key] if isinstance(key, (list, tuple)) else [str(key)]
     if len(keys) != len(items):
         raise ConfigError(f"key: {len(keys)} ids for {len(items)} inputs; give one id for each")
     return [replace(item, key=name) for item, name in zip(items, keys, strict=True)]
+
+
+def _with_distinct_keys(items: list[Item]) -> list[Item]:
+    given = [item.key for item in items if not item.path]
+    keys = iter(distinct_keys([item.path for item in items if item.path], given))
+    return [replace(item, key=next(keys)) if item.path else item for item in items]
 
 
 def _expand(source: object, segments: str) -> Iterator[Item]:
@@ -135,7 +145,7 @@ def _expand_path(source: str | Path, segments: str) -> Iterator[Item]:
     if not str(source).strip():
         raise DataError("input: is empty; give an audio file, a list or a folder")
     if isinstance(source, str) and (_URL.match(source) or source.rstrip().endswith("|")):
-        yield Item(_stem(source), source)
+        yield _named(source, source)
     elif os.path.isdir(path):  # False where the system refuses the name, unlike Path.is_dir
         yield from _read_folder(path, segments)
     elif _is_list(path):
@@ -144,7 +154,7 @@ def _expand_path(source: str | Path, segments: str) -> Iterator[Item]:
         for name in found:
             yield from _expand_path(name, segments)
     else:
-        yield Item(_stem(str(source)), source)
+        yield _named(str(source), source)
 
 
 def _is_list(source: str | Path) -> bool:
@@ -159,16 +169,9 @@ def _matches(pattern: str) -> list[str]:
     return sorted(glob.glob(pattern))
 
 
-def _stem(source: str) -> str:
-    """File name without extension; of a URL without its query.
-
-    >>> _stem("a/b.c.wav"), _stem("https://x.org/d/e.mp3?y=1"), _stem(r"C:\\\\a\\\\f.wav")
-    ('b.c', 'e', 'f')
-    """
-    name = re.split(r"[?#]", source)[0] if _URL.match(source) else source
-    if _DRIVE.match(name):
-        name = name.replace("\\", "/")
-    return Path(name).stem
+def _named(path: str, source: Any, from_list: bool = False) -> Item:
+    """An item that is known by the name of its file."""
+    return Item(key_of(path), source, None, from_list, path)
 
 
 def _read_folder(folder: Path, segments: str) -> Iterator[Item]:
@@ -179,10 +182,8 @@ def _read_folder(folder: Path, segments: str) -> Iterator[Item]:
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO and p.is_file())
     if not files:
         raise DataError(f"{folder}: no audio file and no wav.scp in it; give another folder")
-    distinct = len({path.stem for path in files}) == len(files)
     for path in files:
-        below = path.relative_to(folder)
-        yield Item(path.stem if distinct else below.as_posix(), path)
+        yield _named(str(path), path)
 
 
 def _read_list(path: Path, segments: str) -> Iterator[Item]:
@@ -193,30 +194,31 @@ def _read_list(path: Path, segments: str) -> Iterator[Item]:
         raise DataError(f"{path}: holds no lines; give `id file` a line")
     beside = path.with_name("segments")
     if segments or (path.name == "wav.scp" and beside.is_file()):
-        items = list(_cut_up(items, Path(segments) if segments else beside))
+        recordings = _with_distinct_keys(items)
+        items = list(_cut_up(recordings, Path(segments) if segments else beside))
     yield from items
 
 
 def _read_table(path: Path) -> Iterator[Item]:
     first: dict[str, int] = {}
     for row in read_rows(path):
-        key, source = _row_source(row, path)
-        if key in first:
-            yield Item(key, _twice(path, row.line, key, first[key]))
-            continue
-        first[key] = row.line
-        yield Item(key, source, from_list=True)
+        item = _row_item(row, path)
+        if not item.path and item.key in first:
+            item = Item(item.key, _twice(path, row.line, item.key, first[item.key]))
+        elif not item.path:
+            first[item.key] = row.line
+        yield item
 
 
-def _row_source(row: Row, path: Path) -> tuple[str, str]:
-    """Key and source of `id source` or `source`; a file name with blanks may stand alone too."""
+def _row_item(row: Row, path: Path) -> Item:
+    """An item of `id source` or `source`; a file name with blanks may stand alone too."""
     if not row.value:
-        return _stem(row.key), _locate(row.key, path)
+        return _named(row.key, _locate(row.key, path), from_list=True)
     located = _locate(row.value, path)
     alone = f"{row.key} {row.value}"
     if not os.path.exists(located) and os.path.isfile(_locate(alone, path)):
-        return _stem(alone), _locate(alone, path)
-    return row.key, located
+        return _named(alone, _locate(alone, path), from_list=True)
+    return Item(row.key, located, from_list=True)
 
 
 def _locate(source: str, path: Path) -> str:
@@ -245,9 +247,10 @@ def _read_objects(path: Path) -> Iterator[Item]:
         item = _from_object(value, f"{path}:{line}")
         if isinstance(item.source, str):
             item = replace(item, source=_locate(item.source, path), from_list=True)
-        if item.key in first:
+        if not item.path and item.key in first:
             item = replace(item, source=_twice(path, line, item.key, first[item.key]))
-        first.setdefault(item.key, line)
+        elif not item.path:
+            first[item.key] = line
         yield item
 
 
@@ -277,14 +280,15 @@ def _parse(line: str) -> object:
 
 def _from_object(value: object, where: str) -> Item:
     if isinstance(value, str):
-        return Item(_stem(value), value)
+        return _named(value, value)
     if not isinstance(value, Mapping) or "source" not in value:
         return Item(
             where, DataError(f'{where}: not {{"key": ..., "source": ...}}; mend this entry')
         )
     source = value["source"]
-    key = str(value.get("key") or (_stem(source) if isinstance(source, str) else ""))
-    return Item(key, source)
+    if not value.get("key") and isinstance(source, str):
+        return _named(source, source)
+    return Item(str(value.get("key") or ""), source)
 
 
 def _cut_up(recordings: Sequence[Item], path: Path) -> Iterator[Item]:
@@ -306,4 +310,4 @@ def _cut_up(recordings: Sequence[Item], path: Path) -> Iterator[Item]:
             yield Item(row.key, DataError(f"{where}: no recording '{name}' in the list; add it"))
             continue
         segment = Segment(float(start), float(end) if float(end) >= 0 else None)
-        yield replace(by_key[name], key=row.key, segment=segment)
+        yield replace(by_key[name], key=row.key, segment=segment, path="")

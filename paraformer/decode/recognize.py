@@ -20,6 +20,7 @@ from paraformer.decode.search import (
 )
 from paraformer.decode.text import postprocess
 from paraformer.errors import AudioError, CheckpointError, ConfigError, ParaformerError
+from paraformer.limits import check_fields, limited
 from paraformer.models.checkpoint import Release
 
 # Below this a CTC weight is none (the reference's limit).
@@ -32,18 +33,15 @@ POOLED_BATCHES = 8
 class Search:
     """How posteriors become text; without a CTC weight positions are independent, so exact."""
 
-    nbest: int = 1
-    decoding_ctc_weight: float = 0.0
-    beam_size: int = 2
-    penalty: float = 0.0
-    maxlenratio: float = 0.0
-    minlenratio: float = 0.0
+    nbest: int = limited(1, 1)
+    decoding_ctc_weight: float = limited(0.0, 0, 1)
+    beam_size: int = limited(2, 1)
+    penalty: float = limited(0.0)
+    maxlenratio: float = limited(0.0)
+    minlenratio: float = limited(0.0, 0)
 
     def __post_init__(self) -> None:
-        if self.nbest < 1 or self.beam_size < 1:
-            raise ConfigError(
-                f"nbest={self.nbest}, beam_size={self.beam_size}: give 1 or more of each"
-            )
+        check_fields(self)
 
     @property
     def with_ctc(self) -> bool:
@@ -55,15 +53,11 @@ class Search:
 class Batching:
     """Limits of one batch; an utterance that is longer than `max_seconds` is a batch of its own."""
 
-    max_utterances: int = 64
-    max_seconds: float = 60.0  # padding counted
+    max_utterances: int = limited(64, 1)
+    max_seconds: float = limited(60.0, 0, above=True)  # padding counted
 
     def __post_init__(self) -> None:
-        if self.max_utterances < 1 or self.max_seconds <= 0:
-            raise ConfigError(
-                f"batch of {self.max_utterances} utterances, {self.max_seconds} s: "
-                "give numbers above 0"
-            )
+        check_fields(self, "batch")
 
 
 class Reading(NamedTuple):

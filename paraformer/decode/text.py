@@ -117,7 +117,11 @@ def _gather_letters(words: Iterable[_Word]) -> Iterator[_Word]:
 
 
 def _is_letter(word: _Word) -> bool:
-    return len(word.text) == 1 and word.text.isascii() and word.text.isalpha()
+    return _letter(word.text)
+
+
+def _letter(text: str) -> bool:
+    return len(text) == 1 and text.isascii() and text.isalpha()
 
 
 def _kind(text: str) -> _Kind:
@@ -134,3 +138,57 @@ def _tight(words: Sequence[_Word]) -> str:
         blank = before.kind is _Kind.ENGLISH and word.kind is not _Kind.CHINESE
         parts.append(" " + word.text if blank else word.text)
     return "".join(parts)
+
+
+class GrowingText(NamedTuple):
+    """The text of tokens that come bit by bit: at any time that of all of them at once.
+
+    Only the tokens behind the last certain boundary between two words are kept, so that a stream of
+    hours costs no more than one of seconds.
+
+    >>> text = GrowingText().add(["你", "好", "hel@@"])
+    >>> text.text, text.add(["lo", "world"]).text
+    ('你好', '你好hello world')
+    """
+
+    done: str = ""
+    open: tuple[str, ...] = ()
+    sentencepiece: bool = False  # pieces that begin with ▁, else characters and @@ pieces
+
+    @property
+    def text(self) -> str:
+        """All of it; an English word shows when it is whole."""
+        return (self.done + self._join(self.open)).strip()
+
+    def add(self, tokens: Sequence[str]) -> GrowingText:
+        """With more tokens."""
+        tokens = (*self.open, *(token for token in tokens if token not in _UNSPOKEN))
+        cut = self._last_boundary(tokens)
+        if cut == 0:
+            return self._replace(open=tokens)
+        following = tokens[cut].lstrip("▁") if self.sentencepiece else tokens[cut]
+        joined = self._join(tokens[: cut + 1])
+        done = self.done + joined[: len(joined) - len(following)]
+        return self._replace(done=done, open=(following, *tokens[cut + 1 :]))
+
+    def _join(self, tokens: Sequence[str]) -> str:
+        if self.sentencepiece:
+            return "".join(tokens).replace("▁", " ")
+        return postprocess(tokens).tight
+
+    def _last_boundary(self, tokens: Sequence[str]) -> int:
+        """The last place at which no later token changes the text before it; 0: there is none."""
+        if self.sentencepiece:
+            return max((i for i, token in enumerate(tokens) if token.startswith("▁")), default=0)
+        cut, held, digits, before_whole = 0, False, False, False
+        for place, token in enumerate(tokens):
+            whole = not held and "@@" not in token and not _letter(token)
+            if whole and before_whole:
+                cut = place
+            if "@@" in token:
+                digits = (digits or not held) and token.replace("@@", "").isdigit()
+                held = True
+            elif held:
+                held = not (digits or _kind(token) is _Kind.ENGLISH)
+            before_whole = whole
+        return cut

@@ -24,16 +24,21 @@ from paraformer.data.frontend import Frontend
 from paraformer.data.tokenizer import (
     CharTokenizer,
     SentencepieceTokenizer,
+    Vocabulary,
     read_seg_dict,
     read_token_list,
     write_seg_dict,
     write_token_list,
 )
 from paraformer.errors import CheckpointError, ConfigError
+from paraformer.models.ct_transformer import CausalSanmEncoder, CtTransformer
+from paraformer.models.fsmn_vad import UNUSED_OPTIONS, FsmnEncoder, FsmnVad, VadOptions
 from paraformer.models.paraformer import CtcHead, Decoder, Encoder, Paraformer
+from paraformer.models.settings import check_settings, check_width
 from paraformer.nn.cif import CifPredictor
 from paraformer.nn.conformer import ConformerEncoder
-from paraformer.nn.sanm import SanmDecoder, SanmEncoder
+from paraformer.nn.sanm import SanmEncoder
+from paraformer.nn.sanm_decoder import SanmDecoder
 from paraformer.nn.transformer import SanDecoder, TransformerEncoder
 
 log = logging.getLogger(__name__)
@@ -44,32 +49,15 @@ Config = dict[str, Any]
 # Released spellings of keys -> ours.
 SPELLINGS = {"sanm_shfit": "sanm_shift", "upsacle_samples": "upscale_samples"}
 # Keys of released configs that say nothing more about the model.
-SILENT = {
-    "pos_enc_class",
-    "input_layer",
-    "positional_dropout_rate",
-    "positionwise_layer_type",
-    "positionwise_conv_kernel_size",
-    "padding_idx",
-    "time_warp_mode",
-    "num_freq_mask",
-    "normalize_before",
-    "concat_after",
-    "selfattention_layer_type",
-    "filter_length_min",
-    "filter_length_max",
-    "cmvn_file",
-    "use_1st_decoder_loss",
-    "split_with_space",
-    "threshold",
-    "tail_mask",
-    "token_list",
-    "seg_dict_file",
-    "bpemodel",
-    "ctc_type",
-    "reduce",
-    "ignore_nan_grad",
-}
+_SILENT = """
+pos_enc_class input_layer positional_dropout_rate positionwise_layer_type
+positionwise_conv_kernel_size padding_idx time_warp_mode num_freq_mask
+normalize_before concat_after selfattention_layer_type filter_length_min
+filter_length_max cmvn_file use_1st_decoder_loss split_with_space threshold
+tail_mask token_list seg_dict_file bpemodel ctc_type reduce ignore_nan_grad
+chunk_size stride pad_left encoder_att_look_back_factor decoder_att_look_back_factor
+"""
+SILENT = {*_SILENT.split(), *UNUSED_OPTIONS}
 
 ENCODERS: dict[str, Callable[..., Encoder]] = {
     "SANMEncoder": SanmEncoder,
@@ -87,6 +75,7 @@ NAMES = {  # where each file of a directory without configuration.json lies
     "config": "config.yaml",
     "tokenizer_conf": {"seg_dict_file": "seg_dict", "bpemodel": "bpe.model"},
     "frontend_conf": {"cmvn_file": "am.mvn"},
+    "jieba_usr_dict": "jieba_usr_dict",
 }
 
 
@@ -100,23 +89,64 @@ class Release(NamedTuple):
     directory: Path | None = None
 
 
+class VadRelease(NamedTuple):
+    """A voice activity detector with its front end and how its segments are made."""
+
+    model: FsmnVad
+    frontend: Frontend
+    options: VadOptions
+    config: Config
+    directory: Path | None = None
+
+
 def load_directory(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Release:
     """Build the model of a released directory and load its weights, all of them (strict).
 
     overrides replace values of config.yaml, nested dicts key by key.
     """
-    directory = Path(path)
-    if not directory.is_dir():
-        raise CheckpointError(f"{directory}: no such directory; give a model name or a directory")
-    config = read_config(directory, overrides or {})
+    return load_release(read_config(Path(path), overrides or {}), Path(path))
+
+
+def load_release(config: Config, directory: Path | None = None) -> Release:
+    """The model of what `read_config` gave, with the weights that it names."""
     release = build(config, directory)
     load_weights(release.model, Path(config["init_param"]))
     release.model.eval()
     return release
 
 
-def read_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
+def load_vad(path: str | Path, overrides: Mapping[str, Any] | None = None) -> VadRelease:
+    """The VAD of a released directory (`config.yaml model.pt am.mvn`), its weights loaded strictly.
+
+    overrides replace values of config.yaml; those of model_conf may stand beside it.
+    """
+    values = dict(overrides or {})
+    named = {key: values.pop(key) for key in VAD_KEYS & set(values)}
+    config = read_config(Path(path), merge({"model_conf": named}, values), with_tokens=False)
+    release = build_vad(config, Path(path))
+    load_weights(release.model, Path(config["init_param"]))
+    release.model.eval()
+    return release
+
+
+def build_vad(config: Config, directory: Path | None = None) -> VadRelease:
+    """The voice activity detector that a configuration describes, with fresh weights."""
+    if config["model"] != "FsmnVADStreaming":
+        raise ConfigError(f"config.yaml: model {config['model']} is no VAD; FsmnVADStreaming is")
+    frontend = build_frontend(config)
+    encoder_conf = accepted(FsmnEncoder, config.get("encoder_conf") or {}, "encoder_conf")
+    encoder = FsmnEncoder(**encoder_conf | {"input_dim": frontend.output_size})
+    options = VadOptions(**accepted(VadOptions, config.get("model_conf") or {}, "model_conf"))
+    if not set(options.sil_pdf_ids) <= set(range(encoder.output_dim)):
+        ids, known = list(options.sil_pdf_ids), encoder.output_dim
+        raise ConfigError(f"config.yaml: sil_pdf_ids {ids} are not all among {known} outputs")
+    return VadRelease(FsmnVad(encoder), frontend, options, config, directory)
+
+
+def read_config(directory: Path, overrides: Mapping[str, Any], with_tokens: bool = True) -> Config:
     """config.yaml of a directory, with the paths of its files and the caller's values on top."""
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory}: no such directory; give a model name or a directory")
     config_file = directory / "config.yaml"
     metas: Config = NAMES
     listing = directory / "configuration.json"
@@ -136,12 +166,26 @@ def read_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
         raise CheckpointError(f"{config_file}: names no `model`; is it a model's config.yaml?")
     config = merge(config, _existing(NAMES, directory))
     config = merge(config, _existing(metas, directory))
-    config = merge(config, _token_list(directory, config))
+    if with_tokens:
+        config = merge(config, _token_list(directory, config))
     config = merge(config, overrides)
     weights = Path(config.get("init_param") or directory / "model.pt")
     if not weights.is_file():
         raise CheckpointError(f"{weights}: no such file; the model has no weights")
     return config
+
+
+def override_keys(config: Config) -> Config:
+    """The configuration with each key that its parts take, at its default where it has none."""
+    parts: dict[str, Any] = {"predictor_conf": CifPredictor, "frontend_conf": Frontend}
+    parts["encoder_conf"] = ENCODERS.get(str(config.get("encoder")), dict)
+    parts["decoder_conf"] = DECODERS.get(str(config.get("decoder")), dict)
+    return merge({part: _defaults(taker) for part, taker in parts.items()}, config)
+
+
+def _defaults(taker: type) -> Config:
+    parameters = inspect.signature(taker).parameters.values() if taker is not dict else ()
+    return {p.name: None if p.default is p.empty else p.default for p in parameters}
 
 
 def _read_listing(path: Path) -> Config:
@@ -241,6 +285,7 @@ def accepted(target: Callable[..., Any], conf: Mapping[str, Any], where: str) ->
             kept[name] = value
         elif key not in SILENT:
             log.warning("config.yaml: %s.%s is not known and has no effect", where, key)
+    check_settings(kept, where)
     return kept
 
 
@@ -259,8 +304,10 @@ def build_paraformer(config: Config, vocab_size: int, input_size: int) -> Parafo
     decoder_conf = accepted(decoder_class, config.get("decoder_conf") or {}, "decoder_conf")
     predictor_conf = accepted(CifPredictor, config.get("predictor_conf") or {}, "predictor_conf")
     model_conf = config.get("model_conf") or {}
+    check_settings(model_conf, "model_conf")
     encoder = encoder_class(input_size=input_size, **encoder_conf)
     width = int(encoder.output_size)
+    check_width(width, {"decoder_conf": decoder_conf, "predictor_conf": predictor_conf})
     decoder = decoder_class(vocab_size=vocab_size, encoder_output_size=width, **decoder_conf)
     predictor = CifPredictor(**{"idim": width, **predictor_conf, **variant})
     with_ctc = model_conf.get("ctc_weight", 0.5) > 0.0
@@ -270,6 +317,7 @@ def build_paraformer(config: Config, vocab_size: int, input_size: int) -> Parafo
 
 
 MODEL_KEYS = set(inspect.signature(Paraformer).parameters)
+VAD_KEYS = set(inspect.signature(VadOptions).parameters)
 BUILDERS: dict[str, Callable[[Config, int, int], Paraformer]] = {
     "Paraformer": build_paraformer,
     "ParaformerStreaming": build_paraformer,
@@ -318,20 +366,24 @@ def save_directory(path: str | Path, release: Release, *, dtype: torch.dtype | N
     if release.frontend.cmvn is not None:
         write_cmvn(directory / "am.mvn", release.frontend.cmvn)
         metas["frontend_conf"] = {"cmvn_file": "am.mvn"}
-    config = _portable(release.config)
+    _write_listing(directory, _portable(release.config), metas, "auto-speech-recognition")
+    save_weights(directory / "model.pt", release.model, dtype)
+    return directory
+
+
+def _write_listing(directory: Path, config: Config, metas: Config, task: str) -> None:
+    """config.yaml, and the configuration.json that names the files beside it."""
     (directory / "config.yaml").write_text(
         yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf8"
     )
     listing = {
         "framework": "pytorch",
-        "task": "auto-speech-recognition",
+        "task": task,
         "model": {"type": "funasr"},
         "pipeline": {"type": "funasr-pipeline"},
         "file_path_metas": metas,
     }
     (directory / "configuration.json").write_text(json.dumps(listing, indent=1) + "\n", "utf8")
-    save_weights(directory / "model.pt", release.model, dtype)
-    return directory
 
 
 def save_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None) -> None:
@@ -359,10 +411,88 @@ def _save_tokenizer(directory: Path, tokenizer: Tokenizer) -> Config:
 
 def _portable(config: Config) -> Config:
     """The configuration without the paths of files that lie beside it."""
-    kept = {key: value for key, value in config.items() if key not in ("init_param", "config")}
+    files = ("init_param", "config", "jieba_usr_dict")
+    kept = {key: value for key, value in config.items() if key not in files}
     for group, names in (
         ("tokenizer_conf", ("token_list", "seg_dict_file", "bpemodel")),
         ("frontend_conf", ("cmvn_file",)),
     ):
         kept[group] = {k: v for k, v in (kept.get(group) or {}).items() if k not in names}
     return kept
+
+
+class PunctuationRelease(NamedTuple):
+    """A punctuation model with its words, and the marks that its outputs stand for."""
+
+    model: CtTransformer
+    tokenizer: Vocabulary
+    marks: list[str]  # released punc_list: <unk> and _ are no mark
+    sentence_end: int  # which of them closes a sentence that nothing else closes
+    jieba_dict: Path | None  # of models whose words are jieba's
+    config: Config
+    directory: Path | None = None
+
+
+PUNCTUATION_ENCODERS = {"SANMEncoder": SanmEncoder, "SANMVadEncoder": CausalSanmEncoder}
+PUNCTUATION_MODELS = ("CTTransformer", "CTTransformerStreaming")
+
+
+def load_punctuation(
+    path: str | Path, overrides: Mapping[str, Any] | None = None
+) -> PunctuationRelease:
+    """The CT-Transformer of a released directory (`config.yaml model.pt tokens.json
+    [jieba_usr_dict]`), its weights loaded strictly.
+    """
+    config = read_config(Path(path), overrides or {})
+    release = build_punctuation(config, Path(path))
+    load_weights(release.model, Path(config["init_param"]))
+    release.model.eval()
+    return release
+
+
+def build_punctuation(config: Config, directory: Path | None = None) -> PunctuationRelease:
+    """The punctuation model that a configuration describes, with fresh weights."""
+    if config["model"] not in PUNCTUATION_MODELS:
+        known = ", ".join(PUNCTUATION_MODELS)
+        raise ConfigError(
+            f"config.yaml: model {config['model']} is not one for punctuation; known: {known}"
+        )
+    tokenizer = build_tokenizer(config)
+    conf = config.get("model_conf") or {}
+    for key in ("punc_list", "embed_unit"):
+        if key not in conf:
+            raise ConfigError(f"config.yaml: model_conf has no {key}; is it a punctuation model?")
+    encoder_class = _component(PUNCTUATION_ENCODERS, config.get("encoder"), "encoder")
+    encoder_conf = accepted(encoder_class, config.get("encoder_conf") or {}, "encoder_conf")
+    encoder = encoder_class(**{"input_size": conf["embed_unit"], **encoder_conf})
+    marks = [str(mark) for mark in conf["punc_list"]]
+    model = CtTransformer(len(tokenizer), conf["embed_unit"], encoder, len(marks))
+    jieba_dict = config.get("jieba_usr_dict")
+    return PunctuationRelease(
+        model,
+        tokenizer,
+        marks,
+        int(conf.get("sentence_end_id", 3)),
+        Path(jieba_dict) if jieba_dict else None,
+        config,
+        directory,
+    )
+
+
+def save_punctuation(
+    path: str | Path, release: PunctuationRelease, *, dtype: torch.dtype | None = None
+) -> Path:
+    """Write a released directory: weights (as `dtype` if given), config, tokens, jieba's words."""
+    directory = Path(path)
+    directory.mkdir(parents=True, exist_ok=True)
+    metas: Config = {"init_param": "model.pt", "config": "config.yaml"}
+    metas["tokenizer_conf"] = {"token_list": "tokens.json"}
+    write_token_list(directory / "tokens.json", release.tokenizer.tokens)
+    if release.jieba_dict is not None:
+        (directory / "jieba_usr_dict").write_bytes(release.jieba_dict.read_bytes())
+        metas["jieba_usr_dict"] = "jieba_usr_dict"
+    config = _portable(release.config)
+    config.pop("frontend_conf")
+    _write_listing(directory, config, metas, "punctuation")
+    save_weights(directory / "model.pt", release.model, dtype)
+    return directory

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paraformer.nn.cif import CifOutput, CifPredictor
+from paraformer.errors import ConfigError
+from paraformer.nn.chunks import ChunkPlan, ChunkRule
+from paraformer.nn.cif import CifChunk, CifOutput, CifPredictor, CifState, fire_to
 from paraformer.nn.conformer import ConformerEncoder
 from paraformer.nn.mask import length_mask, zero_padding
-from paraformer.nn.sanm import SanmDecoder, SanmEncoder
+from paraformer.nn.sanm import EncoderState, SanmEncoder, Store
+from paraformer.nn.sanm_decoder import DecoderState, SanmDecoder
 from paraformer.nn.transformer import SanDecoder, TransformerEncoder
 
 Encoder = SanmEncoder | ConformerEncoder | TransformerEncoder
@@ -38,6 +42,40 @@ class Teaching(NamedTuple):
     targets: Tensor  # (B, U) with the end symbol if the model predicts it, ignore_id past the end
     target_lengths: Tensor  # (B,)
     predicted: CifOutput
+
+
+class StreamState(NamedTuple):
+    """What a model remembers of a batch of streams."""
+
+    encoder: EncoderState
+    cif: CifState
+    decoder: DecoderState
+
+
+def join_states(states: Sequence[Any]) -> Any:
+    """States of streams, or parts of them, as one batch."""
+    first = states[0]
+    if len(states) == 1:
+        return first
+    if isinstance(first, Store):
+        return Store.join(states)
+    if isinstance(first, Tensor):
+        return torch.cat(list(states))
+    parts = [join_states(part) for part in zip(*states, strict=True)]
+    return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
+
+
+def split_states(state: Any, batch: int) -> list[Any]:
+    """The state of each of `batch` streams, or a part of it."""
+    if batch == 1:
+        return [state]
+    if isinstance(state, Store):
+        return state.split()
+    if isinstance(state, Tensor):
+        return list(state.split(1))
+    parts = zip(*(split_states(part, batch) for part in state), strict=True)
+    kind = type(state) if hasattr(state, "_fields") else None
+    return [kind(*part) if kind else tuple(part) for part in parts]
 
 
 class Paraformer(nn.Module):
@@ -81,6 +119,59 @@ class Paraformer(nn.Module):
         memory, memory_lengths = self.encoder(feats, lengths)
         return zero_padding(memory, memory_lengths), memory_lengths
 
+    def encode_in_chunks(
+        self, feats: Tensor, lengths: Tensor, plan: ChunkPlan, taps: Sequence[int] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Features (B, T, D) -> the rows of all chunks (B, N, D'), and the layers of `taps`."""
+        if not isinstance(self.encoder, SanmEncoder) or not isinstance(self.decoder, SanmDecoder):
+            raise ConfigError(
+                "chunks need encoder SANMEncoder and decoder ParaformerSANMDecoder; "
+                "train this model without them"
+            )
+        return self.encoder.forward_in_chunks(feats, lengths, plan, taps)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the model can decode a stream: SAN-M, and a decoder that looks back alone."""
+        sanm = isinstance(self.encoder, SanmEncoder) and isinstance(self.decoder, SanmDecoder)
+        return sanm and cast(SanmDecoder, self.decoder).looks_back_alone
+
+    def _streaming_parts(self) -> tuple[SanmEncoder, SanmDecoder]:
+        if not self.streams:
+            raise ConfigError(
+                "this model does not stream: its decoder needs the tokens ahead; "
+                "take a streaming one, such as paraformer-zh-streaming"
+            )
+        return cast(SanmEncoder, self.encoder), cast(SanmDecoder, self.decoder)
+
+    def initial_state(self, rule: ChunkRule, batch: int = 1) -> StreamState:
+        """The state of streams that have not begun."""
+        encoder, decoder = self._streaming_parts()
+        return StreamState(
+            encoder.initial_state(rule, batch),
+            self.predictor.initial_state(batch),
+            decoder.initial_state(batch),
+        )
+
+    def forward_chunk(
+        self, feats: Tensor, counts: Tensor, final: Tensor, state: StreamState, rule: ChunkRule
+    ) -> tuple[Tensor, CifChunk, StreamState]:
+        """New frames (B, n, D) of streams, counts (B,) of them true, final (B,) where one ends.
+
+        Returns log-probabilities (B, U, V), the tokens fired, and the next state.
+        """
+        encoder, decoder = self._streaming_parts()
+        memory, lengths, heard = encoder.forward_chunk(feats, counts, state.encoder, rule)
+        fired, cif = self.predictor.forward_chunk(memory, lengths, final, state.cif, rule)
+        said = state.decoder
+        if fired.embeds.size(1) == 0:
+            logits = memory.new_zeros(len(memory), 0, decoder.output_layer.out_features)
+        else:
+            logits, said = decoder.forward_chunk(
+                fired.embeds, fired.counts, memory, lengths, said, rule
+            )
+        return F.log_softmax(logits.float(), dim=-1), fired, StreamState(heard, cif, said)
+
     def predict(self, memory: Tensor, memory_lengths: Tensor) -> CifOutput:
         """Encoder output -> acoustic embeddings, as many as the predictor hears tokens."""
         return self.predictor(memory, memory_lengths)
@@ -102,35 +193,48 @@ class Paraformer(nn.Module):
         return text.scatter(1, text_lengths[:, None], self.eos), text_lengths + 1
 
     def teach(
-        self, memory: Tensor, memory_lengths: Tensor, text: Tensor, text_lengths: Tensor
+        self,
+        memory: Tensor,
+        memory_lengths: Tensor,
+        text: Tensor,
+        text_lengths: Tensor,
+        plan: ChunkPlan | None = None,
     ) -> Teaching:
         """Decode with the true number of tokens and, by the sampler, some of the true tokens
-        shown.
+        shown. With a plan, `memory` is the rows of its chunks.
         """
         targets, lengths = self.targets(text, text_lengths)
-        predicted = self.predictor.forward_to(memory, memory_lengths, lengths, targets.size(1))
+        size = targets.size(1)
+        if plan is None:
+            predicted = self.predictor.forward_to(memory, memory_lengths, lengths, size)
+            seen = {}
+        else:
+            alphas = self.predictor.weights_in_chunks(memory, plan)
+            predicted = fire_to(alphas, memory, lengths, size)
+            seen = {"keys": plan.token_keys(predicted.sums, lengths, size)}
+
+        def decode(embeds: Tensor) -> Tensor:
+            logits: Tensor = self.decoder(embeds, lengths, memory, memory_lengths, **seen)
+            return logits
+
         embeds, guess = predicted.embeds, None
         if self.sampling_ratio > 0.0:
-            embeds, guess = self.sample(predicted, memory, memory_lengths, targets)
-        logits = self.decoder(embeds, lengths, memory, memory_lengths)
+            with torch.no_grad():
+                guess = decode(embeds).argmax(-1)
+            embeds = self.sample(predicted, guess, targets)
+        logits = decode(embeds)
         if guess is None:
             guess = logits.detach().argmax(-1)
         return Teaching(logits, guess, targets, lengths, predicted)
 
-    def sample(
-        self, predicted: CifOutput, memory: Tensor, memory_lengths: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Replace acoustic embeddings by those of true tokens, the more the worse the first pass
-        was.
+    def sample(self, predicted: CifOutput, guess: Tensor, targets: Tensor) -> Tensor:
+        """Replace acoustic embeddings by those of true tokens, the more the worse the first guess
+        (B, U) was.
 
         The number is trunc(ratio * wrong tokens), the places are drawn among all tokens (as the
-        reference; the paper rounds up). Returns the mixed embeddings (B, U, D) and the first
-        guess (B, U).
+        reference; the paper rounds up). Returns the mixed embeddings (B, U, D).
         """
         lengths = predicted.token_lengths
-        with torch.no_grad():
-            logits = self.decoder(predicted.embeds, lengths, memory, memory_lengths)
-            guess = logits.argmax(-1)
         wrong = ((guess != targets) & length_mask(lengths, targets.size(1))).sum(1)
         counts = (wrong.float() * self.sampling_ratio).long()
         shown = torch.zeros_like(targets, dtype=torch.bool)
@@ -139,7 +243,7 @@ class Paraformer(nn.Module):
                 shown[row, torch.randperm(length)[:count].to(shown.device)] = True
         known = self.embed_tokens(targets.clamp(min=0)).to(predicted.embeds.dtype)
         mixed = torch.where(shown[..., None], known, predicted.embeds)
-        return zero_padding(mixed, lengths), guess
+        return zero_padding(mixed, lengths)
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Token ids (B, U) -> the embeddings (B, U, D) that the sampler shows."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paraformer.nn.chunks import ChunkPlan, ChunkRule
 from paraformer.nn.layers import Dropout
 from paraformer.nn.mask import length_mask, zero_padding
 
@@ -23,8 +24,34 @@ class CifOutput(NamedTuple):
     embeds: Tensor  # (B, U, D): acoustic embeddings, 0 past token_lengths
     token_lengths: Tensor  # (B,) int64
     alphas: Tensor  # (B, T): weight of each frame; T counts the tail frame in inference
-    peaks: Tensor  # (B, T): running sum since the last fire, before it is taken away
+    sums: Tensor  # (B, T) float64: running sum of the alphas
     total: Tensor  # (B,): sum of the weights before any scaling, for the MAE loss
+
+    @property
+    def peaks(self) -> Tensor:
+        """(B, T): running sum since the last fire, before it is taken away; fires are 1 or more."""
+        return fire_peaks(self.sums)
+
+
+class CifState(NamedTuple):
+    """What is left of a stream below the weight of a token."""
+
+    weight: Tensor  # (B,) in [0, 1)
+    hidden: Tensor  # (B, D): mean of the frames that it is the weight of
+
+
+class CifChunk(NamedTuple):
+    """What fires in a chunk."""
+
+    embeds: Tensor  # (B, U, D), 0 past counts
+    counts: Tensor  # (B,) int64
+    sums: Tensor  # (B, 1 + C + 1) float64: of what was left, the rows, the tail
+
+    def row_at(self, weight: float) -> Tensor:
+        """Row (B, U) of the chunk in which token u has reached `weight` of 1; -1: before it."""
+        tokens = torch.arange(self.embeds.size(1), device=self.sums.device, dtype=torch.float32)
+        wanted = (tokens + weight).expand(len(self.sums), -1).contiguous()
+        return torch.searchsorted(self.sums.float(), wanted) - 1
 
 
 def running_sum(weights: Tensor) -> Tensor:
@@ -99,6 +126,15 @@ def integrate(sums: Tensor, hidden: Tensor, count: int) -> Tensor:
         return torch.bmm(_Shares.apply(sums, count), hidden.float())
 
 
+def fire_to(alphas: Tensor, hidden: Tensor, counts: Tensor, size: int | None = None) -> CifOutput:
+    """Scale the weights (B, T) of frames (B, T, D) to fire counts[b] tokens, and integrate."""
+    total = alphas.sum(1)
+    sums = scaled_running_sum(alphas, counts)
+    embeds = integrate(sums, hidden, int(counts.max()) if size is None else size)
+    scaled = alphas * (counts / total.clamp(min=LEAST_TOTAL))[:, None]
+    return CifOutput(zero_padding(embeds, counts), counts, scaled, sums, total)
+
+
 class CifPredictor(nn.Module):
     """Frame weights from a convolution, then integrate-and-fire.
 
@@ -129,13 +165,19 @@ class CifPredictor(nn.Module):
 
     def weights(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         """Encoder output (B, T, D), 0 past lengths -> weights (B, T), 0 past lengths."""
+        return self._raw_weights(hidden) * length_mask(lengths, hidden.size(1))
+
+    def weights_in_chunks(self, hidden: Tensor, plan: ChunkPlan) -> Tensor:
+        """Rows of chunks (B, N, D) -> weights (B, N), 0 but for the current rows."""
+        return self._raw_weights(plan.fold(hidden)).view(len(hidden), -1) * plan.current
+
+    def _raw_weights(self, hidden: Tensor) -> Tensor:
         context = self.cif_conv1d(F.pad(hidden.transpose(1, 2), self.pad)).transpose(1, 2)
         if self.depthwise:
             context = self.dropout(context + hidden)
         with torch.autocast(hidden.device.type, enabled=False):  # half precision miscounts
             score = self.cif_output(torch.relu(context).float()).squeeze(-1)
-        alphas = torch.relu(self.smooth_factor * torch.sigmoid(score) - self.noise_threshold)
-        return alphas * length_mask(lengths, hidden.size(1))
+        return torch.relu(self.smooth_factor * torch.sigmoid(score) - self.noise_threshold)
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> CifOutput:
         """Inference: the tail weight completes a last token, what is left under 1 is dropped."""
@@ -149,7 +191,37 @@ class CifPredictor(nn.Module):
         counts = sums[:, -1].float().floor().long()  # rounded as where it fires
         embeds = integrate(sums, hidden, max(int(counts.max()), 0))
         embeds = zero_padding(embeds, counts)
-        return CifOutput(embeds, counts, alphas, fire_peaks(sums), alphas.sum(1))
+        return CifOutput(embeds, counts, alphas, sums, alphas.sum(1))
+
+    def initial_state(self, batch: int = 1) -> CifState:
+        """The state of streams that have not begun."""
+        weight = self.cif_output.weight
+        return CifState(weight.new_zeros(batch), weight.new_zeros(batch, weight.size(1)))
+
+    def forward_chunk(
+        self, hidden: Tensor, lengths: Tensor, final: Tensor, state: CifState, rule: ChunkRule
+    ) -> tuple[CifChunk, CifState]:
+        """Rows of a chunk (B, C, D), 0 past lengths (B,), of streams that end here or do not.
+
+        Only the chunk's own rows fire; where the stream ends (final (B,) bool), those behind them
+        too, and the tail weight after them.
+        """
+        row = torch.arange(hidden.size(1), device=hidden.device)
+        end = torch.where(final, lengths, lengths.clamp(max=rule.current + rule.stride))
+        own = (row >= rule.current) & (row < end[:, None])
+        alphas = torch.cat((state.weight[:, None], self._raw_weights(hidden) * own), dim=1)
+        alphas = F.pad(alphas, (0, 1))
+        alphas[:, -1] += final * self.tail_threshold
+        hidden = F.pad(torch.cat((state.hidden[:, None], hidden), dim=1), (0, 0, 0, 1))
+        sums = running_sum(alphas)
+        counts = sums[:, -1].float().floor().long()  # rounded as where it fires
+        size = int(counts.max())
+        fired = integrate(sums, hidden, size + 1)
+        rest = (sums[:, -1] - counts).clamp(min=0.0).to(alphas.dtype)
+        held = fired.gather(1, counts[:, None, None].expand(-1, 1, fired.size(2))).squeeze(1)
+        held = torch.where(rest[:, None] > 0.0, held / rest[:, None], held)
+        chunk = CifChunk(zero_padding(fired[:, :size], counts), counts, sums)
+        return chunk, CifState(rest, held.to(state.hidden.dtype))
 
     def forward_to(
         self, hidden: Tensor, lengths: Tensor, counts: Tensor, size: int | None = None
@@ -159,10 +231,4 @@ class CifPredictor(nn.Module):
         size: tokens of the result, padded with 0 (default: the largest count).
         """
         hidden = zero_padding(hidden, lengths)
-        alphas = self.weights(hidden, lengths)
-        total = alphas.sum(1)
-        sums = scaled_running_sum(alphas, counts)
-        embeds = integrate(sums, hidden, int(counts.max()) if size is None else size)
-        embeds = zero_padding(embeds, counts)
-        scaled = alphas * (counts / total.clamp(min=LEAST_TOTAL))[:, None]
-        return CifOutput(embeds, counts, scaled, fire_peaks(sums), total)
+        return fire_to(self.weights(hidden, lengths), hidden, counts, size)

@@ -1,16 +1,19 @@
-"""SAN-M (arXiv 2006.01713): self-attention with a memory block, its encoder and its decoder."""
+"""SAN-M (arXiv 2006.01713): self-attention with a memory block, and its encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paraformer.nn.attention import attend
-from paraformer.nn.layers import Dropout, FeedForward, NormedFeedForward, layer_norm
-from paraformer.nn.mask import key_mask, length_mask
-from paraformer.nn.position import sinusoid
+from paraformer.nn.chunks import ALL, ChunkPlan, ChunkRule
+from paraformer.nn.layers import Dropout, FeedForward, layer_norm
+from paraformer.nn.mask import key_mask, length_mask, zero_padding
+from paraformer.nn.position import sinusoid, sinusoid_at
 
 
 class MemoryBlock(nn.Conv1d):
@@ -22,12 +25,79 @@ class MemoryBlock(nn.Conv1d):
         self.pad = (left, kernel_size - 1 - left)
 
     def forward(self, x: Tensor, frames: Tensor) -> Tensor:  # type: ignore[override]
-        """x (B, T, D), frames (B, T, 1) float, 0 on padding -> (B, T, D), 0 on padding."""
+        """x (B, T, D), frames (B, T, 1) float, 0 on padding -> (B, T, D), 0 on padding.
+
+        frames (B * K, C, 1) divides the T = K * C rows into chunks that do not see each other.
+        """
         if x.size(1) == 0:
             return x  # no token in the whole batch
-        x = x * frames
-        filtered = super().forward(F.pad(x.transpose(1, 2), self.pad)).transpose(1, 2)
-        return (filtered + x) * frames
+        chunks = x.reshape(*frames.shape[:2], -1) * frames
+        filtered = super().forward(F.pad(chunks.transpose(1, 2), self.pad)).transpose(1, 2)
+        return ((filtered + chunks) * frames).reshape(x.shape)
+
+    def forward_chunk(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """A filter that looks back alone, on tokens (B, U, D) behind their past (B, K - 1, D).
+
+        Returns the filtered tokens and all inputs (B, K - 1 + U, D), the next past among them.
+        """
+        rows = torch.cat((past, x), dim=1)
+        return super().forward(rows.transpose(1, 2)).transpose(1, 2) + x, rows
+
+
+class Store(NamedTuple):
+    """Keys and values of the past in one attention, newest last; a stream that is younger than the
+    others of its batch has fewer, its first rows are nothing.
+    """
+
+    rows: Tensor  # (B, R, 2 * D)
+    filled: Tensor  # (B,) int64
+
+    @staticmethod
+    def join(stores: Sequence[Store]) -> Store:
+        """The streams of all, in their order, as one batch."""
+        size = max(store.rows.size(1) for store in stores)
+        rows = [F.pad(store.rows, (0, 0, size - store.rows.size(1), 0)) for store in stores]
+        return Store(torch.cat(rows), torch.cat([store.filled for store in stores]))
+
+    def split(self) -> list[Store]:
+        """Each stream alone, without the rows that are nothing."""
+        size = self.rows.size(1)
+        rows = zip(self.rows.split(1), self.filled.split(1), self.filled.tolist(), strict=True)
+        return [Store(row[:, size - count :], filled) for row, filled, count in rows]
+
+    def keys(self, own: Tensor) -> Tensor | None:
+        """Mask (B, 1, 1, R + T) over stored rows and those of `own` (B, T) bool; None for all."""
+        size = self.rows.size(1)
+        there = torch.arange(size, device=own.device) >= size - self.filled[:, None]
+        mask = torch.cat((there, own), dim=1)
+        return None if bool(mask.all()) else mask[:, None, None]
+
+    def push(self, rows: Tensor, limit: int, where: Tensor | None = None) -> Store:
+        """With new rows (B, T, 2 * D) behind, the newest `limit` of all (ALL: every one).
+
+        where (B,) bool: streams that get them, the others stay as they are.
+        """
+        limit = self.rows.size(1) + rows.size(1) if limit == ALL else limit
+        if limit == 0:
+            return self
+        joined = torch.cat((self.rows, rows), dim=1)[:, -limit:]
+        filled = (self.filled + rows.size(1)).clamp(max=limit)
+        if where is not None and not bool(where.all()):
+            stayed = F.pad(self.rows, (0, 0, joined.size(1) - self.rows.size(1), 0))
+            joined = torch.where(where[:, None, None], joined, stayed)
+            filled = torch.where(where, filled, self.filled)
+        return Store(joined, filled)
+
+    def push_from_start(self, rows: Tensor, limit: int) -> Store:
+        """The same as the reference's encoder does it: the first rows of a stream are kept whole,
+        even if they are more than `limit`.
+        """
+        size = rows.size(1)
+        fresh = self.filled == 0
+        if limit in (0, ALL) or size <= limit or not bool(fresh.any()):
+            return self.push(rows, limit)
+        joined = torch.cat((self.rows, rows), dim=1)[:, -size:]
+        return Store(joined, torch.where(fresh, size, limit))
 
 
 class SanmAttention(nn.Module):
@@ -55,6 +125,18 @@ class SanmAttention(nn.Module):
         memory = self.dropout(self.fsmn_block(v, frames))
         weights_dropout = self.dropout.rate if self.training else 0.0
         return self.linear_out(attend(q, k, v, keys, self.heads, weights_dropout)) + memory
+
+    def forward_chunk(
+        self, x: Tensor, frames: Tensor, keys: Tensor | None, past: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """A chunk (B, C, in_width) that sees stored keys and values (B, R, 2 * width) as well.
+
+        Returns the output (B, C, width) and the keys and values of the chunk (B, C, 2 * width).
+        """
+        q, kv = self.linear_q_k_v(x).split((past.size(2) // 2, past.size(2)), dim=-1)
+        k, v = torch.cat((past, kv), dim=1).chunk(2, dim=-1)
+        memory = self.fsmn_block(kv.chunk(2, dim=-1)[1], frames)
+        return self.linear_out(attend(q, k, v, keys, self.heads, 0.0)) + memory, kv
 
 
 class SanmEncoderLayer(nn.Module):
@@ -84,8 +166,26 @@ class SanmEncoderLayer(nn.Module):
     def forward(self, x: Tensor, frames: Tensor, keys: Tensor) -> Tensor:
         """(B, T, in_width) -> (B, T, width)."""
         attended = self.dropout(self.self_attn(self.norm1(x), frames, keys))
+        return self._finish(x, attended)
+
+    def forward_chunk(
+        self, x: Tensor, frames: Tensor, keys: Tensor | None, past: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `SanmAttention.forward_chunk`."""
+        attended, kv = self.self_attn.forward_chunk(self.norm1(x), frames, keys, past)
+        return self._finish(x, attended), kv
+
+    def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + attended if self.residual else attended
         return x + self.dropout(self.feed_forward(self.norm2(x)))
+
+
+class EncoderState(NamedTuple):
+    """What the encoder remembers of a stream."""
+
+    frames: Tensor  # (B, pad, input_size): the last frames, with their positions
+    seen: Tensor  # (B,) int64: frames so far
+    stores: tuple[Store, ...]  # one a layer
 
 
 class SanmEncoder(nn.Module):
@@ -105,7 +205,7 @@ class SanmEncoder(nn.Module):
         sanm_shift: int = 0,
     ) -> None:
         super().__init__()
-        self.output_size = output_size
+        self.input_size, self.output_size = input_size, output_size
         widths = [input_size] + [output_size] * (num_blocks - 1)
         layers = [
             SanmEncoderLayer(
@@ -136,126 +236,66 @@ class SanmEncoder(nn.Module):
         losses inside.
         """
         frames = length_mask(lengths, x.size(1))[..., None].to(x.dtype)
-        keys = key_mask(lengths, x.size(1))
+        memory, tapped = self._layers(self._position(x), frames, key_mask(lengths, x.size(1)), taps)
+        return memory, lengths, tapped
+
+    def forward_in_chunks(
+        self, x: Tensor, lengths: Tensor, plan: ChunkPlan, taps: Sequence[int] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Features (B, T, input_size) -> all rows of the plan's chunks (B, N, output_size), 0
+        where the stream has none; and the layers of `taps`.
+        """
+        x = plan.unroll(zero_padding(self._position(x), lengths))
+        real = plan.real[..., None].to(x.dtype)
+        memory, tapped = self._layers(x, plan.fold(real), plan.visible, taps)
+        return memory * real, tapped
+
+    def initial_state(self, rule: ChunkRule, batch: int = 1) -> EncoderState:
+        """The state of streams that have not begun."""
+        weight = self.after_norm.weight
+        store = Store(
+            weight.new_zeros(batch, 0, 2 * self.output_size),
+            torch.zeros(batch, dtype=torch.int64, device=weight.device),
+        )
+        layers = 1 + len(self.encoders)
+        frames = weight.new_zeros(batch, rule.pad, self.input_size)
+        return EncoderState(frames, store.filled, (store,) * layers)
+
+    def forward_chunk(
+        self, x: Tensor, counts: Tensor, state: EncoderState, rule: ChunkRule
+    ) -> tuple[Tensor, Tensor, EncoderState]:
+        """New frames (B, n, input_size), counts (B,) of them true -> rows (B, C, output_size) of
+        which (B,) are true, and the next state.
+
+        Only a stream that ends may bring fewer frames than `rule.stride`; its state is of no use
+        afterwards.
+        """
+        places = state.seen[:, None] + torch.arange(1, x.size(1) + 1, device=x.device)
+        x = x * self.output_size**0.5 + sinusoid_at(places, x.size(2))
+        x = torch.cat((state.frames, x), dim=1)
+        kept = x[:, x.size(1) - rule.pad :]
+        lengths = counts + rule.pad
+        real = length_mask(lengths, x.size(1))
+        frames = real[..., None].to(x.dtype)
+        x = x * frames
+        keys = state.stores[0].keys(real | ~real.any(1, keepdim=True))
+        stores = []
+        for layer, store in zip((*self.encoders0, *self.encoders), state.stores, strict=True):
+            x, kv = cast(SanmEncoderLayer, layer).forward_chunk(x, frames, keys, store.rows)
+            stores.append(store.push_from_start(kv[:, : rule.stored], rule.look_back))
+        state = EncoderState(kept, state.seen + counts, tuple(stores))
+        return self.after_norm(x) * frames, lengths, state
+
+    def _position(self, x: Tensor) -> Tensor:
         x = x * self.output_size**0.5 + sinusoid(1, x.size(1), x.size(2), x.device)
-        x = self.position_dropout(x)
+        return self.position_dropout(x)
+
+    def _layers(
+        self, x: Tensor, frames: Tensor, keys: Tensor, taps: Sequence[int]
+    ) -> tuple[Tensor, list[Tensor]]:
         tapped = []
         for number, layer in enumerate((*self.encoders0, *self.encoders), start=1):
             x = layer(x, frames, keys)
             if number in taps:
                 tapped.append(x)
-        return self.after_norm(x), lengths, tapped
-
-
-class CrossAttention(nn.Module):
-    """Multi-head attention from tokens to encoder frames, keys and values from one projection."""
-
-    def __init__(self, heads: int, width: int, dropout_rate: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.dropout_rate = dropout_rate
-        self.linear_q = nn.Linear(width, width)
-        self.linear_k_v = nn.Linear(width, 2 * width)
-        self.linear_out = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, memory: Tensor, keys: Tensor) -> Tensor:
-        """x (B, U, D), memory (B, T, D), keys (B, 1, 1, T) -> (B, U, D)."""
-        k, v = self.linear_k_v(memory).chunk(2, dim=-1)
-        dropout = self.dropout_rate if self.training else 0.0
-        return self.linear_out(attend(self.linear_q(x), k, v, keys, self.heads, dropout))
-
-
-class SanmDecoderLayer(nn.Module):
-    """Feed-forward, memory block, attention to the encoder: those of the three that the layer
-    has.
-    """
-
-    def __init__(
-        self,
-        width: int,
-        hidden: int,
-        dropout_rate: float,
-        memory: MemoryBlock | None = None,
-        attention: CrossAttention | None = None,
-    ) -> None:
-        super().__init__()
-        self.feed_forward = NormedFeedForward(width, hidden, dropout_rate)
-        self.norm1 = layer_norm(width)
-        if memory is not None:
-            self.self_attn = nn.ModuleDict({"fsmn_block": memory})
-            self.norm2 = layer_norm(width)
-        if attention is not None:
-            self.src_attn = attention
-            self.norm3 = layer_norm(width)
-        self.has_memory, self.has_attention = memory is not None, attention is not None
-        self.dropout = Dropout(dropout_rate)
-
-    def forward(self, x: Tensor, frames: Tensor, memory: Tensor, keys: Tensor) -> Tensor:
-        """x (B, U, D), frames (B, U, 1), encoder output (B, T, D), keys (B, 1, 1, T) -> (B, U,
-        D).
-        """
-        y = self.feed_forward(self.norm1(x))
-        if not self.has_memory:
-            return y  # the closing layer has no residual
-        x = x + self.dropout(self.self_attn["fsmn_block"](self.norm2(y), frames))
-        if self.has_attention:
-            x = x + self.dropout(self.src_attn(self.norm3(x), memory, keys))
-        return x
-
-
-class SanmDecoder(nn.Module):
-    """Parallel decoder over acoustic embeddings (released `ParaformerSANMDecoder`)."""
-
-    def __init__(
-        self,
-        vocab_size: int,
-        encoder_output_size: int,
-        attention_heads: int = 4,
-        linear_units: int = 2048,
-        num_blocks: int = 6,
-        att_layer_num: int = 6,
-        dropout_rate: float = 0.1,
-        self_attention_dropout_rate: float = 0.0,
-        src_attention_dropout_rate: float = 0.0,
-        kernel_size: int = 21,
-        sanm_shift: int = 0,
-    ) -> None:
-        super().__init__()
-        width = encoder_output_size
-        self.embed = nn.Sequential(nn.Embedding(vocab_size, width))
-
-        def layer(shift: int, attends: bool) -> SanmDecoderLayer:
-            memory = MemoryBlock(width, kernel_size, shift)
-            attention = CrossAttention(attention_heads, width, src_attention_dropout_rate)
-            return SanmDecoderLayer(
-                width, linear_units, dropout_rate, memory, attention if attends else None
-            )
-
-        self.decoders = nn.ModuleList(layer(sanm_shift, True) for _ in range(att_layer_num))
-        if num_blocks > att_layer_num:
-            rest = num_blocks - att_layer_num
-            self.decoders2 = nn.ModuleList(layer(0, False) for _ in range(rest))
-        self.decoders3 = nn.ModuleList([SanmDecoderLayer(width, linear_units, dropout_rate)])
-        self.after_norm = layer_norm(width)
-        self.output_layer = nn.Linear(width, vocab_size)
-
-    def embed_tokens(self, ids: Tensor) -> Tensor:
-        """Token ids (B, U) -> (B, U, D), for the sampler."""
-        return self.embed(ids)
-
-    def hidden(
-        self, embeds: Tensor, token_lengths: Tensor, memory: Tensor, memory_lengths: Tensor
-    ) -> Tensor:
-        """What the output layer sees: (B, U, D)."""
-        x = embeds
-        frames = length_mask(token_lengths, x.size(1))[..., None].to(x.dtype)
-        keys = key_mask(memory_lengths, memory.size(1))
-        for layer in (*self.decoders, *getattr(self, "decoders2", ()), *self.decoders3):
-            x = layer(x, frames, memory, keys)
-        return self.after_norm(x)
-
-    def forward(
-        self, embeds: Tensor, token_lengths: Tensor, memory: Tensor, memory_lengths: Tensor
-    ) -> Tensor:
-        """Embeddings (B, U, D), encoder output (B, T, D) -> logits (B, U, V)."""
-        return self.output_layer(self.hidden(embeds, token_lengths, memory, memory_lengths))
+        return self.after_norm(x), tapped

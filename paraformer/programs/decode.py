@@ -1,8 +1,8 @@
 """Text of a Kaldi data directory by a trained model.
 
 Writes into `out`: text, token and score (the utterance's log-probability and mean confidence), with
-a line for each utterance that could be decoded; failed (`id reason`); stats.json; and with nbest
-above 1, nbest/N/{text,token,score}.
+a line for each utterance that could be decoded; failed (`id reason`); and with nbest above 1,
+nbest/N/{text,token,score}; each line as soon as it is known. At the end, stats.json.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,9 +25,10 @@ from tqdm import tqdm
 from paraformer.auto import choose_device
 from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import Cache, Item, list_items
-from paraformer.data.tables import read_table, write_table, write_text
-from paraformer.decode.recognize import Batching, Outcome, Reading, Recognizer, Search
-from paraformer.errors import DataError, ParaformerError
+from paraformer.data.tables import read_table, write_text
+from paraformer.decode.recognize import Batching, Outcome, Recognizer, Search
+from paraformer.errors import ConfigError, DataError, ParaformerError
+from paraformer.formats import GrowingTables, check_folder
 from paraformer.hub import find_model
 from paraformer.models.checkpoint import load_directory
 from paraformer.programs.hydra_main import run
@@ -34,6 +36,7 @@ from paraformer.programs.hydra_main import run
 log = logging.getLogger(__name__)
 
 Feats = Tensor | ParaformerError
+TABLES = ("text", "token", "score")
 
 
 @dataclass
@@ -45,29 +48,29 @@ class Work:
     seconds: list[float] = field(default_factory=list)
 
 
-@dataclass
 class Texts:
-    """Tables of the results, one list entry for each rank of an n-best."""
+    """The tables of the results in `out`, which holds nothing of an earlier run."""
 
-    nbest: list[dict[str, Reading]]
-    failed: dict[str, str] = field(default_factory=dict)
+    def __init__(self, out: Path, nbest: int) -> None:
+        self.done = 0
+        ranks = [f"nbest/{rank}/" for rank in range(1, nbest + 1)] if nbest > 1 else []
+        self.ranks = ["", *ranks]
+        names = [f"{rank}{name}" for rank in self.ranks for name in TABLES]
+        stale = [f"{folder}{name}" for folder in ("", "nbest/*/") for name in TABLES]
+        self.tables = GrowingTables(out, [*stale, "failed", "stats.json"], [*names, "failed"])
 
     def add(self, key: str, outcome: Outcome) -> None:
-        """Keep an utterance's readings, or why there are none."""
+        """Write an utterance's readings, the best one in `out` itself, or why there are none."""
         if isinstance(outcome, ParaformerError):
             log.warning("utterance '%s': %s", key, outcome)
-            self.failed[key] = " ".join(str(outcome).split())
+            self.tables.add("failed", key, str(outcome))
             return
-        for table, reading in zip(self.nbest, outcome.nbest, strict=False):
-            table[key] = reading
-
-    def write(self, out: Path) -> None:
-        """All tables; the best readings in `out` itself."""
-        _write_readings(out, self.nbest[0])
-        if len(self.nbest) > 1:
-            for rank, table in enumerate(self.nbest, 1):
-                _write_readings(out / "nbest" / str(rank), table)
-        write_table(out / "failed", self.failed)
+        self.done += 1
+        for rank, reading in zip(self.ranks, [outcome.best, *outcome.nbest], strict=False):
+            values = (reading.tight, " ".join(reading.tokens))
+            score = f"{reading.score:.4f} {reading.confidence:.4f}"
+            for name, value in zip(TABLES, (*values, score), strict=True):
+                self.tables.add(f"{rank}{name}", key, value)
 
 
 def decode(config: DictConfig) -> int:
@@ -83,22 +86,30 @@ def decode(config: DictConfig) -> int:
         config.minlenratio,
     )
     batching = Batching(config.batch_size, config.batch_frames / 100)
+    out = _result_folder(config.out, config.data)
     release = load_directory(find_model(config.model))
     dtype = torch.bfloat16 if config.bf16 else None
     recognizer = Recognizer(release, choose_device(config.device), dtype)
     work = _open(Path(config.data), release.frontend, config.use_feats)
-    texts = Texts([{} for _ in range(config.nbest)])
+    texts = Texts(out, config.nbest)
     begun = time.perf_counter()
     outcomes = recognizer.stream(work.feats, search, batching)
     bar = tqdm(outcomes, total=len(work.keys), desc="decode", unit="utt", disable=None, leave=False)
-    for key, outcome in zip(work.keys, bar, strict=True):
-        texts.add(key, outcome)
+    with closing(texts.tables):
+        for key, outcome in zip(work.keys, bar, strict=True):
+            texts.add(key, outcome)
     elapsed = time.perf_counter() - begun
-    texts.write(Path(config.out))
-    total, done = len(work.keys), len(texts.nbest[0])
-    _write_stats(Path(config.out), config, total, done, sum(work.seconds), elapsed)
+    total, done = len(work.keys), texts.done
+    _write_stats(out, config, total, done, sum(work.seconds), elapsed)
     log.info("decoded %d of %d utterances", done, total)
     return 0 if done >= config.min_success * total else 1
+
+
+def _result_folder(out: str, data: str) -> Path:
+    """The folder of the results, tried before the model is loaded."""
+    if Path(out).resolve() == Path(data).resolve():
+        raise ConfigError(f"out={out}: is the data directory, whose text would be lost")
+    return check_folder(out)
 
 
 def _open(data: Path, frontend: Frontend, use_feats: bool) -> Work:
@@ -148,13 +159,6 @@ def _computed(items: Sequence[Item], frontend: Frontend, seconds: list[float]) -
             continue
         seconds.append(len(wave) / frontend.fs)
         yield frontend(wave)
-
-
-def _write_readings(folder: Path, table: dict[str, Reading]) -> None:
-    write_table(folder / "text", {key: r.tight for key, r in table.items()})
-    write_table(folder / "token", {key: " ".join(r.tokens) for key, r in table.items()})
-    scores = {key: f"{r.score:.4f} {r.confidence:.4f}" for key, r in table.items()}
-    write_table(folder / "score", scores)
 
 
 def _write_stats(

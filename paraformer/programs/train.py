@@ -1,11 +1,16 @@
 """Train a model: Kaldi data directories become `dir`/epoch-N.pt and the config.yaml of a released
 directory.
+
+`data` and `dev` hold text [utt2spk text_units], and feats.scp with utt2num_frames, or else wav.scp
+[segments utt2dur], whose features are made while the model trains.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +19,18 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from paraformer.data.augment import Augment, SpecAug, SpecAugLfr
-from paraformer.data.dataset import Batching, Loader, Utterance, read_utterances
+from paraformer.data.dataset import (
+    Batching,
+    Loader,
+    Utterance,
+    encoder_stride,
+    read_utterances,
+)
 from paraformer.data.tables import read_table, write_table
 from paraformer.errors import ConfigError
 from paraformer.models.checkpoint import Release, accepted, build, load_weights, merge
 from paraformer.programs.hydra_main import run
+from paraformer.train.chunking import Chunking, DynamicChunk, ReleasedChunks
 from paraformer.train.losses import Weights
 from paraformer.train.objective import Objective, UnitCtc
 from paraformer.train.optim import Optim
@@ -68,8 +80,9 @@ def read_units(inventory: str | None, folder: Path) -> Units:
 
 def load_set(folder: Path, release: Release, units: Units, report: Path) -> list[Utterance]:
     """Utterances of a data directory; what is dropped is counted, and listed in `report`."""
-    stride = release.frontend.lfr_n if release.frontend.lfr_n > 1 else 4
-    kept, dropped = read_utterances(folder, release.tokenizer.encode, stride, units)
+    frontend = release.frontend
+    stride = encoder_stride(frontend)
+    kept, dropped = read_utterances(folder, release.tokenizer.encode, stride, units, frontend)
     log.info("%s: %d utterances", folder, len(kept))
     for reason, keys in dropped.items():
         log.warning("%s: %d dropped: %s", folder, len(keys), reason)
@@ -111,6 +124,21 @@ def specaug(model: dict[str, Any]) -> SpecAug | SpecAugLfr | None:
     return maker(**accepted(maker, model.get("specaug_conf") or {}, "specaug_conf"))
 
 
+def chunking(config: dict[str, Any]) -> Chunking | None:
+    """`dynamic_chunk`, else the chunks of a released online encoder, None where there are none."""
+    dynamic = DynamicChunk(**config["dynamic_chunk"])
+    if dynamic.probability > 0.0:
+        return dynamic
+    conf = config["model"].get("encoder_conf") or {}
+    if config["model"].get("encoder") != "SANMEncoderChunkOpt" or "chunk_size" not in conf:
+        return None
+    names = [field.name for field in fields(ReleasedChunks)]
+    missing = [name for name in names if name not in conf]
+    if missing:
+        raise ConfigError(f"model.encoder_conf: {', '.join(missing)} missing beside chunk_size")
+    return ReleasedChunks(**{name: conf[name] for name in names})
+
+
 def initialize(release: Release, source: str) -> None:
     """Weights of a released directory or of one epoch."""
     path = Path(source)
@@ -127,12 +155,13 @@ def make_trainer(config: dict[str, Any]) -> Trainer:
     unit_conf = dict(config["unit_ctc"])
     inventory = unit_conf.pop("units")
     batching = Batching(**config["batching"])
+    readers = max(1, (os.cpu_count() or 1) // 4)  # the rest of the processor trains
 
     def loader(key: str, augment: Augment | None, seed: int | None) -> Loader:
         data = Path(config[key])
         report = folder / f"dropped_{key}"
         utterances = load_set(data, release, read_units(inventory, data), report)
-        return Loader(utterances, release.frontend, batching, augment, seed)
+        return Loader(utterances, release.frontend, batching, augment, seed, readers)
 
     model_conf = config["model"]["model_conf"]
     weights = Weights(**{k: v for k, v in model_conf.items() if k in Weights._fields})
@@ -142,6 +171,7 @@ def make_trainer(config: dict[str, Any]) -> Trainer:
         UnitCtc(size=len(unit_ids(inventory)), **unit_conf),
         config["warm_steps"],
         specaug(config["model"]),
+        chunking(config),
     )
     return Trainer(
         objective,

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paraformer.models.paraformer import Paraformer
+from paraformer.nn.chunks import ChunkPlan
 
 
 def label_smoothed_sum(logits: Tensor, targets: Tensor, smoothing: float, ignore_id: int) -> Tensor:
@@ -76,14 +77,15 @@ def paraformer_losses(
     encoded: tuple[Tensor, Tensor],
     text: Tensor,
     text_lengths: Tensor,
+    plan: ChunkPlan | None = None,
 ) -> Losses:
     """CE + MAE (+ CTC) of a batch (`spec` names: loss_att, loss_pre, loss_ctc).
 
     encoded: output and lengths of `model.encode`; text (B, U) padded by ignore_id, text_lengths
-    (B,).
+    (B,). With a plan, the output is that of `model.encode_in_chunks`.
     """
     memory, memory_lengths = encoded
-    taught = model.teach(memory, memory_lengths, text, text_lengths)
+    taught = model.teach(memory, memory_lengths, text, text_lengths, plan)
     tokens = taught.target_lengths.sum()
     size = tokens if weights.length_normalized_loss else tokens.new_tensor(text.size(0))
     smoothed = label_smoothed_sum(
@@ -97,7 +99,8 @@ def paraformer_losses(
     }
     loss = stats["loss_att"]
     if model.ctc_head is not None and weights.ctc_weight > 0.0:
-        logp = model.ctc_head(memory)
+        frames, memory_lengths = encoded if plan is None else plan.roll_up(memory)
+        logp = model.ctc_head(frames)
         each = ctc_losses(logp, memory_lengths, text, text_lengths, model.blank_id)
         # The reference divides by utterances; per token where the other parts are, so that they
         # keep one scale.

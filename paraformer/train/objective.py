@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from paraformer.data.augment import SpecAug, SpecAugLfr
 from paraformer.data.dataset import Batch
 from paraformer.models.paraformer import CtcHead, Paraformer
+from paraformer.nn.chunks import ChunkPlan, make_plan
 from paraformer.nn.mask import zero_padding
+from paraformer.train.chunking import Chunking
 from paraformer.train.losses import Losses, Weights, ctc_losses, paraformer_losses
 
 
@@ -38,12 +40,13 @@ class Objective(nn.Module):
         unit: UnitCtc | None = None,
         warm_steps: int = 0,
         specaug: SpecAug | SpecAugLfr | None = None,
+        chunking: Chunking | None = None,
     ) -> None:
         """warm_steps: for that many first steps the CTC heads and the predictor learn without the
-        decoder. specaug is applied in training mode alone.
+        decoder. specaug and chunking are applied in training mode alone.
         """
         super().__init__()
-        self.specaug = specaug
+        self.specaug, self.chunking = specaug, chunking
         self.model, self.weights, self.warm_steps = model, weights, warm_steps
         self.unit = unit if unit is not None and unit.size > 0 else None
         if self.unit is not None:
@@ -53,22 +56,28 @@ class Objective(nn.Module):
         """Losses of optimiser step `step`, counted from 1."""
         if self.specaug is not None and self.training:
             batch = batch._replace(feats=self.specaug(batch.feats, batch.lengths))
-        memory, lengths, tapped = self._encode(batch)
+        rule = self.chunking.draw() if self.chunking is not None and self.training else None
+        plan = None if rule is None else make_plan(batch.lengths, rule, batch.feats.size(1))
+        memory, lengths, tapped = self._encode(batch, plan)
         if step <= self.warm_steps:
-            result = self._warm(memory, lengths, batch)
+            result = self._warm(memory, lengths, batch, plan)
         else:
             result = paraformer_losses(
-                self.model, self.weights, (memory, lengths), batch.text, batch.text_lengths
+                self.model, self.weights, (memory, lengths), batch.text, batch.text_lengths, plan
             )
         if self.unit is None or tapped is None:
             return result
-        logp = self.unit_head(tapped)
-        each = ctc_losses(logp, lengths, batch.units, batch.unit_lengths, 0)
+        heard, counts = (tapped, lengths) if plan is None else plan.roll_up(tapped)
+        each = ctc_losses(self.unit_head(heard), counts, batch.units, batch.unit_lengths, 0)
         value = each.sum() / self._size(batch)
         stats = {**result.stats, "loss_unit": value.detach()}
         return result._replace(loss=result.loss + self.unit.weight * value, stats=stats)
 
-    def _encode(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _encode(self, batch: Batch, plan: ChunkPlan | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        if plan is not None:
+            taps = () if self.unit is None else (self.unit.layer,)
+            memory, rows = self.model.encode_in_chunks(batch.feats, batch.lengths, plan, taps)
+            return memory, batch.lengths, rows[0] if rows else None
         if self.unit is None:
             return *self.model.encode(batch.feats, batch.lengths), None
         memory, lengths, (tapped,) = self.model.encoder.forward_with_taps(
@@ -80,10 +89,16 @@ class Objective(nn.Module):
         utterances = batch.text_lengths.new_tensor(len(batch.text_lengths))
         return batch.text_lengths.sum() if self.weights.length_normalized_loss else utterances
 
-    def _warm(self, memory: Tensor, lengths: Tensor, batch: Batch) -> Losses:
+    def _warm(
+        self, memory: Tensor, lengths: Tensor, batch: Batch, plan: ChunkPlan | None
+    ) -> Losses:
         """CTC and the count of tokens: cheap steps that teach the encoder where sounds begin."""
-        head, size = self.model.ctc_head, self._size(batch)
-        total = self.model.predictor.weights(memory, lengths).sum(1)
+        head, size, predictor = self.model.ctc_head, self._size(batch), self.model.predictor
+        if plan is None:
+            total = predictor.weights(memory, lengths).sum(1)
+        else:
+            total = predictor.weights_in_chunks(memory, plan).sum(1)
+            memory, lengths = plan.roll_up(memory)
         _, counts = self.model.targets(batch.text, batch.text_lengths)
         stats = {"loss_pre": (counts - total).abs().sum() / size}
         loss = self.weights.predictor_weight * stats["loss_pre"]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from paraformer.errors import ConfigError
+from paraformer.limits import check_fields, limited
 
 
 @dataclass(frozen=True)
@@ -19,19 +20,18 @@ class Optim:
     (released configs); `cosine` rises likewise and falls to final_share * lr at total_steps.
     """
 
-    lr: float = 5e-4
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = 0.01
+    lr: float = limited(5e-4, 0, above=True)
+    betas: tuple[float, float] = limited((0.9, 0.98), 0, 1, below=True)
+    weight_decay: float = limited(0.01, 0)
     schedule: str = "warmuplr"
-    warmup_steps: int = 25000
-    total_steps: int = 0
-    final_share: float = 0.01
+    warmup_steps: int = limited(25000, 0)
+    total_steps: int = limited(0, 0)
+    final_share: float = limited(0.01, 0, 1)
 
     def __post_init__(self) -> None:
+        check_fields(self, "optim")
         if self.schedule not in ("warmuplr", "cosine"):
             raise ConfigError(f"optim.schedule={self.schedule}: not known; warmuplr or cosine")
-        if self.warmup_steps < 0:
-            raise ConfigError(f"optim.warmup_steps={self.warmup_steps}: give 0 or more")
         if self.schedule == "cosine" and self.total_steps <= self.warmup_steps:
             raise ConfigError(
                 f"optim.total_steps={self.total_steps}: cosine ends there; "

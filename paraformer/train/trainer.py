@@ -15,6 +15,7 @@ from torch import Tensor
 
 from paraformer.data.dataset import Batch, Loader
 from paraformer.errors import ConfigError, DataError
+from paraformer.limits import check_fields, limited
 from paraformer.train.losses import Losses
 from paraformer.train.objective import Objective, autocast, token_errors
 from paraformer.train.optim import Optim
@@ -38,16 +39,17 @@ MAX_BAD_BATCHES = 20  # non-finite losses in a row before the run is given up
 class Training:
     """How long and how; `train_conf` of released configs in our words."""
 
-    max_epoch: int = 150
-    accum_grad: int = 1
-    grad_clip: float = 5.0
+    max_epoch: int = limited(150, 1)
+    accum_grad: int = limited(1, 1)
+    grad_clip: float = limited(5.0, 0, above=True)
     precision: str = "fp32"  # or bf16
-    keep_epochs: int = 10
-    log_interval: int = 50  # optimiser steps
-    max_steps: int = 0  # stop after so many; 0: after max_epoch
-    save_interval: int = 500  # steps between snapshots inside an epoch
+    keep_epochs: int = limited(10, 1)
+    log_interval: int = limited(50, 1)  # optimiser steps
+    max_steps: int = limited(0, 0)  # stop after so many; 0: after max_epoch
+    save_interval: int = limited(500, 1)  # steps between snapshots inside an epoch
 
     def __post_init__(self) -> None:
+        check_fields(self, "training")
         if self.precision not in ("fp32", "bf16"):
             raise ConfigError(f"training.precision={self.precision}: not known; fp32 or bf16")
 
@@ -120,11 +122,16 @@ class Trainer:
         return True
 
     def run(self) -> None:
-        """Train to the end, or to SIGTERM, which saves first."""
+        """Train to the end, or to SIGTERM, which saves first.
+
+        A run that `max_steps` ends inside an epoch goes on from there when that is raised later.
+        """
         previous = signal.signal(signal.SIGTERM, self._stop)
         try:
             while not self._finished():
                 self._epoch()
+            if self.position.batch and not self.stopping:
+                self._conclude()
         finally:
             signal.signal(signal.SIGTERM, previous)
 
@@ -148,9 +155,7 @@ class Trainer:
             self._step()
             if self._finished():
                 self._save()
-                if self.stopping:
-                    return
-                break
+                return
         self._end_epoch(epoch)
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
@@ -168,6 +173,8 @@ class Trainer:
     def _batch(self, batch: Batch) -> None:
         epoch, number, step = self.position
         self.position = Position(epoch, number + 1, step)
+        if not batch.keys:
+            return
         _, result = self._forward(batch, step + 1)
         if not self._usable(result.loss, batch.keys):
             return
@@ -231,15 +238,27 @@ class Trainer:
 
     def _end_epoch(self, epoch: int) -> None:
         self._step()  # what the last batches left where accum_grad does not divide their number
-        record: dict[str, Any] = {"epoch": epoch, "step": self.position.step, **self.validate()}
+        self._measure(epoch, "done")
         self.position = Position(epoch + 1, 0, self.position.step)
+        self._save()
+        self._prune()
+
+    def _conclude(self) -> None:
+        """Weights and record of an epoch that `max_steps` cut short; its end will replace them."""
+        epoch, _, step = self.position
+        path = self.folder / "epochs.jsonl"
+        records = read_records(path) if path.is_file() else []
+        if (epoch, step) not in [(record["epoch"], record["step"]) for record in records]:
+            self._measure(epoch, f"ended at step {step}")
+
+    def _measure(self, epoch: int, how: str) -> None:
+        """Validate; write the weights and the record of an epoch."""
+        record: dict[str, Any] = {"epoch": epoch, "step": self.position.step, **self.validate()}
         write_atomically(self.objective.model.state_dict(), self.folder / f"epoch-{epoch}.pt")
         append_record(self.folder / "epochs.jsonl", record)
-        self._save()
         shown = " ".join(f"{k} {v:.4g}" for k, v in record.items() if k not in ("epoch", "step"))
-        log.info("epoch %d done, dev: %s", epoch, shown)
+        log.info("epoch %d %s, dev: %s", epoch, how, shown)
         self._draw("dev", record)
-        self._prune()
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -249,6 +268,8 @@ class Trainer:
         state = torch.get_rng_state()
         last_step = max(self.position.step, self.objective.warm_steps) + 1
         for batch in self.dev_loader.epoch(0):
+            if not batch.keys:
+                continue
             moved, result = self._forward(batch, last_step)
             with autocast(self.device, self.training.precision):
                 wrong, size = token_errors(self.objective.model, moved)

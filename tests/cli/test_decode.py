@@ -110,6 +110,33 @@ def test_nbest(data, tmp_path):
     assert all(len({text[key] for text in texts}) == 3 for key in TEXTS)
 
 
+def test_nothing_of_an_earlier_run_remains(data, tmp_path):
+    assert run(data, tmp_path / "out", nbest=3) == 0
+    (data / "wav.scp").write_text(f"a {INPUTS / 'clip_a.flac'}\n")
+    assert run(data, tmp_path / "out") == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"text", "token", "score", "failed", "stats.json"}
+    assert list(read_table(tmp_path / "out" / "text")) == ["a"]
+
+
+def test_lines_are_there_before_the_next_utterance_is_read(data, tmp_path):
+    """A command in wav.scp sees the text of the utterance before it; the end is in stats.json."""
+    out = tmp_path / "out"
+    rows = [f"a {INPUTS / 'clip_a.flac'}", f"b cp -r {out} {tmp_path / 'seen'}; false |"]
+    (data / "wav.scp").write_text("\n".join(rows))
+    assert run(data, out, batch_frames=1, min_success=0.5) == 0
+    assert read_table(tmp_path / "seen" / "text") == {"a": TEXTS["clip_a"]}
+    assert not (tmp_path / "seen" / "stats.json").exists()
+    assert (out / "stats.json").exists()
+
+
+def test_where_results_cannot_go_is_refused_before_the_model_is_loaded(data, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out, message in ((tmp_path / "file", "give another folder"), (data, "would be lost")):
+        with pytest.raises((ConfigError, DataError), match=message):
+            decode(configured("decode", model="nowhere", data=str(data), out=str(out)))
+
+
 def test_duplicates_and_missing_directories_are_refused(data, tmp_path):
     with pytest.raises(DataError, match="no such directory"):
         run(tmp_path / "nowhere", tmp_path / "out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -60,6 +61,21 @@ def test_the_package_is_the_command_too(tmp_path):
     program = [sys.executable, "-m", "paraformer"]
     done = start("--model", MODEL, "-", cwd=ROOT, program=program, stdin=CLIPS[0].read_bytes())
     assert done.stdout.decode("utf-8") == f"{TEXTS[0]}\n", done.stderr
+
+
+@pytest.mark.cli
+def test_ctrl_c_loses_nothing_that_is_finished(tmp_path):
+    rows = [f"{path.stem} {path}\n" for path in CLIPS[:2]]
+    (tmp_path / "l.scp").write_text("".join([*rows, "slow sleep 200; false |\n"]))
+    options = [f"+model={MODEL}", "+input=l.scp", "+output_dir=out", "+batch_size_s=0.1"]
+    command = [*DOOR, *options, "+device=cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as process:
+        shown = [process.stdout.readline().decode() for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    assert process.returncode == 130
+    assert (tmp_path / "out" / "1best_recog" / "text").read_text("utf-8") == "".join(shown)
+    assert "".join(shown) == "".join(LINES.splitlines(True)[:2])
 
 
 @pytest.mark.cli

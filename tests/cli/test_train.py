@@ -12,6 +12,7 @@ from pathlib import Path
 import kaldiio
 import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 
@@ -97,6 +98,54 @@ def test_killed_by_sigterm_and_started_again_equals_never_killed(corpus, tmp_pat
     assert snapshots[0]["position"][2] == 30
     assert tiny.equal(*snapshots)
     assert read_records(whole / "epochs.jsonl") == read_records(parts / "epochs.jsonl")
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A directory with wav.scp alone, and one with the feats.scp that bin/make_fbank.py makes."""
+    random = np.random.default_rng(0)
+    audio, stored = tmp_path / "audio", tmp_path / "stored"
+    tables = {"wav.scp": {}, "text": {}, "utt2spk": {}}
+    for number in range(12):
+        key, path = f"s{number % 3}-{number:02d}", audio / f"{number}.wav"
+        audio.mkdir(exist_ok=True)
+        soundfile.write(path, 0.1 * random.standard_normal(random.integers(9000, 32000)), 16000)
+        tables["wav.scp"][key] = f"cat {path} |" if number % 4 == 0 else str(path)
+        tables["text"][key], tables["utt2spk"][key] = "一二三四"[number % 3 :], key[:2]
+    for folder in (audio, stored):
+        for name, table in tables.items():
+            write_table(folder / name, table)
+    program = [sys.executable, str(ROOT / "bin" / "make_fbank.py")]
+    options = [f"n_mels={tiny.N_MELS}", "compress=false", "name=feats"]
+    subprocess.run([*program, f"data={stored}", f"out={stored}", *options], check=True)
+    (stored / "feats.utt2num_frames").rename(stored / "utt2num_frames")
+    return audio, stored
+
+
+def test_audio_trains_as_its_stored_features_do(corpus, tmp_path, recorded):
+    """wav.scp alone, a third of it commands: the same losses on the same steps."""
+    records = []
+    for data in recorded:
+        exp = tmp_path / f"exp_{data.name}"
+        done = run(corpus, exp, f"data={data}", f"dev={data}", "training.max_epoch=2")
+        assert done.returncode == 0, done.stderr
+        records.append(read_records(exp / "epochs.jsonl"))
+    for ours, theirs in zip(*records, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+def test_bad_audio_is_counted_and_listed(corpus, tmp_path, recorded):
+    audio, _ = recorded
+    table = read_table(audio / "wav.scp")
+    (audio / "1.wav").write_bytes(b"")
+    write_table(audio / "wav.scp", {**table, "s2-02": "nowhere.wav", "s2-05": "false |"})
+    done = run(corpus, tmp_path / "exp", f"data={audio}", "training.max_steps=2")
+    assert done.returncode == 0, done.stderr
+    assert f"{audio}: 3 dropped: audio cannot be read" in done.stderr
+    for reason in ("1.wav: the file is empty", "nowhere.wav: no such file", "exit code 1"):
+        assert done.stderr.count(reason) == 1
+    listing = read_table(tmp_path / "exp" / "dropped_data")
+    assert listing == dict.fromkeys(("s1-01", "s2-02", "s2-05"), "audio cannot be read")
 
 
 def spoiled(corpus: Path, folder: Path) -> Path:

@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,6 +228,34 @@ def test_output_dir(model, tmp_path):
     assert (folder / "text").read_text("utf-8") == f"clip_a {TEXTS[0]}\nmissing\n"
     assert (folder / "token").read_text("utf-8") == f"clip_a {tokens}\nmissing\n"
     assert (tmp_path / "out" / "2best_recog" / "text").is_file()
+    failed = (tmp_path / "out" / "failed").read_text("utf-8")
+    assert failed.startswith("missing missing.wav: No such file") and failed.count("\n") == 1
+    model.generate(CLIPS[1], output_dir=str(tmp_path / "out"))
+    assert (folder / "text").read_text("utf-8") == f"clip_b {TEXTS[1]}\n"
+    assert not (tmp_path / "out" / "2best_recog").exists()
+    assert (tmp_path / "out" / "failed").read_text("utf-8") == ""
+
+
+def test_output_dir_grows_with_the_results(model, tmp_path):
+    """So that whoever stops it keeps what is finished."""
+    results = model.stream(CLIPS, output_dir=str(tmp_path), batch_size_s=0.1)
+    lines = [f"{path.stem} {text}\n" for path, text in zip(CLIPS, TEXTS, strict=True)]
+    for count in (1, 2):
+        next(results)
+        written = (tmp_path / "1best_recog" / "text").read_text("utf-8")
+        assert written == "".join(lines[:count])
+    results.close()
+
+
+def test_an_output_dir_that_cannot_be_written_is_refused_before_any_work(
+    model, tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("paraformer.auto.load_release", None)
+    with pytest.raises(DataError, match="file: .*give another folder"):
+        AutoModel(MODEL, output_dir=str(tmp_path / "file"))
+    with pytest.raises(DataError, match="file: .*give another folder"):
+        model.stream(CLIPS, output_dir=str(tmp_path / "file"))
 
 
 def test_unknown_keywords_are_refused_with_the_nearest(model):
@@ -252,6 +281,16 @@ def test_keywords_override_the_configuration_nested():
     release = model.recognizer.release
     assert release.model.predictor.tail_threshold == 0.0
     assert release.config["predictor_conf"]["l_order"] == 1
+
+
+def test_the_configuration_is_read_once(monkeypatch):
+    opened = []
+    read = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda self, *a, **k: opened.append(self.name) or read(self, *a, **k)
+    )
+    AutoModel(MODEL, frontend_conf={"dither": 0.0})
+    assert opened.count("config.yaml") == opened.count("configuration.json") == 1
 
 
 def test_init_param_replaces_the_weights(tmp_path):

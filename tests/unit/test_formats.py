@@ -33,19 +33,56 @@ def test_unknown_formats_are_refused(name):
         check_format(name)
 
 
-def test_a_folder_of_results_keeps_the_order_of_the_input(tmp_path):
-    folder = ResultFolder(tmp_path / "out", nbest=2)
+def content(folder):
+    """Relative path to text of each file below a folder."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in files}
+
+
+def test_each_line_is_on_disk_as_soon_as_it_is_added(tmp_path):
+    folder = ResultFolder(tmp_path / "new" / "out", nbest=2)
+    names = ("1best_recog/text", "1best_recog/token", "2best_recog/text", "2best_recog/token")
+    assert content(tmp_path / "new" / "out") == dict.fromkeys((*names, "failed"), "")
     folder.add("b", [("你好", ["你", "好"]), ("你", ["你"])])
-    folder.add("a", [])
-    folder.write()
-    assert (tmp_path / "out/1best_recog/text").read_text("utf-8") == "b 你好\na\n"
-    assert (tmp_path / "out/1best_recog/token").read_text("utf-8") == "b 你 好\na\n"
-    assert (tmp_path / "out/2best_recog/text").read_text("utf-8") == "b 你\n"
+    one, two = "b 你好\n", "b 你 好\n"
+    found = content(tmp_path / "new" / "out")
+    assert [found[name] for name in names] == [one, two, "b 你\n", "b 你\n"]
+    folder.add("a", [], "a.wav:\nis empty; record it again")
+    found = content(tmp_path / "new" / "out")
+    assert [found[name] for name in names] == [one + "a\n", two + "a\n", "b 你\n", "b 你\n"]
+    assert found["failed"] == "a a.wav: is empty; record it again\n"
+    folder.close()
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_nothing_of_an_earlier_run_remains_and_all_else_stays(tmp_path):
+    earlier = ResultFolder(tmp_path, nbest=3)
+    earlier.add("a", [("一", ["一"])] * 3, "an error")
+    earlier.close()
+    for name in ("2best_recog/mine", "notes", "text"):
+        (tmp_path / name).write_text("kept")
+    ResultFolder(tmp_path).close()
+    assert content(tmp_path) == {
+        "1best_recog/text": "",
+        "1best_recog/token": "",
+        "failed": "",
+        "2best_recog/mine": "kept",
+        "notes": "kept",
+        "text": "kept",
+    }
+    assert not (tmp_path / "3best_recog").exists()
+
+
+@pytest.mark.parametrize("name", ["file", "file/out", "x" * 300, "1best_recog"])
+def test_a_folder_that_cannot_be_written_is_named_at_once(tmp_path, name):
     (tmp_path / "file").write_text("")
-    folder = ResultFolder(tmp_path / "file")
-    folder.add("a", [])
-    with pytest.raises(DataError, match="file"):
-        folder.write()
+    (tmp_path / "1best_recog" / "1best_recog" / "text").mkdir(parents=True)
+    with pytest.raises(DataError, match=f"{name}.*give another folder"):
+        ResultFolder(tmp_path / name)
+
+
+def test_names_of_any_encoding_can_be_written(tmp_path):
+    folder = ResultFolder(tmp_path)
+    folder.add("x\udcff\u3000y z", [("一", ["一"])], "x\udcff.wav: no such file")
+    folder.close()
+    assert content(tmp_path)["1best_recog/text"] == "x\\udcff\u3000y_z 一\n"
+    assert content(tmp_path)["failed"].endswith("x\\udcff.wav: no such file\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,75 @@ def test_arrays_have_keys_of_their_own():
 def test_a_folder_is_all_its_audio(folder):
     assert keys(folder) == ["a", "b"]
     (folder / "below" / "a.wav").write_bytes((folder / "a.wav").read_bytes())
-    assert keys(folder) == ["a.wav", "below/a.wav", "below/b.wav"]
+    assert keys(folder) == ["a", "below_a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["a/x.wav", "b/x.wav"], ["a_x", "b_x"]),
+        (["b/x.wav", "a/x.wav", "c/y.wav"], ["b_x", "a_x", "y"]),
+        (["/t/1/a/x.wav", "/t/2/a/x.wav", "/t/2/b/x.wav"], ["1_a_x", "2_a_x", "b_x"]),
+        (["a/x.wav", "c/a/x.wav", "b/x.wav"], ["a_x", "c_a_x", "b_x"]),
+        (["x.wav", "a/x.wav"], ["x", "a_x"]),
+        (["../a/x.wav", "../b/x.wav"], ["a_x", "b_x"]),
+        (["a/x.wav", "a/x.flac", "b/x.wav"], ["a_x.wav", "a_x.flac", "b_x"]),
+        (["a/x.wav", "a/x.wav", "./a/x.wav"], ["x", "x_2", "x_3"]),
+        (["a/b_x.wav", "c/b_x.wav", "a_b/x.wav", "c/x.wav"], ["a_b_x", "c_b_x", "a_b_x_2", "c_x"]),
+        (["https://h/a/x.mp3?q=1", "https://h/b/x.mp3?q=1"], ["a_x", "b_x"]),
+        ([r"C:\1\x.wav", r"C:\2\x.wav"], ["1_x", "2_x"]),
+        (["a/my x.wav", "b/my x.wav"], ["a_my x", "b_my x"]),
+        (["a/\udcff.wav", "b/\udcff.wav"], [r"a_\xff", r"b_\xff"]),
+    ],
+)
+def test_one_name_in_several_folders_gets_those_that_tell_it_apart(paths, expected):
+    assert keys(paths) == expected
+    assert keys([np.zeros(9), *paths])[1:] == expected
+
+
+def test_ids_of_lists_stay_and_their_bare_names_are_told_apart(folder):
+    (folder / "l.txt").write_text("a/x.wav\nb/x.wav\nx y.wav\na_x z.wav\n")
+    assert keys(folder / "l.txt") == ["a_x_2", "b_x", "x", "a_x"]
+    (folder / "l.json").write_text(json.dumps(["a/x.wav", {"source": "b/x.wav"}]))
+    assert keys(folder / "l.json") == ["a_x", "b_x"]
+    (folder / "m.txt").write_text("u a/x.wav\n")
+    assert keys([folder / "m.txt", "b/x.wav", "u.wav", "c/x.wav"]) == ["u", "b_x", "u_2", "c_x"]
+
+
+def test_many_files_of_one_name_are_quick_to_tell_apart():
+    paths = [f"{n // 100}/{n}/audio.wav" for n in range(20000)]
+    assert keys(paths) == [f"{n}_audio" for n in range(20000)]
+
+
+def test_folders_with_files_of_one_name(folder, tmp_path):
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.wav").write_bytes((folder / "a.wav").read_bytes())
+    assert keys([tmp_path / "1", tmp_path / "2"]) == ["1_a", "2_a"]
+    assert keys([tmp_path / "1"]) == ["a"]
+
+
+def test_recordings_cut_by_segments_are_those_of_their_list(folder):
+    (folder / "l.txt").write_text("a.wav\nbelow/a.wav\n")
+    (folder / "segments").write_text("u1 a 0 0.1\nu2 below_a 0 0.2\n")
+    items = list_items(folder / "l.txt", segments=str(folder / "segments"))
+    assert [(item.key, str(item.source)) for item in items] == [
+        ("u1", str(folder / "a.wav")),
+        ("u2", "below/a.wav"),
+    ]
+
+
+def test_names_that_are_not_utf8(folder, tmp_path):
+    """As an input, in a folder and as a pattern: read, and named by what can be written."""
+    odd = os.fsdecode(bytes(tmp_path / "x") + b"\xff.wav")
+    os.rename(folder / "a.wav", odd)
+    for source in (odd, folder, str(folder / "x*.wav")):
+        item = list_items(source)[-1]
+        assert item.key == r"x\xff"
+        assert len(read(item)) == 8000
+    (folder / "l.txt").write_bytes(b"u x\xff.wav\n")
+    with pytest.raises(DataError, match="l.txt:1: not UTF-8; convert"):
+        list_items(folder / "l.txt")
 
 
 def test_an_empty_folder_is_an_error(tmp_path):
@@ -162,7 +231,7 @@ def test_a_list_is_any_of_these(folder):
     wav = folder / "a.wav"
     sources = [wav, str(wav), wav.read_bytes(), io.BytesIO(wav.read_bytes()), [np.zeros(8000)]]
     items = list_items([*sources, {"key": "k", "source": str(wav)}])
-    assert [item.key for item in items] == ["a", "a", "audio_3", "audio_4", "audio_5", "k"]
+    assert [item.key for item in items] == ["a", "a_2", "audio_3", "audio_4", "audio_5", "k"]
     assert all(len(read(item)) == 8000 for item in items)
 
 

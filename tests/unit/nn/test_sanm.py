@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from paraformer.nn.sanm import MemoryBlock, SanmDecoder, SanmEncoder
+from paraformer.nn.sanm import MemoryBlock, SanmEncoder
+from paraformer.nn.sanm_decoder import SanmDecoder
 
 INPUT, WIDTH, VOCAB = 12, 8, 11
 

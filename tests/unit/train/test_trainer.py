@@ -5,6 +5,7 @@ out and named; each epoch leaves its record and weights.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 
@@ -136,6 +137,65 @@ def test_stopped_and_resumed_equals_never_stopped(make, monkeypatch, options, st
             assert notes.values[tag] == values, tag
 
 
+@pytest.mark.parametrize("options", [{}, {"accum_grad": 2}], ids=["plain", "accumulated"])
+@pytest.mark.parametrize("limit", [1, 3, 4, 6])
+def test_a_raised_max_steps_goes_on_where_the_run_ended(make, monkeypatch, options, limit):
+    """The rest of the epoch is trained on: weights, optimiser, generators and records are those of
+    a run that never stopped.
+    """
+    whole = make("whole", max_epoch=3, keep_epochs=1, **options)
+    whole.run()
+
+    ended = make("parts", max_steps=limit, keep_epochs=1, **options)
+    ended.run()
+    assert ended.position.step == limit
+    record = read_records(ended.folder / "epochs.jsonl")[-1]
+    assert record["step"] == limit
+    assert (ended.folder / f"epoch-{record['epoch']}.pt").is_file()
+
+    monkeypatch.setattr(layers, "_POOL", layers._MaskPool())  # as in a new process
+    raised = make("parts", seed=1, max_epoch=3, keep_epochs=1, **options)
+    assert raised.resume()
+    raised.run()
+    assert raised.position == whole.position
+    assert tiny.equal(snapshot(raised), snapshot(whole))
+    folders = (raised.folder, whole.folder)
+    assert tiny.equal(*(read_records(folder / "epochs.jsonl") for folder in folders))
+    assert tiny.equal(*(sorted(p.name for p in folder.glob("*.pt")) for folder in folders))
+
+
+def test_a_run_that_has_ended_changes_nothing_when_started_again(make):
+    make(max_steps=3).run()
+    again = make(max_steps=3)
+    before = {p.name: p.read_bytes() for p in again.folder.iterdir()}
+    assert again.resume()
+    again.run()
+    assert {p.name: p.read_bytes() for p in again.folder.iterdir()} == before
+
+
+def test_a_run_killed_while_it_ended_still_leaves_its_epoch(make, monkeypatch):
+    """The snapshot of the last step is there, the validation of the unfinished epoch is not."""
+
+    class PowerCutError(Exception):
+        pass
+
+    def cut(trainer):
+        raise PowerCutError
+
+    monkeypatch.setattr(Trainer, "validate", cut)
+    ended = make(max_steps=3)
+    with pytest.raises(PowerCutError):
+        ended.run()
+    assert not (ended.folder / "epochs.jsonl").exists()
+    monkeypatch.undo()
+    again = make(max_steps=3)
+    assert again.resume()
+    again.run()
+    (record,) = read_records(again.folder / "epochs.jsonl")
+    assert (record["epoch"], record["step"]) == (1, 3)
+    assert (again.folder / "epoch-1.pt").is_file()
+
+
 def test_killed_without_warning_goes_on_from_the_last_snapshot(make):
     whole = make("whole", max_steps=6)
     whole.run()
@@ -201,6 +261,25 @@ def test_a_bad_batch_leaves_no_step_behind(make):
     count = len(trainer.train_loader.plan(1))
     assert trainer.position == Position(2, 0, count - 2)
     assert sorted(notes.values["train/loss"]) == list(range(1, count - 1))
+
+
+def test_a_batch_without_rows_keeps_its_number(make, monkeypatch):
+    """As when its audio cannot be read: no step, no statistics, and resuming counts it."""
+    notes = Notes()
+    trainer = make(max_epoch=1, log_interval=1, writer=notes)
+    collate, nothing = trainer.train_loader.collate, trainer.train_loader.collate([], (0,))
+
+    def spoiled(examples, seed):
+        return nothing if tuple(seed)[1:] in ((1, 1), (0, 0)) else collate(examples, seed)
+
+    monkeypatch.setattr(trainer.train_loader, "collate", spoiled)
+    monkeypatch.setattr(trainer.dev_loader, "collate", spoiled)
+    trainer.run()
+    count = len(trainer.train_loader.plan(1))
+    assert trainer.position == Position(2, 0, count - 1)
+    assert sorted(notes.values["train/loss"]) == list(range(1, count))
+    (record,) = read_records(trainer.folder / "epochs.jsonl")
+    assert math.isfinite(record["loss"])
 
 
 def test_a_run_of_bad_batches_ends(make, monkeypatch):
@@ -325,5 +404,7 @@ def test_a_broken_snapshot_is_refused(make):
 def test_the_log_says_where_the_run_stands(make, caplog):
     caplog.set_level(logging.INFO)
     make(max_steps=2).run()
+    make(max_epoch=1).run()
     assert "epoch 1 step 2: loss_att" in caplog.text
+    assert "epoch 1 ended at step 2, dev: " in caplog.text
     assert "epoch 1 done, dev: " in caplog.text

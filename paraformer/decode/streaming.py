@@ -1,0 +1,280 @@
+"""Streams: samples come in blocks of any size, tokens go out as soon as their chunk is whole.
+
+A stream is cut every `chunk_size[1]` frames (60 ms each, 960 samples). Where it stands is a value,
+`Stream`; the model holds nothing of it. Streams that have a chunk ready are computed in one batch.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paraformer.data import streaming_frontend
+from paraformer.data.audio import read_audio
+from paraformer.data.streaming_frontend import FrontendState
+from paraformer.data.tokenizer import SentencepieceTokenizer
+from paraformer.decode.search import SOS
+from paraformer.decode.text import GrowingText
+from paraformer.errors import ConfigError
+from paraformer.models.checkpoint import Release
+from paraformer.models.paraformer import StreamState, join_states, split_states
+from paraformer.nn.chunks import ALL, ChunkRule, streaming_rule
+
+# A token begins where this share of its weight has come, and ends where all of it has.
+BEGIN = 0.1
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """How a stream is cut: frames [computed again, new, looked ahead], chunks looked back to.
+
+    [0, 10, 5] are 600 ms a chunk and 300 ms of look-ahead. Look-backs 4 and 1 are those of the
+    model card; -1: the encoder sees all of the past.
+    """
+
+    chunk_size: tuple[int, int, int] = (0, 10, 5)
+    encoder_chunk_look_back: int = 4
+    decoder_chunk_look_back: int = 1
+
+    def __post_init__(self) -> None:
+        sizes = tuple(self.chunk_size)
+        whole = len(sizes) == 3 and all(isinstance(size, int) for size in sizes)
+        if not whole or min(sizes) < 0 or sizes[1] < 1:
+            raise ConfigError(
+                f"chunk_size={list(sizes)}: give three numbers of 60 ms frames, such as [0,10,5]"
+            )
+        if self.encoder_chunk_look_back < ALL or self.decoder_chunk_look_back < ALL:
+            raise ConfigError(
+                f"encoder_chunk_look_back={self.encoder_chunk_look_back}, decoder_chunk_look_back="
+                f"{self.decoder_chunk_look_back}: give 0 or more, or -1 for all"
+            )
+        object.__setattr__(self, "chunk_size", sizes)
+
+    @property
+    def rule(self) -> ChunkRule:
+        """The same for the model."""
+        return streaming_rule(
+            self.chunk_size, self.encoder_chunk_look_back, self.decoder_chunk_look_back
+        )
+
+
+class Token(NamedTuple):
+    """A token, and when it was said, counted from the start of the stream."""
+
+    text: str
+    start_ms: int
+    end_ms: int
+    confidence: float
+
+
+class Stream(NamedTuple):
+    """Where a stream stands; a value that may be stored, copied and continued."""
+
+    samples: Tensor  # (R,): less than a chunk
+    frontend: FrontendState
+    model: StreamState
+    text: GrowingText
+    heard: int = 0  # samples
+    frames: int = 0  # given to the encoder
+    begun: int = 0  # frame in which the next token has begun
+    said_ms: int = 0  # end of the last token
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Stored without what the tensors of a batch share."""
+        return Stream, tuple(_alone(part) for part in self)
+
+
+def _alone(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, tuple):
+        parts = [_alone(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value
+
+
+class _Piece(NamedTuple):
+    place: int  # of its stream
+    feats: Tensor  # (n, D)
+    final: bool
+
+
+class StreamingRecognizer:
+    """A loaded model on a device, and how it cuts streams. Holds no state of any stream."""
+
+    def __init__(
+        self,
+        release: Release,
+        chunking: Chunking | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """dtype: a half precision to compute in (by autocast), None: float32."""
+        self.release = release
+        self.rule = (chunking or Chunking()).rule
+        self.device, self.dtype = torch.device(device), dtype
+        self.model = release.model.to(self.device).eval()
+        self.silent = {self.model.blank_id, SOS, self.model.eos}
+        _, shift = streaming_frontend.frame_samples(release.frontend)
+        self.frame_samples = shift * release.frontend.lfr_n
+        self._fresh = self.model.initial_state(self.rule)
+
+    @property
+    def stride(self) -> int:
+        """Samples of a chunk."""
+        return self.rule.stride * self.frame_samples
+
+    def open(self) -> Stream:
+        """A stream that has not begun."""
+        pieces = isinstance(self.release.tokenizer, SentencepieceTokenizer)
+        frontend = streaming_frontend.initial_state(self.release.frontend)
+        text = GrowingText(sentencepiece=pieces)
+        return Stream(torch.zeros(0), frontend, self._fresh, text)
+
+    def feed(
+        self, stream: Stream, samples: Tensor, final: bool = False
+    ) -> tuple[list[Token], Stream]:
+        """The tokens that more samples (N,) bring, and where the stream stands then."""
+        tokens, streams = self.feed_all([stream], [samples], [final])
+        return tokens[0], streams[0]
+
+    def feed_all(
+        self, streams: Sequence[Stream], blocks: Sequence[Tensor], final: Sequence[bool]
+    ) -> tuple[list[list[Token]], list[Stream]]:
+        """The same for many streams, those with a whole chunk in one batch. What a stream gives
+        does not depend on the others.
+        """
+        standing = [
+            stream._replace(
+                samples=torch.cat((stream.samples, block)), heard=stream.heard + len(block)
+            )
+            for stream, block in zip(streams, blocks, strict=True)
+        ]
+        ended = [not end for end in final]  # a stream that goes on has no last piece to give
+        tokens: list[list[Token]] = [[] for _ in streams]
+        while True:
+            pieces = []
+            for place, stream in enumerate(standing):
+                if len(stream.samples) < self.stride and ended[place]:
+                    continue
+                last = len(stream.samples) < self.stride
+                ended[place] |= last
+                standing[place], piece = self._cut(stream, place, last)
+                if piece is not None:
+                    pieces.append(piece)
+            if pieces:
+                self._step(pieces, standing, tokens)
+            elif all(ended):
+                # The rest is copied, or it would keep the whole block in memory.
+                return tokens, [s._replace(samples=s.samples.clone()) for s in standing]
+
+    def _cut(self, stream: Stream, place: int, last: bool) -> tuple[Stream, _Piece | None]:
+        """Take the samples of one chunk from a stream, None if a stream ends without any frame."""
+        piece, rest = stream.samples[: self.stride], stream.samples[self.stride :]
+        feats, frontend = streaming_frontend.forward_chunk(
+            self.release.frontend, piece, stream.frontend, last
+        )
+        stream = stream._replace(samples=rest, frontend=frontend)
+        nothing = last and stream.frames + len(feats) == 0
+        return stream, None if nothing else _Piece(place, feats, last)
+
+    @torch.inference_mode()
+    def _step(self, pieces: list[_Piece], streams: list[Stream], tokens: list[list[Token]]) -> None:
+        """One pass of the model; streams and tokens are brought up to date."""
+        counts = torch.tensor([len(piece.feats) for piece in pieces], device=self.device)
+        final = torch.tensor([piece.final for piece in pieces], device=self.device)
+        feats = torch.nn.utils.rnn.pad_sequence([p.feats for p in pieces], batch_first=True)
+        if feats.size(1) == 0:  # only what the state holds
+            feats = feats.new_zeros(len(pieces), 1, self.release.frontend.output_size)
+        state = join_states([streams[piece.place].model for piece in pieces])
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            logp, fired, state = self.model.forward_chunk(
+                feats.to(self.device), counts, final, state, self.rule
+            )
+        best, ids = logp.max(-1)
+        rows = zip(
+            pieces,
+            split_states(state, len(pieces)),
+            ids.tolist(),
+            best.exp().tolist(),
+            fired.sums.tolist(),
+            fired.counts.tolist(),
+            strict=True,
+        )
+        for piece, own, row, confidences, sums, count in rows:
+            stream = streams[piece.place]._replace(model=own)
+            spans, stream = self._spans(stream, sums, count, len(piece.feats))
+            said = list(zip(row[:count], spans, confidences[:count], strict=True))
+            spoken = [(i, span, c) for i, span, c in said if i not in self.silent]
+            texts = self.release.tokenizer.ids_to_tokens([i for i, _, _ in spoken])
+            streams[piece.place] = stream._replace(text=stream.text.add(texts))
+            tokens[piece.place] += [
+                Token(text, *span, c) for text, (_, span, c) in zip(texts, spoken, strict=True)
+            ]
+
+    def _spans(
+        self, stream: Stream, sums: list[float], count: int, new: int
+    ) -> tuple[list[tuple[int, int]], Stream]:
+        """(start, end) in ms of the tokens of a chunk whose running sums of weights these are."""
+        first = stream.frames - self.rule.pad  # frame of row 0, which is sums[1]
+        frame_ms = 1000 * self.frame_samples / self.release.frontend.fs
+        limit = 1000 * stream.heard // self.release.frontend.fs
+        begun, said, spans = stream.begun, stream.said_ms, []
+        for number in range(count + 1):
+            place = bisect_left(sums, number + BEGIN)
+            begun = begun if place == 0 else first + place - 1
+            if number == count:
+                break
+            fires = first + bisect_left(sums, number + 1.0 - 1e-6)
+            start = min(max(said, round(begun * frame_ms)), limit)
+            said = min(max(start, round(fires * frame_ms)), limit)
+            spans.append((start, said))
+        return spans, stream._replace(frames=stream.frames + new, begun=begun, said_ms=said)
+
+
+class Streamer:
+    """One stream that is fed step by step.
+
+    feed -> the new tokens; `text` -> all so far; `flush` ends the stream, and the next block begins
+    another. `state` may be taken, stored and put back, also into another streamer of the same
+    model.
+    """
+
+    def __init__(self, recognizer: StreamingRecognizer) -> None:
+        self.recognizer = recognizer
+        self.state = recognizer.open()
+        self.ended = False
+
+    @property
+    def text(self) -> str:
+        """What has been said so far; after `flush`, in the whole stream."""
+        return self.state.text.text
+
+    def feed(self, samples: Any) -> list[Token]:
+        """Samples (N,) of the model's rate: floats in [-1, 1), integers of their full range, or
+        bytes of 16-bit little-endian samples.
+        """
+        if self.ended:
+            self.reset()
+        if isinstance(samples, (bytes, bytearray, memoryview)):
+            samples = np.frombuffer(samples, dtype="<i2")
+        rate = self.recognizer.release.frontend.fs
+        wave = read_audio(samples, fs=rate, target_fs=rate)
+        tokens, self.state = self.recognizer.feed(self.state, wave)
+        return tokens
+
+    def flush(self) -> list[Token]:
+        """The last tokens; what is fed next belongs to a new stream."""
+        tokens, self.state = self.recognizer.feed(self.state, torch.zeros(0), final=True)
+        self.ended = True
+        return tokens
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self.state, self.ended = self.recognizer.open(), False

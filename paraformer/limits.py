@@ -1,0 +1,91 @@
+"""What the numbers of a setting may be: said once, beside its default, and checked in one way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import field, fields
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+from paraformer.errors import ConfigError
+
+
+class Limits(NamedTuple):
+    """A number, or a pair of them, between two ends that belong to it unless they are open."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    whole: bool = False
+    above: bool = False  # `low` itself is too low
+    below: bool = False  # `high` itself is too high
+    pair: bool = False
+    rising: bool = False  # of a pair, the second is not below the first
+
+    def allow(self, value: object) -> bool:
+        """Whether a value is such a number.
+
+        >>> [Limits(0, 1).allow(x) for x in (0.5, 2, float("nan"))], Limits(whole=True).allow(1.5)
+        ([True, False, False], False)
+        """
+        if not self.pair:
+            return self._allow_one(value)
+        if not isinstance(value, (list, tuple)) or len(value) != 2:
+            return False
+        rising = not self.rising or (self._allow_one(value[0]) and value[0] <= value[1])
+        return all(map(self._allow_one, value)) and rising
+
+    def _allow_one(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
+            return False
+        number = float(value)
+        low = number > self.low if self.above else number >= self.low
+        high = number < self.high if self.below else number <= self.high
+        return math.isfinite(number) and low and high
+
+    def __str__(self) -> str:
+        """What to give.
+
+        >>> print(Limits(1, whole=True), "/", Limits(0, 1, below=True), "/", Limits(0, pair=True))
+        a whole number of 1 or more / a number from 0 to below 1 / two numbers of 0 or more
+        """
+        kind = f"{'whole ' if self.whole else ''}number"
+        text = f"two {kind}s" if self.pair else f"a {kind}"
+        low, high = f"{self.low:g}", f"{self.high:g}"
+        if self.low > -math.inf and self.high < math.inf:
+            first = f"above {low} and" if self.above else f"from {low}"
+            last = f"below {high}" if self.below else high
+            text += f" {first} {last if self.above and self.below else f'to {last}'}"
+        elif self.low > -math.inf:
+            text += f" above {low}" if self.above else f" of {low} or more"
+        return f"{text}, the second not below the first" if self.rising else text
+
+
+def limited(default: Any, low: float = -math.inf, high: float = math.inf, **kinds: bool) -> Any:
+    """A field of a dataclass within `Limits`; whole and pair follow from its default."""
+    whole = isinstance(default[0] if isinstance(default, tuple) else default, int)
+    limits = Limits(low, high, whole, pair=isinstance(default, tuple), **kinds)
+    return field(default=default, metadata={"limits": limits})
+
+
+def check_fields(settings: Any, part: str = "") -> None:
+    """Refuse a dataclass with a number out of its limits or a switch neither on nor off."""
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if "limits" in each.metadata:
+            check(f"{part}.{each.name}" if part else each.name, value, each.metadata["limits"])
+        elif isinstance(each.default, bool) and not isinstance(value, bool):
+            raise ConfigError(f"{part}.{each.name}={value}: give true or false")
+
+
+def check_values(values: Mapping[str, Any], limits: Mapping[str, Limits], part: str = "") -> None:
+    """The same for values by name; names without limits are not looked at."""
+    for name, value in values.items():
+        if name in limits:
+            check(f"{part}.{name}" if part else name, value, limits[name])
+
+
+def check(name: str, value: object, limits: Limits) -> None:
+    """Refuse one value that is out of its limits."""
+    if not limits.allow(value):
+        raise ConfigError(f"{name}={value}: give {limits}")

@@ -1,0 +1,61 @@
+"""What the numbers of a configuration may be, checked before a model is built of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from paraformer.errors import ConfigError
+from paraformer.limits import Limits, check_values
+
+_SIZE = Limits(1, whole=True)
+_COUNT = Limits(0, whole=True)
+_SHARE = Limits(0, 1)
+_DROPOUT = Limits(0, 1, below=True)
+
+LIMITS = {
+    **dict.fromkeys(("output_size", "attention_heads", "linear_units", "num_blocks"), _SIZE),
+    **dict.fromkeys(("kernel_size", "cnn_module_kernel", "idim"), _SIZE),
+    **dict.fromkeys(("att_layer_num", "sanm_shift", "l_order", "r_order"), _COUNT),
+    "dropout_rate": _DROPOUT,
+    "positional_dropout_rate": _DROPOUT,
+    "attention_dropout_rate": _DROPOUT,
+    "self_attention_dropout_rate": _DROPOUT,
+    "src_attention_dropout_rate": _DROPOUT,
+    "threshold": Limits(0, above=True),
+    "tail_threshold": Limits(0),
+    "noise_threshold": Limits(0),
+    "smooth_factor": Limits(0, above=True),
+    "ctc_weight": _SHARE,
+    "sampling_ratio": _SHARE,
+    "lsm_weight": _DROPOUT,
+    "predictor_weight": Limits(0),
+    "predictor_bias": _COUNT,
+}
+
+
+def check_settings(values: Mapping[str, Any], part: str) -> None:
+    """Refuse a number of one part (`encoder_conf`, ...) with which no model can work."""
+    check_values(values, LIMITS, f"config.yaml: {part}")
+    kernel, shift = values.get("kernel_size"), values.get("sanm_shift", 0)
+    if kernel is not None and shift > kernel // 2:
+        raise ConfigError(
+            f"config.yaml: {part}.sanm_shfit={shift}: at most {kernel // 2} with "
+            f"kernel_size={kernel}"
+        )
+
+
+def check_width(width: int, parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse heads that do not divide the width, and a predictor of another one."""
+    for part, values in parts.items():
+        heads = values.get("attention_heads", 4)  # the default of all encoders and decoders
+        if width % heads:
+            raise ConfigError(
+                f"config.yaml: {part}.attention_heads={heads}: does not divide the width {width} "
+                "(encoder_conf.output_size); give a divisor of it"
+            )
+        if values.get("idim", width) != width:
+            raise ConfigError(
+                f"config.yaml: {part}.idim={values['idim']}: the encoder is {width} wide; "
+                "give the same number"
+            )

@@ -1,0 +1,37 @@
+"""Put marks into a Kaldi `text` (`id text` a line); words, blanks and case stay as they are."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from paraformer.auto import choose_device
+from paraformer.data.tables import read_table, write_table
+from paraformer.decode.punctuate import Punctuator
+from paraformer.hub import find_model
+from paraformer.models.checkpoint import load_punctuation
+from paraformer.programs.hydra_main import run
+
+log = logging.getLogger(__name__)
+
+
+def punctuate(config: DictConfig) -> int:
+    """Write `config.out`: the lines of `config.text` with marks, an empty one empty."""
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    texts = read_table(config.text)
+    device = choose_device(config.device)
+    punctuator = Punctuator(load_punctuation(find_model(config.model)), device)
+    bar = tqdm(texts.items(), desc="punctuate", unit="utt", disable=None, leave=False)
+    table = {key: punctuator.punctuate(text, config.split_size).text for key, text in bar}
+    write_table(config.out, table)
+    log.info("punctuated %d utterances", len(table))
+    return 0
+
+
+def main() -> int:
+    """`bin/punctuate.py`."""
+    return run("punctuate", punctuate)

@@ -1,0 +1,130 @@
+"""Where in recordings somebody speaks, by a released voice activity detector.
+
+Writes into `out` a data directory without transcripts: wav.scp (the recordings with speech),
+segments and utt2dur; failed (`id reason`); and on demand RTTM and label files for Audacity.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+from tqdm import tqdm
+
+from paraformer.auto import choose_device
+from paraformer.data.blocks import read_blocks
+from paraformer.data.inputs import Item
+from paraformer.data.tables import read_table, write_table, write_text
+from paraformer.decode.endpoint import Span
+from paraformer.decode.vad import VoiceActivity
+from paraformer.errors import ConfigError, ParaformerError
+from paraformer.hub import find_model
+from paraformer.models.checkpoint import load_vad
+from paraformer.programs.hydra_main import run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Found:
+    """Segments of each recording that could be read, why others could not, seconds of audio."""
+
+    spans: dict[str, list[Span]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def utterances(self) -> Iterator[tuple[str, str, Span]]:
+        """Id, recording and span of each segment; ids hold the times in hundredths of a second."""
+        for recording, spans in self.spans.items():
+            for span in spans:
+                times = f"{span.start_ms // 10:07d}-{span.end_ms // 10:07d}"
+                yield f"{recording}-{times}", recording, span
+
+
+def segment(config: DictConfig) -> int:
+    """Segment `config.data`; a recording that cannot be read is reported, counted and skipped."""
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    detector = _detector(config)
+    table = Path(config.data)
+    table = table / "wav.scp" if table.is_dir() else table
+    sources = read_table(table)
+    if (Path(config.out) / "wav.scp").resolve() == table.resolve():
+        raise ConfigError(f"out={config.out}: {table} would be written over; give another folder")
+    found = Found()
+    bar = tqdm(sorted(sources), desc="segment", unit="rec", disable=None, leave=False)
+    for key in bar:
+        _search(detector, Item(key, sources[key], from_list=True), found)
+    _write(Path(config.out), sources, found, config)
+    spoken = sum(span.end_ms - span.start_ms for _, _, span in found.utterances()) / 1000
+    count = sum(len(spans) for spans in found.spans.values())
+    log.info("%d segments, %.1f s of %.1f s", count, spoken, found.seconds)
+    log.info("segmented %d of %d recordings", len(found.spans), len(sources))
+    return 0 if len(found.spans) >= config.min_success * len(sources) else 1
+
+
+def _detector(config: DictConfig) -> VoiceActivity:
+    limit = config.max_single_segment_time
+    overrides = {} if limit is None else {"max_single_segment_time": limit}
+    for name in ("max_end_silence_time", "max_single_segment_time"):
+        if config[name] is not None and config[name] <= 0:
+            raise ConfigError(f"{name}={config[name]}: give milliseconds above 0")
+    release = load_vad(find_model(config.model), overrides)
+    release.model.to(choose_device(config.device))
+    return VoiceActivity(release).adjusted(
+        max_end_silence_time=config.max_end_silence_time,
+        speech_noise_thres=config.speech_noise_thres,
+        dynamic_silence=config.dynamic_silence,
+    )
+
+
+def _search(detector: VoiceActivity, item: Item, found: Found) -> None:
+    """Segment one recording, of which never more than a minute is held where that can be."""
+    samples = 0
+
+    def counted() -> Iterator[Tensor]:
+        nonlocal samples
+        for block in read_blocks(item, detector.frontend.fs):
+            samples += len(block)
+            yield block
+
+    try:
+        spans = detector.segments(counted())
+    except ParaformerError as error:
+        log.warning("recording '%s': %s", item.key, error)
+        found.failed[item.key] = " ".join(str(error).split())
+        return
+    found.spans[item.key] = spans
+    found.seconds += samples / detector.frontend.fs
+
+
+def _write(out: Path, sources: dict[str, str], found: Found, config: DictConfig) -> None:
+    segments, durations, speakers = {}, {}, []
+    for name, recording, (start, end) in found.utterances():
+        segments[name] = f"{recording} {start / 1000:.2f} {end / 1000:.2f}"
+        durations[name] = f"{(end - start) / 1000:.2f}"
+        speakers.append(
+            f"SPEAKER {recording} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} "
+            "<NA> <NA> speech <NA> <NA>\n"
+        )
+    write_table(out / "wav.scp", {k: sources[k] for k, spans in found.spans.items() if spans})
+    write_table(out / "segments", segments)
+    write_table(out / "utt2dur", durations)
+    write_table(out / "failed", found.failed)
+    if config.rttm:
+        write_text(out / "rttm", "".join(speakers))
+    if config.audacity:
+        for recording, spans in found.spans.items():
+            lines = [f"{a / 1000:.6f}\t{b / 1000:.6f}\tspeech\n" for a, b in spans]
+            name = recording.replace("/", "_")
+            write_text(out / "labels" / f"{name}.txt", "".join(lines))
+
+
+def main() -> int:
+    """Entry of `bin/segment.py` and `funasr-segment`."""
+    return run("segment", segment)

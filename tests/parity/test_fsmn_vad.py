@@ -1,0 +1,208 @@
+"""FSMN-VAD as the reference's (funasr 1.4.16): posteriors near, segments to the millisecond.
+
+../shared/oracle/fsmn-vad was made by oracle/make/vad.py with the real released weights, the
+project's own tests/fixtures/oracle/fsmn_vad by tests/fixtures/make_vad.py with a small network.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from paraformer.data.audio import read_audio
+from paraformer.data.resample import resample
+from paraformer.data.streaming_frontend import forward_chunk, initial_state
+from paraformer.decode.vad import LIVE_SCHEDULE, DynamicSilence, VoiceActivity, decibels
+from paraformer.models.checkpoint import load_vad
+from tests.conftest import SHARED, needs_shared
+from tests.parity.oracle import FIXTURES, close, load_arrays
+
+# The released result of vad_example.wav, as it stands on the model card.
+GOLDEN = [
+    *([70, 2340], [2620, 6200], [6480, 23670], [23950, 26250], [26780, 28990], [29950, 31430]),
+    *([31750, 37600], [38210, 46900], [47310, 49630], [49910, 56460], [56740, 59540]),
+    [59820, 70450],
+]
+# Settings of the maker that are arguments of a call; the others are the model's options.
+CALL = ("max_end_silence_time", "speech_noise_thres")
+JOINED = [
+    ("clip_a", 1.0, 5000),
+    ("clip_b", 1.0, 14000),
+    ("clip_c", 0.25, 3000),
+    ("clip_a", 0.5, 40000),
+    ("clip_c", 1.0, 9000),
+    ("clip_b", 1.0, 0),
+]
+OTHER_RATES = {
+    8000: [
+        *([70, 2270], [2600, 6190], [6470, 23630], [23910, 24740], [25020, 26230], [26790, 28900]),
+        *([29960, 31360], [31750, 37600], [38210, 46900], [47310, 49640], [49920, 56460]),
+        *([56740, 59550], [59830, 70450]),
+    ],
+    48000: [[29950, 31420] if span == [29950, 31430] else span for span in GOLDEN],
+}
+
+
+def clip(name: str) -> Tensor:
+    return read_audio(FIXTURES / "oracle" / "inputs" / f"{name}.flac")
+
+
+def joined() -> Tensor:
+    """What make_vad.py has put together of the project's clips."""
+    return torch.cat([torch.cat([clip(c) * gain, torch.zeros(n)]) for c, gain, n in JOINED])
+
+
+class Oracle:
+    """A model, its recordings, and what the reference says of them."""
+
+    def __init__(self, folder: Path, model: Path, waves: dict[str, Tensor]) -> None:
+        self.facts: dict[str, Any] = json.loads((folder / "expected.json").read_text("utf8"))
+        self.arrays = load_arrays(folder)
+        self.release = load_vad(model)
+        self.waves = waves
+
+    def detector(self, label: str) -> VoiceActivity:
+        """The detector with the settings that the maker's label tells."""
+        found = re.findall(r"(\w+)=(\[.*?\]|[^ ,;)]+)", label)
+        given = {key: json.loads(value.lower()) for key, value in found}
+        options = {k: v for k, v in given.items() if hasattr(self.release.options, k)}
+        if label.startswith("dynamic_silence=False"):  # settings of an earlier call do not stay
+            options = {}
+        asked = not options.keys() & set(CALL) and "dynamic_silence" not in given
+        release = self.release._replace(options=replace(self.release.options, **options))
+        return VoiceActivity(release).adjusted(dynamic_silence=asked)
+
+
+def shared_oracle() -> Oracle:
+    names = ("vad_example", "asr_example", "mid", "long")
+    waves = {name: read_audio(SHARED / "audio" / f"{name}.wav") for name in names}
+    return Oracle(SHARED / "oracle" / "fsmn-vad", SHARED / "models" / "fsmn-vad", waves)
+
+
+def project_oracle() -> Oracle:
+    folder = FIXTURES / "oracle" / "fsmn_vad"
+    return Oracle(folder, folder, {"joined": joined(), "clip_b": clip("clip_b")})
+
+
+@pytest.fixture(
+    scope="module",
+    params=[project_oracle, pytest.param(shared_oracle, marks=needs_shared)],
+    ids=["project", "shared"],
+)
+def oracle(request):
+    return request.param()
+
+
+def as_lists(spans):
+    return [list(span) for span in spans]
+
+
+def in_calls(detector, wave, piece_ms):
+    """[number of the call, its spans] of those that report something, as the maker feeds it."""
+    state, events = detector.initial_state(), []
+    pieces = wave.split(16 * piece_ms)
+    for place, piece in enumerate(pieces):
+        spans, state = detector.feed(piece, state, place == len(pieces) - 1, piece_ms)
+        if spans:
+            events.append([place, as_lists(spans)])
+    return events
+
+
+def test_features_and_posteriors(oracle):
+    name, wave = next(iter(oracle.waves.items()))
+    frontend = oracle.release.frontend
+    feats, _ = forward_chunk(frontend, wave, initial_state(frontend), final=True)
+    close(feats[:60], oracle.arrays[f"{name}/feats_first60"], 1e-3)
+    close(feats[-3:], oracle.arrays[f"{name}/feats_last3"], 1e-3)
+    with torch.no_grad():
+        posteriors = oracle.release.model(feats[None])[0]
+    close(posteriors[:120], oracle.arrays[f"{name}/post_first120"], 1e-5)
+
+
+def test_silence_and_levels_of_all_recordings(oracle):
+    for name, wave in oracle.waves.items():
+        with torch.no_grad():
+            posteriors = oracle.release.model(oracle.release.frontend(wave)[None])[0]
+        close(posteriors[:, 0], oracle.arrays[f"{name}/sil_prob"], 1e-5)
+        levels = torch.from_numpy(decibels(wave, 400, 160))
+        close(levels, oracle.arrays[f"{name}/decibel"], 1e-3)
+
+
+def test_segments_of_whole_recordings_under_all_settings(oracle):
+    wrong = {}
+    for name, cases in oracle.facts["offline"].items():
+        for label, expected in cases.items():
+            piece = re.search(r"chunk_size=(\d+)", label)
+            piece_ms = int(piece[1]) if piece else 60_000
+            found = oracle.detector(label).segments(oracle.waves[name], piece_ms)
+            if as_lists(found) != expected:
+                wrong[name, label] = (found, expected)
+    assert not wrong
+
+
+def test_events_of_streams_under_all_settings(oracle):
+    wrong = {}
+    for name, cases in oracle.facts["streaming"].items():
+        for label, expected in cases.items():
+            piece_ms, wave = int(re.search(r"chunk=(\d+)", label)[1]), oracle.waves[name]
+            if label.startswith("DynamicStreamingVAD"):
+                live = DynamicSilence(LIVE_SCHEDULE, from_start=True)
+                found = VoiceActivity(oracle.release, dynamic=live).segments(wave, piece_ms)
+                found = as_lists(found)
+            else:
+                found = in_calls(oracle.detector(label), wave, piece_ms)
+            if found != expected:
+                wrong[name, label] = (found, expected)
+    assert not wrong
+
+
+@needs_shared
+def test_the_golden_output():
+    release = load_vad(SHARED / "models" / "fsmn-vad")
+    wave = read_audio(SHARED / "audio" / "vad_example.wav")
+    assert as_lists(VoiceActivity(release).segments(wave)) == GOLDEN
+
+
+@needs_shared
+def test_edge_lengths():
+    """Where the reference fails, below 400 samples, there is no segment."""
+    oracle = shared_oracle()
+    wave = oracle.waves["vad_example"]
+    cuts = {
+        "zeros 2 s": torch.zeros(32000),
+        "100 samples": wave[:100],
+        "399 samples": wave[:399],
+        "400 samples": wave[:400],
+        "1000 samples": wave[20000:21000],
+        "300 ms of speech": wave[48000:52800],
+        "1 s of speech": wave[48000:64000],
+        "exactly 60 s": wave[:960000],
+        "60 s + 50 samples": wave[:960050],
+        "empty": wave[:0],
+    }
+    expected = oracle.facts["edges offline, max_end_silence_time=800"]
+    assert cuts.keys() == expected.keys()
+    for label, cut in cuts.items():
+        found = as_lists(VoiceActivity(oracle.release).segments(cut))
+        failed = isinstance(expected[label], str)
+        assert found == ([] if failed else expected[label]), label
+
+
+@needs_shared
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (48000, 2)])
+def test_files_of_other_rates_and_channels(tmp_path, rate, channels):
+    """OTHER_RATES is what the reference makes of these files with max_end_silence_time=800."""
+    oracle = shared_oracle()
+    path = tmp_path / "other.wav"
+    samples = resample(oracle.waves["vad_example"], 16000, rate)[:, None].expand(-1, channels)
+    soundfile.write(path, samples.numpy(), rate, subtype="PCM_16")
+    found = VoiceActivity(oracle.release).segments(read_audio(path))
+    assert as_lists(found) == OTHER_RATES[rate]
