@@ -16,9 +16,11 @@ from tqdm import tqdm
 from paraformer import options as opts
 from paraformer.data.inputs import Cache, Item, list_items
 from paraformer.decode.recognize import Batching, Outcome, Reading, Recognizer, Search
+from paraformer.decode.streaming import Chunking, Streamer
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.formats import ResultFolder, check_folder
 from paraformer.hub import find_model
+from paraformer.limits import check_fields
 from paraformer.models.checkpoint import (
     Config,
     load_release,
@@ -26,8 +28,12 @@ from paraformer.models.checkpoint import (
     override_keys,
     read_config,
 )
+from paraformer.online import OnlineModel
 
 log = logging.getLogger(__name__)
+
+# Options that say how a stream is cut: where one is given, a stream is meant.
+CUTS = {"chunk_size", "encoder_chunk_look_back", "decoder_chunk_look_back"}
 
 Result = dict[str, Any]
 
@@ -45,11 +51,11 @@ class AutoModel:
         given = {key: value for key, value in keywords.items() if key not in passive}
         build = opts.BuildOptions(**_take(given, opts.BuildOptions))
         self.defaults = _take(given, opts.CallOptions)
+        check_fields(build)
+        check_fields(opts.CallOptions(**self.defaults))
         _set_log_level(build)
         if build.ncpu is not None:
-            if int(build.ncpu) < 1:
-                raise ConfigError(f"ncpu={build.ncpu}: give 1 or more")
-            torch.set_num_threads(int(build.ncpu))
+            torch.set_num_threads(build.ncpu)
         self.directory = find_model(model, build.hub)
         weights = {"init_param": build.init_param} if build.init_param else {}
         config = read_config(self.directory, weights)
@@ -60,7 +66,10 @@ class AutoModel:
         with torch.random.fork_rng(devices=[]):
             release = load_release(merge(config, given), self.directory)
         device = choose_device(build.device)
-        self.recognizer = Recognizer(release, device, _precision(build, device))
+        dtype = _precision(build, device)
+        self.recognizer = Recognizer(release, device, dtype)
+        self.online = OnlineModel(self.recognizer.release, device, dtype)
+        self.streaming = config["model"] == "ParaformerStreaming" or bool(CUTS & {*self.defaults})
 
     @property
     def model_path(self) -> str:
@@ -73,17 +82,53 @@ class AutoModel:
 
         input: file, URL, wav.scp or other list, folder, bytes, array (with `fs`), or a list of
         these. What cannot be recognised has an empty text and `error`, and a warning in the log.
+
+        A streaming model (or any that can stream, when chunk_size is given) decodes as the words
+        come, and adds `timestamp`. With `cache`, a dict that is empty at first, `input` is the next
+        piece of a stream, the last one with is_final=True, and `text` what this piece adds.
         """
         return list(self.stream(input, **keywords))
 
     def stream(self, input: Any, **keywords: Any) -> Iterator[Result]:  # noqa: A002
         """The same results one after another; some minutes of audio are held at a time."""
         call = self._call_options(keywords)
+        items = list_items(input, call.key, call.segments)
+        if call.cache is not None:
+            return iter([self._feed(items, call)])
         search = Search(**{f.name: getattr(call, f.name) for f in fields(Search)})
         batching = Batching(call.batch_size, call.batch_size_s)
-        items = list_items(input, call.key, call.segments)
         folder = ResultFolder(call.output_dir, call.nbest) if call.output_dir else None
+        if self.streaming or CUTS & {*keywords}:
+            return self._streamed(items, call, folder)
         return self._results(items, call, search, batching, folder)
+
+    def streamer(self, **keywords: Any) -> Streamer:
+        """A stream to feed step by step: chunk_size, encoder_chunk_look_back and
+        decoder_chunk_look_back as in `generate`.
+        """
+        return Streamer(self.online.recognizer(_chunking(self._call_options(keywords))))
+
+    def _feed(self, items: list[Item], call: opts.CallOptions) -> Result:
+        if len(items) != 1 or call.output_dir:
+            raise ConfigError("cache: give one piece of one stream a call, and no output_dir")
+        end = call.is_final or isinstance(items[0].source, (str, Path))  # a file is a whole stream
+        return self.online.feed(items[0], call.fs, _chunking(call), call.cache, end)
+
+    def _streamed(
+        self, items: list[Item], call: opts.CallOptions, folder: ResultFolder | None
+    ) -> Iterator[Result]:
+        outcomes = self.online.transcribe(items, call.fs, _chunking(call))
+        with closing(folder) if folder else nullcontext():
+            for item, outcome in zip(items, _bar(outcomes, len(items), call), strict=True):
+                if isinstance(outcome, ParaformerError):
+                    result = _result(item.key, outcome, 0.0, 1)
+                else:
+                    result = {**outcome[0], "audio_seconds": round(outcome[1], 3)}
+                if folder:
+                    error = result.get("error", "")
+                    readings = [] if error else [(result["text"], result["tokens"])]
+                    folder.add(item.key, readings, error)
+                yield result
 
     def _call_options(self, keywords: Mapping[str, Any]) -> opts.CallOptions:
         opts.refuse_not_built(keywords)
@@ -94,6 +139,7 @@ class AutoModel:
             if key not in known:
                 raise opts.unknown_key(key, known, "generate")
         call = opts.CallOptions(**{**self.defaults, **given})
+        check_fields(call)
         if call.data_type != "sound":
             raise ConfigError(f"data_type={call.data_type}: not in this version; use sound")
         return call
@@ -121,15 +167,28 @@ class AutoModel:
                 seconds.append(len(wave) / frontend.fs)
                 yield frontend(wave)
 
-        hidden = True if call.disable_pbar or len(items) < 2 else None
         outcomes = self.recognizer.stream(features(), search, batching)
-        bar = tqdm(outcomes, total=len(items), unit="utt", disable=hidden, leave=False)
+        bar = _bar(outcomes, len(items), call)
         with closing(folder) if folder else nullcontext():
             for place, outcome in enumerate(bar):
                 result = _result(items[place].key, outcome, seconds[place], search.nbest)
                 if folder:
                     folder.add(items[place].key, _readings(outcome), result.get("error", ""))
                 yield result
+
+
+def _chunking(call: opts.CallOptions) -> Chunking:
+    """How a stream is cut."""
+    return Chunking(
+        tuple(call.chunk_size),  # type: ignore[arg-type]  # its length is checked there
+        call.encoder_chunk_look_back,
+        call.decoder_chunk_look_back,
+    )
+
+
+def _bar(outcomes: Iterator[Any], total: int, call: opts.CallOptions) -> Iterator[Any]:
+    hidden = True if call.disable_pbar or total < 2 else None
+    return iter(tqdm(outcomes, total=total, unit="utt", disable=hidden, leave=False))
 
 
 def _result(key: str, outcome: Outcome, seconds: float, nbest: int) -> Result:
@@ -174,19 +233,28 @@ def _set_log_level(build: opts.BuildOptions) -> None:
 
 def choose_device(name: str) -> torch.device:
     """The device of that name; where it is missing the CPU, and the log says so."""
+    device = parse_device(name)
+    if device.type == "cpu" or is_usable(device):
+        return device
+    log.warning("device %s is not usable here; the CPU is used", name)
+    return torch.device("cpu")
+
+
+def parse_device(name: str) -> torch.device:
+    """auto, cpu, cuda, cuda:N or N; auto is cuda where there is one."""
     name = str(name).lower()
-    there = torch.cuda.is_available()
     if name == "auto":
-        return torch.device("cuda" if there else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
+        return torch.device(f"cuda:{name}" if name.isdigit() else name)
     except RuntimeError:
         raise ConfigError(f"device={name}: not known; use auto, cpu, cuda or cuda:0") from None
-    if device.type == "cuda" and there and (device.index or 0) < torch.cuda.device_count():
-        return device
-    if device.type != "cpu":
-        log.warning("device %s is not usable here; the CPU is used", name)
-    return torch.device("cpu")
+
+
+def is_usable(device: torch.device) -> bool:
+    """Whether there is such a GPU."""
+    there = device.type == "cuda" and torch.cuda.is_available()
+    return there and (device.index or 0) < torch.cuda.device_count()
 
 
 def _precision(build: opts.BuildOptions, device: torch.device) -> torch.dtype | None:

@@ -18,12 +18,17 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from io import BufferedReader
+from typing import TYPE_CHECKING, Any, cast
 
 from paraformer import __version__
 from paraformer import options as opts
 from paraformer.errors import CheckpointError, ConfigError, DataError, ParaformerError
+from paraformer.limits import check_fields
 from paraformer.programs.overrides import parse_override, typed
+
+if TYPE_CHECKING:
+    from paraformer.auto import AutoModel
 
 SHORT = {"m": "model", "H": "hub", "f": "output_format", "o": "output_dir", "l": "language"}
 SHORT["v"] = "verbose"
@@ -82,6 +87,7 @@ def _main(argv: list[str]) -> int:
     opts.refuse_not_built({k: v for k, v in arguments.values.items() if not _is_off(v)})
     settings, rest = type_known(arguments.values)
     command = opts.CommandOptions(**{k: settings.pop(k) for k in _command_keys(settings)})
+    check_fields(command)
     if not arguments.inputs:
         for key in rest:
             if opts.nearest(key, KNOWN) == "input":
@@ -191,11 +197,15 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
     from paraformer.formats import check_format, format_result
 
     check_format(command.output_format)
-    source: Any = [_source(name) for name in inputs]
-    alone = len(source) == 1 and is_single(source[0])
+    alone = len(inputs) == 1 and is_single(inputs[0])
     if sys.stdout.isatty():
         settings["disable_pbar"] = True
     model = AutoModel(command.model, **settings)
+    if alone and model.streaming and command.output_format == "text":
+        blocks = _live_blocks(inputs[0], model, settings)
+        if blocks is not None:
+            return _show_growing(model, blocks)
+    source: Any = [_source(name) for name in inputs]
     begun = time.perf_counter()
     results = model.stream(source[0] if len(source) == 1 else source)
     total, failures, seconds = 0, 0, 0.0
@@ -213,6 +223,35 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
     if alone:
         return 1 if failures else 0
     return 0 if total > failures and total - failures >= command.min_success * total else 1
+
+
+def _live_blocks(name: str, model: AutoModel, settings: Mapping[str, Any]) -> Iterable[Any] | None:
+    """The samples of the microphone behind stdin, or of a file whose text somebody watches; None
+    where results are to be lines.
+    """
+    from paraformer.data.audio import read_audio
+    from paraformer.online import is_audio_file, raw_blocks
+
+    frontend = model.recognizer.release.frontend
+    stdin = cast(BufferedReader, sys.stdin.buffer)
+    if name == "-" and not is_audio_file(stdin):
+        if settings.get("fs") not in (None, frontend.fs):
+            raise ConfigError(f"fs={settings['fs']}: raw samples must have {frontend.fs} Hz")
+        return raw_blocks(stdin, frontend.fs // 10)
+    if name == "-" or not sys.stdout.isatty() or settings.get("output_dir"):
+        return None
+    wave = read_audio(name, fs=settings.get("fs"), target_fs=frontend.fs)
+    return wave.split(frontend.fs // 10)
+
+
+def _show_growing(model: AutoModel, blocks: Iterable[Any]) -> int:
+    """Print the text of a stream as it grows."""
+    from paraformer.online import growing_text
+
+    for part in growing_text(model.streamer(), blocks):
+        print(part, end="", flush=True)
+    print()
+    return 0
 
 
 def _source(name: str) -> str | bytes:

@@ -53,7 +53,8 @@ def check_folder(folder: str | Path) -> Path:
 
 
 def _unwritable(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path}: {error.strerror or error}; give another folder for the results")
+    reason = "is a file" if isinstance(error, FileExistsError) else error.strerror or error
+    return DataError(f"{path}: {reason}; give another folder for the results")
 
 
 class GrowingTables:

@@ -12,7 +12,7 @@ from paraformer.errors import ConfigError
 
 
 class Limits(NamedTuple):
-    """A number, or a pair of them, between two ends that belong to it unless they are open."""
+    """A number, or several, between two ends that belong to it unless they are open."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -20,6 +20,7 @@ class Limits(NamedTuple):
     above: bool = False  # `low` itself is too low
     below: bool = False  # `high` itself is too high
     pair: bool = False
+    many: bool = False  # a list of one or more
     rising: bool = False  # of a pair, the second is not below the first
 
     def allow(self, value: object) -> bool:
@@ -28,9 +29,9 @@ class Limits(NamedTuple):
         >>> [Limits(0, 1).allow(x) for x in (0.5, 2, float("nan"))], Limits(whole=True).allow(1.5)
         ([True, False, False], False)
         """
-        if not self.pair:
+        if not self.pair and not self.many:
             return self._allow_one(value)
-        if not isinstance(value, (list, tuple)) or len(value) != 2:
+        if not isinstance(value, (list, tuple)) or not value or (self.pair and len(value) != 2):
             return False
         rising = not self.rising or (self._allow_one(value[0]) and value[0] <= value[1])
         return all(map(self._allow_one, value)) and rising
@@ -50,12 +51,11 @@ class Limits(NamedTuple):
         a whole number of 1 or more / a number from 0 to below 1 / two numbers of 0 or more
         """
         kind = f"{'whole ' if self.whole else ''}number"
-        text = f"two {kind}s" if self.pair else f"a {kind}"
-        low, high = f"{self.low:g}", f"{self.high:g}"
+        text = f"two {kind}s" if self.pair else f"{'a list, each ' if self.many else ''}a {kind}"
+        low, high = f"{self.low:.12g}", f"{self.high:.12g}"
         if self.low > -math.inf and self.high < math.inf:
-            first = f"above {low} and" if self.above else f"from {low}"
             last = f"below {high}" if self.below else high
-            text += f" {first} {last if self.above and self.below else f'to {last}'}"
+            text += f" above {low}, up to {last}" if self.above else f" from {low} to {last}"
         elif self.low > -math.inf:
             text += f" above {low}" if self.above else f" of {low} or more"
         return f"{text}, the second not below the first" if self.rising else text
@@ -63,8 +63,10 @@ class Limits(NamedTuple):
 
 def limited(default: Any, low: float = -math.inf, high: float = math.inf, **kinds: bool) -> Any:
     """A field of a dataclass within `Limits`; whole and pair follow from its default."""
-    whole = isinstance(default[0] if isinstance(default, tuple) else default, int)
-    limits = Limits(low, high, whole, pair=isinstance(default, tuple), **kinds)
+    several = isinstance(default, tuple)
+    kinds["pair"] = several and not kinds.get("many")
+    whole = isinstance(default[0] if several else default, int)
+    limits = Limits(low, high, whole, **kinds)
     return field(default=default, metadata={"limits": limits})
 
 
@@ -72,10 +74,13 @@ def check_fields(settings: Any, part: str = "") -> None:
     """Refuse a dataclass with a number out of its limits or a switch neither on nor off."""
     for each in fields(settings):
         value = getattr(settings, each.name)
+        if value is None and each.default is None:
+            continue
+        name = f"{part}.{each.name}" if part else each.name
         if "limits" in each.metadata:
-            check(f"{part}.{each.name}" if part else each.name, value, each.metadata["limits"])
-        elif isinstance(each.default, bool) and not isinstance(value, bool):
-            raise ConfigError(f"{part}.{each.name}={value}: give true or false")
+            check(name, value, each.metadata["limits"])
+        elif isinstance(each.default, bool) and value not in (True, False):
+            raise ConfigError(f"{name}={value}: give true or false")
 
 
 def check_values(values: Mapping[str, Any], limits: Mapping[str, Limits], part: str = "") -> None:
@@ -88,4 +93,5 @@ def check_values(values: Mapping[str, Any], limits: Mapping[str, Limits], part: 
 def check(name: str, value: object, limits: Limits) -> None:
     """Refuse one value that is out of its limits."""
     if not limits.allow(value):
-        raise ConfigError(f"{name}={value}: give {limits}")
+        shown = "null" if value is None else value
+        raise ConfigError(f"{name}={shown}: give {limits}")

@@ -12,6 +12,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from paraformer.errors import ConfigError
+from paraformer.limits import Limits
 
 DEFAULT_MODEL = "paraformer-zh-mini"
 # Keywords of the reference whose work is not in this version.
@@ -53,8 +54,14 @@ WITHOUT_EFFECT = (
 )
 
 
-def _option(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+THREADS = Limits(1, 1024, whole=True)  # far more than that ends the process
+SHARE = Limits(0, 1)
+_COUNT = Limits(1, whole=True)
+
+
+def _option(default: Any, text: str, limits: Limits | None = None) -> Any:
+    bounds = {} if limits is None else {"limits": limits}
+    return field(default=default, metadata={"help": text, **bounds})
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,9 @@ class BuildOptions:
 
     hub: str = _option("ms", "ms or hf: whose short names are meant")
     device: str = _option("auto", "auto, cpu, cuda or cuda:N; the CPU where there is no such GPU")
-    ncpu: int | None = _option(None, "number of CPU threads; torch's own choice if not given")
+    ncpu: int | None = _option(
+        None, "number of CPU threads; torch's own choice if not given", THREADS
+    )
     fp16: bool = _option(False, "compute in 16-bit floats, on a GPU only")
     bf16: bool = _option(False, "compute in bfloat16")
     init_param: str = _option("", "another file of weights than the model directory's")
@@ -76,17 +85,33 @@ class CallOptions:
     """Keywords of `AutoModel.generate`; they hold for that call only."""
 
     key: Any = _option("", "id of the result; in Python also a list of ids")
-    fs: int | None = _option(None, "sampling rate of arrays and raw bytes (16000)")
+    fs: int | None = _option(
+        None, "sampling rate of arrays and raw bytes (16000)", Limits(1, 1_000_000, whole=True)
+    )
     segments: str = _option("", "Kaldi segments file of a list (default: beside wav.scp)")
     data_type: str = _option("sound", "only sound in this version")
-    batch_size: int = _option(64, "most utterances in a batch")
-    batch_size_s: float = _option(60.0, "most seconds of audio in a batch, padding counted")
-    nbest: int = _option(1, "how many different readings are wanted")
-    decoding_ctc_weight: float = _option(0.0, "above 0: beam search with a CTC head's help")
-    beam_size: int = _option(2, "hypotheses of the beam search")
-    penalty: float = _option(0.0, "beam search: bonus for each token")
-    maxlenratio: float = _option(0.0, "beam search: most tokens by frames, or by -number")
-    minlenratio: float = _option(0.0, "beam search: fewest tokens by frames")
+    batch_size: int = _option(64, "most utterances in a batch", _COUNT)
+    batch_size_s: float = _option(
+        60.0, "most seconds of audio in a batch, padding counted", Limits(0, above=True)
+    )
+    nbest: int = _option(1, "how many different readings are wanted", _COUNT)
+    decoding_ctc_weight: float = _option(0.0, "above 0: beam search with a CTC head's help", SHARE)
+    beam_size: int = _option(2, "hypotheses of the beam search", _COUNT)
+    penalty: float = _option(0.0, "beam search: bonus for each token", Limits())
+    maxlenratio: float = _option(0.0, "beam search: most tokens by frames, or by -number", Limits())
+    minlenratio: float = _option(0.0, "beam search: fewest tokens by frames", Limits(0))
+    chunk_size: list[int] = field(
+        default_factory=lambda: [0, 10, 5],
+        metadata={"help": "streams: 60 ms frames computed again, new, looked ahead"},
+    )
+    encoder_chunk_look_back: int = _option(
+        4, "streams: chunks that the encoder sees, -1 for all", Limits(-1, whole=True)
+    )
+    decoder_chunk_look_back: int = _option(
+        1, "streams: chunks that the decoder sees", Limits(-1, whole=True)
+    )
+    cache: Any = _option(None, "Python: a dict that keeps the stream between calls, empty at first")
+    is_final: bool = _option(False, "with cache: this piece ends the stream")
     output_dir: str = _option("", "folder for 1best_recog/{text,token} and failed, line by line")
     disable_pbar: bool = _option(False, "no progress bar")
 
@@ -98,7 +123,7 @@ class CommandOptions:
     model: str = _option(DEFAULT_MODEL, "name of a bundled model, or a model directory")
     input: str = _option("", "audio file, URL, wav.scp, list, folder, or - for stdin")
     output_format: str = _option("text", "text (lines `key text`) or json (one object a line)")
-    min_success: float = _option(0.95, "exit code 1 if a smaller share is recognised")
+    min_success: float = _option(0.95, "exit code 1 if a smaller share is recognised", SHARE)
     strict: bool = _option(False, "stop at the first utterance that fails")
     verbose: bool = _option(False, "say the number of utterances, seconds and real-time factor")
 
@@ -111,6 +136,11 @@ def names(*kinds: type) -> list[str]:
 def all_fields(*kinds: type) -> dict[str, Field[Any]]:
     """Key to field, with its default and its help."""
     return {f.name: f for kind in kinds for f in fields(kind)}
+
+
+def default_of(option: Field[Any]) -> Any:
+    """Its default value."""
+    return option.default_factory() if callable(option.default_factory) else option.default
 
 
 def refuse_not_built(given: Mapping[str, object]) -> None:

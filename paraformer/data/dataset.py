@@ -118,6 +118,8 @@ def read_utterances(
     frontend: what makes the features where the directory has no feats.scp, but wav.scp [segments].
     """
     folder = Path(data)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such directory; give a data directory")
     stored = frontend is None or (folder / "feats.scp").is_file()
     sources = _stored(folder) if frontend is None or stored else _recorded(folder, frontend)
     text = read_table(folder / "text")

@@ -58,14 +58,13 @@ class Frontend:
     ) -> None:
         if window not in WINDOWS:
             raise ConfigError(f"frontend: no window '{window}'; one of {', '.join(WINDOWS)}")
-        given = {"fs": fs, "n_mels": n_mels, "frame_length": frame_length, "lfr_m": lfr_m}
-        check_values(
-            {**given, "frame_shift": frame_shift, "lfr_n": lfr_n, "dither": dither}, LIMITS
-        )
+        lengths = {"frame_length": frame_length, "frame_shift": frame_shift, "dither": dither}
+        sizes = {"fs": fs, "n_mels": n_mels, "lfr_m": lfr_m, "lfr_n": lfr_n}
+        check_values({**sizes, **lengths}, LIMITS, "frontend")
         if int(fs * frame_shift * 0.001) < 1 or int(fs * frame_length * 0.001) < 2:
             raise ConfigError(
-                f"frame_shift={frame_shift}, frame_length={frame_length}: too few samples at "
-                f"fs={fs}; give more milliseconds"
+                f"frontend: frame_shift={frame_shift}, frame_length={frame_length}: too few "
+                f"samples at fs={fs}; give more milliseconds"
             )
         self.fs = fs
         self.window = window

@@ -101,6 +101,8 @@ def list_items(source: object, key: object = "", segments: str = "") -> list[Ite
 
     Else ids are those of the list; a file without one is known by its name (see `distinct_keys`).
     """
+    if segments and not os.path.isfile(segments):
+        raise DataError(f"{segments}: no such file of segments; check the path")
     items = [
         item if item.key else replace(item, key=f"audio_{place}", path=f"audio_{place}")
         for place, item in enumerate(_expand(source, segments), 1)

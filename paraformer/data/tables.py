@@ -89,10 +89,17 @@ def format_table(table: Mapping[str, str]) -> str:
 def write_text(path: str | Path, text: str) -> None:
     """Write a file whole or not at all: no reader ever sees half of it."""
     path = Path(path)
+    try:
+        content = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        name = error.object[max(0, error.start - 30) : error.end].split("\n")[-1]
+        raise DataError(
+            f"{path}: a name in it is not UTF-8 ({ascii(name)}); rename that file or folder"
+        ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        draft.write_bytes(text.encode("utf-8"))
+        draft.write_bytes(content)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

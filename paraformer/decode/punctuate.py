@@ -114,7 +114,8 @@ class Punctuator:
         the reference, marks are full width behind English too.
         """
         if not text.strip():
-            return "", state
+            blanks = text if state.text and not state.text[-1].isspace() else ""
+            return "", PunctuationState(state.text + blanks)
         joint = " " if _need_blank(state.text, text) else ""
         whole = f"{state.text}{joint}{text}"
         before = len(split_words(state.text))

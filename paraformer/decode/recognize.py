@@ -22,6 +22,7 @@ from paraformer.decode.text import postprocess
 from paraformer.errors import AudioError, CheckpointError, ConfigError, ParaformerError
 from paraformer.limits import check_fields, limited
 from paraformer.models.checkpoint import Release
+from paraformer.nn.packed import for_inference
 
 # Below this a CTC weight is none (the reference's limit).
 NO_WEIGHT = 1e-5
@@ -98,10 +99,10 @@ class Recognizer:
         self, release: Release, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
     ) -> None:
         """dtype: a half precision to compute in (by autocast), None: float32."""
-        self.release = release
         self.device = torch.device(device)
         self.dtype = dtype
-        self.model = release.model.to(self.device).eval()
+        self.model = for_inference(release.model, self.device, dtype)
+        self.release = release._replace(model=self.model)
         self.special = sorted({self.model.blank_id, SOS, self.model.eos})
 
     def recognize(

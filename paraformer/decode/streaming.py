@@ -25,6 +25,7 @@ from paraformer.errors import ConfigError
 from paraformer.models.checkpoint import Release
 from paraformer.models.paraformer import StreamState, join_states, split_states
 from paraformer.nn.chunks import ALL, ChunkRule, streaming_rule
+from paraformer.nn.packed import for_inference
 
 # A token begins where this share of its weight has come, and ends where all of it has.
 BEGIN = 0.1
@@ -116,10 +117,10 @@ class StreamingRecognizer:
         dtype: torch.dtype | None = None,
     ) -> None:
         """dtype: a half precision to compute in (by autocast), None: float32."""
-        self.release = release
         self.rule = (chunking or Chunking()).rule
         self.device, self.dtype = torch.device(device), dtype
-        self.model = release.model.to(self.device).eval()
+        self.model = for_inference(release.model, self.device, dtype)
+        self.release = release._replace(model=self.model)
         self.silent = {self.model.blank_id, SOS, self.model.eos}
         _, shift = streaming_frontend.frame_samples(release.frontend)
         self.frame_samples = shift * release.frontend.lfr_n

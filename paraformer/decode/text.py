@@ -160,6 +160,14 @@ class GrowingText(NamedTuple):
         """All of it; an English word shows when it is whole."""
         return (self.done + self._join(self.open)).strip()
 
+    @property
+    def settled(self) -> str:
+        """The start of `text` that no later token changes: that of any moment begins that of each
+        later one.
+        """
+        whole = 0 if self.sentencepiece else _settled(self.open)
+        return (self.done + (postprocess(self.open[:whole]).tight if whole else "")).lstrip()
+
     def add(self, tokens: Sequence[str]) -> GrowingText:
         """With more tokens."""
         tokens = (*self.open, *(token for token in tokens if token not in _UNSPOKEN))
@@ -180,15 +188,24 @@ class GrowingText(NamedTuple):
         """The last place at which no later token changes the text before it; 0: there is none."""
         if self.sentencepiece:
             return max((i for i, token in enumerate(tokens) if token.startswith("▁")), default=0)
-        cut, held, digits, before_whole = 0, False, False, False
-        for place, token in enumerate(tokens):
-            whole = not held and "@@" not in token and not _letter(token)
-            if whole and before_whole:
-                cut = place
-            if "@@" in token:
-                digits = (digits or not held) and token.replace("@@", "").isdigit()
-                held = True
-            elif held:
-                held = not (digits or _kind(token) is _Kind.ENGLISH)
-            before_whole = whole
-        return cut
+        alone = list(_stand_alone(tokens))
+        pairs = enumerate(pairwise(alone), start=1)
+        return max((place for place, both in pairs if all(both)), default=0)
+
+
+def _stand_alone(tokens: Iterable[str]) -> Iterator[bool]:
+    """Of each token, whether it is a word by itself, whatever stands before and behind it."""
+    held = digits = False
+    for token in tokens:
+        yield not held and "@@" not in token and not _letter(token)
+        if "@@" in token:
+            digits = (digits or not held) and token.replace("@@", "").isdigit()
+            held = True
+        elif held:
+            held = not (digits or _kind(token) is _Kind.ENGLISH)
+
+
+def _settled(tokens: Sequence[str]) -> int:
+    """How many of the first tokens are words that no later token changes."""
+    alone = enumerate(_stand_alone(tokens), start=1)
+    return max((count for count, is_word in alone if is_word), default=0)

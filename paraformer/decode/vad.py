@@ -61,12 +61,22 @@ class DynamicSilence:
     speech_noise_thres: float = 0.5
     from_start: bool = False
 
-    def __post_init__(self) -> None:
-        if not self.schedule or any(len(row) != 2 for row in self.schedule):
-            raise ConfigError(
-                "silence_schedule: give rows (ms of speech up to, ms of silence), such as "
-                "[[10000, 2000], [.inf, 800]]"
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[float | None]]) -> DynamicSilence:
+        """From rows of a call or a configuration file, in which a limit of None is none."""
+        try:
+            schedule = tuple(
+                (float("inf") if limit is None else float(limit), int(silence or 0))
+                for limit, silence in rows
             )
+        except (TypeError, ValueError):
+            schedule = ()
+        if not schedule:
+            raise ConfigError(
+                "silence_schedule: give rows of two numbers, ms of speech up to, ms of silence "
+                "that ends it: [[10000, 2000], [null, 800]]"
+            )
+        return cls(schedule)
 
     def apply(self, options: VadOptions, spoken_ms: float) -> VadOptions:
         """The options for the next piece."""
@@ -119,7 +129,7 @@ class VoiceActivity:
         max_end_silence_time: int | None = None,
         speech_noise_thres: float | None = None,
         dynamic_silence: bool | None = None,
-        silence_schedule: Sequence[Sequence[float]] | None = None,
+        silence_schedule: Sequence[Sequence[float | None]] | None = None,
     ) -> VoiceActivity:
         """The same detector with other settings, for one call or one stream.
 
@@ -133,7 +143,7 @@ class VoiceActivity:
         dynamic = self.dynamic
         if dynamic_silence or (dynamic_silence is None and silence_schedule):
             rows = silence_schedule or (dynamic.schedule if dynamic else SCHEDULE)
-            dynamic = DynamicSilence(tuple((limit, int(ms)) for limit, ms in rows))
+            dynamic = DynamicSilence.of(rows)
         elif dynamic_silence is not None:
             dynamic = None
         return VoiceActivity(self.release, options, dynamic)

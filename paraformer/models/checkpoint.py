@@ -9,15 +9,12 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import os
-import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import yaml
-from torch import Tensor, nn
 
 from paraformer.data.cmvn import read_cmvn, write_cmvn
 from paraformer.data.frontend import Frontend
@@ -34,7 +31,8 @@ from paraformer.errors import CheckpointError, ConfigError
 from paraformer.models.ct_transformer import CausalSanmEncoder, CtTransformer
 from paraformer.models.fsmn_vad import UNUSED_OPTIONS, FsmnEncoder, FsmnVad, VadOptions
 from paraformer.models.paraformer import CtcHead, Decoder, Encoder, Paraformer
-from paraformer.models.settings import check_settings, check_width
+from paraformer.models.settings import check_heads, check_idim, check_part
+from paraformer.models.weights import load_weights, save_weights
 from paraformer.nn.cif import CifPredictor
 from paraformer.nn.conformer import ConformerEncoder
 from paraformer.nn.sanm import SanmEncoder
@@ -157,13 +155,7 @@ def read_config(directory: Path, overrides: Mapping[str, Any], with_tokens: bool
         raise CheckpointError(
             f"{config_file}: no such file; a model directory holds config.yaml and model.pt"
         )
-    try:
-        config = yaml.safe_load(config_file.read_text(encoding="utf8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{config_file}: is not YAML ({reason})") from error
-    if not isinstance(config, dict) or "model" not in config:
-        raise CheckpointError(f"{config_file}: names no `model`; is it a model's config.yaml?")
+    config = read_yaml(config_file)
     config = merge(config, _existing(NAMES, directory))
     config = merge(config, _existing(metas, directory))
     if with_tokens:
@@ -172,6 +164,20 @@ def read_config(directory: Path, overrides: Mapping[str, Any], with_tokens: bool
     weights = Path(config.get("init_param") or directory / "model.pt")
     if not weights.is_file():
         raise CheckpointError(f"{weights}: no such file; the model has no weights")
+    return config
+
+
+def read_yaml(path: Path) -> Config:
+    """A config.yaml as it stands."""
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf8"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}; is it a model's folder?") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: is not YAML ({reason}); make it again") from error
+    if not isinstance(config, dict) or "model" not in config:
+        raise CheckpointError(f"{path}: names no `model`; is it a model's config.yaml?")
     return config
 
 
@@ -257,6 +263,8 @@ def build_tokenizer(config: Config) -> Tokenizer:
     listed = conf.get("token_list")
     tokens = listed if isinstance(listed, list) else read_token_list(str(listed))
     if name == "SentencepiecesTokenizer":
+        if not conf.get("bpemodel"):
+            raise ConfigError("config.yaml: SentencepiecesTokenizer without bpemodel; name it")
         return SentencepieceTokenizer(conf["bpemodel"], tokens)
     if name != "CharTokenizer":
         raise ConfigError(f"config.yaml: tokenizer {name} is not known; use CharTokenizer")
@@ -279,13 +287,14 @@ def accepted(target: Callable[..., Any], conf: Mapping[str, Any], where: str) ->
     """
     known = set(inspect.signature(target).parameters)
     kept = {}
+    check_part(conf, where)
     for key, value in conf.items():
         name = SPELLINGS.get(key, key)
         if name in known:
             kept[name] = value
         elif key not in SILENT:
             log.warning("config.yaml: %s.%s is not known and has no effect", where, key)
-    check_settings(kept, where)
+    check_part(kept, where)
     return kept
 
 
@@ -304,10 +313,11 @@ def build_paraformer(config: Config, vocab_size: int, input_size: int) -> Parafo
     decoder_conf = accepted(decoder_class, config.get("decoder_conf") or {}, "decoder_conf")
     predictor_conf = accepted(CifPredictor, config.get("predictor_conf") or {}, "predictor_conf")
     model_conf = config.get("model_conf") or {}
-    check_settings(model_conf, "model_conf")
+    check_part(model_conf, "model_conf")
     encoder = encoder_class(input_size=input_size, **encoder_conf)
     width = int(encoder.output_size)
-    check_width(width, {"decoder_conf": decoder_conf, "predictor_conf": predictor_conf})
+    check_heads(width, {"encoder_conf": encoder_conf, "decoder_conf": decoder_conf})
+    check_idim(width, predictor_conf)
     decoder = decoder_class(vocab_size=vocab_size, encoder_output_size=width, **decoder_conf)
     predictor = CifPredictor(**{"idim": width, **predictor_conf, **variant})
     with_ctc = model_conf.get("ctc_weight", 0.5) > 0.0
@@ -322,39 +332,6 @@ BUILDERS: dict[str, Callable[[Config, int, int], Paraformer]] = {
     "Paraformer": build_paraformer,
     "ParaformerStreaming": build_paraformer,
 }
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """State dict of a model.pt, plain or nested, without running code that the file may hold."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "empty file"
-        raise CheckpointError(
-            f"{path}: no weights can be read from it ({reason}); is the download complete?"
-        ) from error
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: holds no state dict; is it a model file?")
-    return {name.removeprefix("module."): value for name, value in state.items()}
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load all parameters of a model; one that is missing, misshaped or left over is an error."""
-    state = read_weights(path)
-    own = model.state_dict()
-    missing = [name for name in own if name not in state]
-    extra = [name for name in state if name not in own]
-    shapes = [n for n, value in own.items() if n in state and state[n].shape != value.shape]
-    for what, names in (("lacks", missing), ("holds unknown", extra), ("misshapes", shapes)):
-        if names:
-            shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
-            raise CheckpointError(
-                f"{path}: {what} {len(names)} parameters ({shown}); it does not fit its config.yaml"
-            )
-    model.load_state_dict(state, strict=True)
 
 
 def save_directory(path: str | Path, release: Release, *, dtype: torch.dtype | None = None) -> Path:
@@ -384,17 +361,6 @@ def _write_listing(directory: Path, config: Config, metas: Config, task: str) ->
         "file_path_metas": metas,
     }
     (directory / "configuration.json").write_text(json.dumps(listing, indent=1) + "\n", "utf8")
-
-
-def save_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None) -> None:
-    """Write the state dict atomically, floating-point values as `dtype` if given."""
-    state = {
-        name: value.detach().cpu().to(dtype if value.is_floating_point() else None).clone()
-        for name, value in model.state_dict().items()
-    }
-    partial = path.with_suffix(".partial")
-    torch.save({"state_dict": state}, partial)
-    os.replace(partial, path)
 
 
 def _save_tokenizer(directory: Path, tokenizer: Tokenizer) -> Config:
@@ -464,7 +430,8 @@ def build_punctuation(config: Config, directory: Path | None = None) -> Punctuat
             raise ConfigError(f"config.yaml: model_conf has no {key}; is it a punctuation model?")
     encoder_class = _component(PUNCTUATION_ENCODERS, config.get("encoder"), "encoder")
     encoder_conf = accepted(encoder_class, config.get("encoder_conf") or {}, "encoder_conf")
-    encoder = encoder_class(**{"input_size": conf["embed_unit"], **encoder_conf})
+    encoder = encoder_class(**encoder_conf | {"input_size": conf["embed_unit"]})
+    check_heads(encoder.output_size, {"encoder_conf": encoder_conf})
     marks = [str(mark) for mark in conf["punc_list"]]
     model = CtTransformer(len(tokenizer), conf["embed_unit"], encoder, len(marks))
     jieba_dict = config.get("jieba_usr_dict")

@@ -34,19 +34,21 @@ LIMITS = {
 }
 
 
-def check_settings(values: Mapping[str, Any], part: str) -> None:
+def check_part(values: Mapping[str, Any], part: str) -> None:
     """Refuse a number of one part (`encoder_conf`, ...) with which no model can work."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"config.yaml: {part}: is {values!r}; it holds keys with their values")
     check_values(values, LIMITS, f"config.yaml: {part}")
     kernel, shift = values.get("kernel_size"), values.get("sanm_shift", 0)
     if kernel is not None and shift > kernel // 2:
         raise ConfigError(
-            f"config.yaml: {part}.sanm_shfit={shift}: at most {kernel // 2} with "
-            f"kernel_size={kernel}"
+            f"config.yaml: {part}.sanm_shfit={shift}: too much for kernel_size={kernel}; "
+            f"give {kernel // 2} or less"
         )
 
 
-def check_width(width: int, parts: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse heads that do not divide the width, and a predictor of another one."""
+def check_heads(width: int, parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a number of heads that does not divide the width."""
     for part, values in parts.items():
         heads = values.get("attention_heads", 4)  # the default of all encoders and decoders
         if width % heads:
@@ -54,8 +56,12 @@ def check_width(width: int, parts: Mapping[str, Mapping[str, Any]]) -> None:
                 f"config.yaml: {part}.attention_heads={heads}: does not divide the width {width} "
                 "(encoder_conf.output_size); give a divisor of it"
             )
-        if values.get("idim", width) != width:
-            raise ConfigError(
-                f"config.yaml: {part}.idim={values['idim']}: the encoder is {width} wide; "
-                "give the same number"
-            )
+
+
+def check_idim(width: int, predictor: Mapping[str, Any]) -> None:
+    """Refuse a predictor that is not as wide as the encoder."""
+    if predictor.get("idim", width) != width:
+        raise ConfigError(
+            f"config.yaml: predictor_conf.idim={predictor['idim']}: the encoder is {width} wide; "
+            "give the same number"
+        )

@@ -32,7 +32,7 @@ class MemoryBlock(nn.Conv1d):
         if x.size(1) == 0:
             return x  # no token in the whole batch
         chunks = x.reshape(*frames.shape[:2], -1) * frames
-        filtered = super().forward(F.pad(chunks.transpose(1, 2), self.pad)).transpose(1, 2)
+        filtered = self._filter(F.pad(chunks, (0, 0, *self.pad)))
         return ((filtered + chunks) * frames).reshape(x.shape)
 
     def forward_chunk(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,7 +41,20 @@ class MemoryBlock(nn.Conv1d):
         Returns the filtered tokens and all inputs (B, K - 1 + U, D), the next past among them.
         """
         rows = torch.cat((past, x), dim=1)
-        return super().forward(rows.transpose(1, 2)).transpose(1, 2) + x, rows
+        return self._filter(rows) + x, rows
+
+    def _filter(self, rows: Tensor) -> Tensor:
+        """Padded inputs (B, K - 1 + T, D) -> (B, T, D)."""
+        if torch.is_grad_enabled() or rows.device.type != "cpu":
+            return super().forward(rows.transpose(1, 2)).transpose(1, 2)
+        # On a CPU a sum over the K taps is twice as fast as torch's depthwise convolution.
+        taps = self.weight[:, 0].t()  # (K, D)
+        rows = rows.to(taps.dtype)
+        size = rows.size(1) - len(taps) + 1
+        filtered = rows[:, :size] * taps[0]
+        for place in range(1, len(taps)):
+            filtered.addcmul_(rows[:, place : place + size], taps[place])
+        return filtered
 
 
 class Store(NamedTuple):

@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 
 import torch
-import yaml
 from omegaconf import DictConfig
 
 from paraformer.errors import ConfigError
-from paraformer.models.checkpoint import build, save_directory
+from paraformer.formats import check_folder
+from paraformer.limits import Limits, check
+from paraformer.models.checkpoint import build, read_yaml, save_directory
+from paraformer.models.weights import load_state
 from paraformer.programs.hydra_main import run
 from paraformer.train.snapshots import average_weights, best_epochs, read_records
 
@@ -22,22 +24,26 @@ PRECISIONS = {"fp32": None, "fp16": torch.float16}
 
 def average_model(config: DictConfig) -> int:
     """The epochs with the best metric among those that are still on disk."""
-    folder = Path(config.dir)
+    folder, out = Path(config.dir), Path(config.out)
     if config.precision not in PRECISIONS:
         raise ConfigError(f"precision={config.precision}: not known; fp32 or fp16")
+    if config.example and not Path(config.example).is_dir():
+        raise ConfigError(f"example={config.example}: no such folder; name one of clips")
+    check("num", config.num, Limits(1, whole=True))
     records = [
         record
         for record in read_records(folder / "epochs.jsonl")
         if (folder / f"epoch-{record['epoch']}.pt").is_file()
     ]
-    if not records or (not config.last and config.metric not in records[0]):
+    rated = [record for record in records if config.last or config.metric in record]
+    if not rated:
         known = ", ".join(records[0]) if records else "none: no epoch is finished"
         raise ConfigError(f"{folder}: no metric '{config.metric}'; there are {known}")
-    epochs = best_epochs(records, config.metric, config.num, last=config.last)
-    release = build(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf8")))
+    epochs = best_epochs(rated, config.metric, config.num, last=config.last)
+    release = build(read_yaml(folder / "config.yaml"))
     weights = average_weights([folder / f"epoch-{epoch}.pt" for epoch in epochs])
-    release.model.load_state_dict(weights, strict=True)
-    out = save_directory(config.out, release, dtype=PRECISIONS[config.precision])
+    load_state(release.model, weights, folder / f"epoch-{epochs[-1]}.pt")
+    save_directory(check_folder(out), release, dtype=PRECISIONS[config.precision])
     if config.example:
         shutil.copytree(config.example, out / "example", dirs_exist_ok=True)
     _log.info("%s: mean of epochs %s", out, ", ".join(map(str, epochs)))

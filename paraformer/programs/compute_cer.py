@@ -20,6 +20,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from paraformer.data.tables import read_table, write_text
+from paraformer.formats import check_folder
 from paraformer.programs.hydra_main import run
 from paraformer.score import Report, format_aligned, pinyin, score, units
 
@@ -36,7 +37,7 @@ def compute_cer(config: DictConfig) -> int:
     _warn("without hypothesis, counted as deletions", report.missing)
     _warn("without reference, not counted", report.extra)
     if config.out:
-        _write(Path(config.out), report, lines)
+        _write(check_folder(config.out), report, lines)
     print("\n".join(lines))
     return 0
 

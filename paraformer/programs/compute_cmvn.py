@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import kaldiio
+import numpy as np
 import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -12,7 +13,8 @@ from tqdm import tqdm
 from paraformer.data.cmvn import CmvnStatistics, write_cmvn
 from paraformer.data.frontend import low_frame_rate
 from paraformer.data.tables import read_table
-from paraformer.errors import ConfigError, DataError
+from paraformer.errors import DataError
+from paraformer.limits import Limits, check
 from paraformer.programs.hydra_main import run
 
 log = logging.getLogger(__name__)
@@ -20,8 +22,8 @@ log = logging.getLogger(__name__)
 
 def compute_cmvn(config: DictConfig) -> int:
     """Count every frame of `feats` and write `out`; features that cannot be read stop it."""
-    if min(config.lfr_m, config.lfr_n) < 1:
-        raise ConfigError(f"lfr_m={config.lfr_m} lfr_n={config.lfr_n}: give 1 or more")
+    check("lfr_m", config.lfr_m, Limits(1, whole=True))
+    check("lfr_n", config.lfr_n, Limits(1, whole=True))
     feats = read_table(config.feats)
     statistics = CmvnStatistics()
     for utterance, place in tqdm(feats.items(), "compute_cmvn", disable=None, leave=False):
@@ -43,9 +45,11 @@ def read_matrix(place: str, where: str) -> torch.Tensor:
     """Features (T, D) from `file.ark:offset`; `where` says in an error whose they are."""
     try:
         matrix = kaldiio.load_mat(place)
-        return torch.from_numpy(matrix.copy()).float().view(len(matrix), -1)
-    except (OSError, ValueError, AttributeError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"{where}: cannot read features at {place} ({error})") from error
+    if not isinstance(matrix, np.ndarray) or matrix.ndim != 2:
+        raise DataError(f"{where}: no features at {place}; make them with steps/make_fbank.sh")
+    return torch.from_numpy(matrix.copy()).float()
 
 
 def main() -> int:

@@ -30,13 +30,21 @@ from paraformer.decode.recognize import Batching, Outcome, Recognizer, Search
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.formats import GrowingTables, check_folder
 from paraformer.hub import find_model
+from paraformer.limits import Limits, check_values
 from paraformer.models.checkpoint import load_directory
+from paraformer.options import SHARE, THREADS
 from paraformer.programs.hydra_main import run
 
 log = logging.getLogger(__name__)
 
 Feats = Tensor | ParaformerError
 TABLES = ("text", "token", "score")
+LIMITS = {
+    "num_threads": THREADS._replace(low=0),
+    "min_success": SHARE,
+    "batch_frames": Limits(1, whole=True),
+    "batch_size": Limits(1, whole=True),
+}
 
 
 @dataclass
@@ -75,6 +83,7 @@ class Texts:
 
 def decode(config: DictConfig) -> int:
     """Decode `config.data`; an utterance that cannot be read is reported, counted and skipped."""
+    check_values({name: config[name] for name in LIMITS}, LIMITS)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     search = Search(
@@ -86,7 +95,7 @@ def decode(config: DictConfig) -> int:
         config.minlenratio,
     )
     batching = Batching(config.batch_size, config.batch_frames / 100)
-    out = _result_folder(config.out, config.data)
+    out = result_folder(config.out, config.data)
     release = load_directory(find_model(config.model))
     dtype = torch.bfloat16 if config.bf16 else None
     recognizer = Recognizer(release, choose_device(config.device), dtype)
@@ -105,25 +114,35 @@ def decode(config: DictConfig) -> int:
     return 0 if done >= config.min_success * total else 1
 
 
-def _result_folder(out: str, data: str) -> Path:
+def result_folder(out: str, data: str) -> Path:
     """The folder of the results, tried before the model is loaded."""
     if Path(out).resolve() == Path(data).resolve():
         raise ConfigError(f"out={out}: is the data directory, whose text would be lost")
     return check_folder(out)
 
 
-def _open(data: Path, frontend: Frontend, use_feats: bool) -> Work:
+def data_items(data: Path) -> list[Item]:
+    """The utterances of a data directory in the order of their ids, by wav.scp and segments."""
+    _must_be_folder(data)
+    for name in ("wav.scp", "segments"):
+        if name == "wav.scp" or (data / name).is_file():
+            read_table(data / name)  # refuses what is missing or stands twice
+    return sorted(list_items(data), key=lambda item: item.key)
+
+
+def _must_be_folder(data: Path) -> None:
     if not data.is_dir():
         raise DataError(f"{data}: no such directory; give a data directory with wav.scp")
+
+
+def _open(data: Path, frontend: Frontend, use_feats: bool) -> Work:
+    _must_be_folder(data)
     if use_feats and (data / "feats.scp").is_file():
         table = dict(sorted(read_table(data / "feats.scp").items()))
         work = Work(list(table), iter(()))
         work.feats = _stored(list(table.values()), frontend, work.seconds)
         return work
-    for name in ("wav.scp", "segments"):
-        if name == "wav.scp" or (data / name).is_file():
-            read_table(data / name)  # refuses what is missing or stands twice
-    items = sorted(list_items(data), key=lambda item: item.key)
+    items = data_items(data)
     work = Work([item.key for item in items], iter(()))
     work.feats = _computed(items, frontend, work.seconds)
     return work

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
 from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -50,9 +51,12 @@ def run(config_name: str, function: Callable[[DictConfig], int | None]) -> int:
             return 0
         _refuse_missing(source, config)
         return function(config) or 0
-    except (ParaformerError, HydraException, OmegaConfBaseException, OSError) as error:
+    except (ParaformerError, HydraException, OmegaConfBaseException) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
-        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{where}{error.strerror or error}; check the path", file=sys.stderr)
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,16 +98,30 @@ def _configure(source: _Source, arguments: list[str]) -> DictConfig:
         # A key that is new may only be added to a part of the configuration, and knowingly.
         if key not in known and not (prefix and parent in known):
             raise unknown_key(key, known, source.program)
-        settings.append(f"++{key}={to_hydra(typed(value, _default(base, plain, key), key))}")
+        settings.append(f"++{key}={to_hydra(_value(value, _default(base, plain, key), key))}")
     return _compose(source, chosen + settings)
+
+
+def _value(text: str, default: object, key: str) -> object:
+    """A typed value; what has no default may not be empty, and what is a number or so not null."""
+    if default == "???" and not text:
+        raise ConfigError(f"{key}=: is empty; give a value")
+    value = typed(text, default, key)
+    if value is None and default is not None:
+        raise ConfigError(f"{key}={text}: needs a value; its default is {default}")
+    return value
 
 
 def _compose(source: _Source, overrides: list[str]) -> DictConfig:
     if source.folder is None:
         with initialize_config_module(_PACKAGE, version_base="1.3"):
             return compose(source.name, overrides)
-    with initialize_config_dir(str(source.folder), version_base="1.3"):
-        return compose(source.name, [*overrides, f"hydra.searchpath=[pkg://{_PACKAGE}]"])
+    try:
+        with initialize_config_dir(str(source.folder), version_base="1.3"):
+            return compose(source.name, [*overrides, f"hydra.searchpath=[pkg://{_PACKAGE}]"])
+    except (yaml.YAMLError, ValueError) as error:
+        file = source.folder / f"{source.name}.yaml"
+        raise ConfigError(f"{file}: is not YAML of settings ({error}); mend it") from error
 
 
 def _is_group(source: _Source, key: str) -> bool:

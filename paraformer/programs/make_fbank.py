@@ -23,12 +23,16 @@ from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import cut
 from paraformer.data.tables import fields, read_table, write_table
 from paraformer.errors import AudioError, ConfigError, DataError
+from paraformer.formats import check_folder
+from paraformer.limits import Limits, check
+from paraformer.options import SHARE, THREADS
 from paraformer.programs.hydra_main import run
 
 log = logging.getLogger(__name__)
 
 # Kaldi's kTwoByteAuto: the method that loses least.
 COMPRESSION = 3
+SPEED = Limits(0.1, 10)
 FRONTEND_KEYS = (
     "fs",
     "window",
@@ -94,14 +98,20 @@ class Job:
 
 def make_fbank(config: DictConfig) -> int:
     """Write the features; a recording that cannot be read is reported, counted and skipped."""
-    speeds = [float(s) for s in config.speeds]
-    if not speeds or min(speeds) <= 0 or len(set(speeds)) < len(speeds):
-        raise ConfigError(f"speeds={speeds}: give different numbers above 0, such as [0.9,1.0,1.1]")
-    if config.num_threads < 1:
-        raise ConfigError(f"num_threads={config.num_threads}: give 1 or more")
+    speeds = list(config.speeds)
+    if not speeds or not all(map(SPEED.allow, speeds)) or len(set(speeds)) < len(speeds):
+        raise ConfigError(
+            f"speeds={speeds}: give different numbers from 0.1 to 10, such as [0.9,1.0,1.1]"
+        )
+    if "/" in (config.name or ""):
+        raise ConfigError(f"name={config.name}: is a path; give a file name, and the folder as out")
+    check("num_threads", config.num_threads, THREADS)
+    check("min_success", config.min_success, SHARE)
     job = Job(Frontend(**{key: config[key] for key in FRONTEND_KEYS}), speeds)
     recordings = read_recordings(config.data)
     total = sum(len(r.segments) for r in recordings) * len(speeds)
+    if not total:
+        raise DataError(f"{config.data}: holds no recordings; each line is `id file`")
     results = _work(job, recordings, config.num_threads)
     bar = tqdm(results, total=total, desc="make_fbank", unit="utt", disable=None, leave=False)
     # The path that the scp will hold: as given, so relative to where the recipe runs.
@@ -158,7 +168,7 @@ def _write(
 ) -> int:
     """Write the ark, and when it is whole its scp and frame counts; returns how many there are."""
     ark = Path(f"{stem}.ark")
-    ark.parent.mkdir(parents=True, exist_ok=True)
+    check_folder(ark.parent)
     draft = ark.with_name(f"{ark.name}.part")
     places: dict[str, str] = {}
     frames: dict[str, str] = {}

@@ -16,6 +16,8 @@ from paraformer.data.lexicon import build_lexicon, train_bpe
 from paraformer.data.tables import read_table
 from paraformer.data.tokenizer import SentencepieceTokenizer, write_seg_dict, write_token_list
 from paraformer.errors import ConfigError, DataError
+from paraformer.formats import check_folder
+from paraformer.limits import Limits, check
 from paraformer.programs.hydra_main import run
 
 _log = logging.getLogger(__name__)
@@ -26,8 +28,9 @@ def make_tokens(config: DictConfig) -> int:
     texts = [text for text in read_table(config.text).values() if text.strip()]
     if not texts:
         raise DataError(f"{config.text}: no transcripts; each line is `id transcript`")
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
+    check("min_count", config.min_count, Limits(1, whole=True))
+    check("bpe_size", config.bpe_size, Limits(5, whole=True))
+    out = check_folder(config.out)
     if config.type == "char":
         tokens = _make_char(texts, config.english, config.min_count, out)
     elif config.type == "bpe":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
@@ -11,17 +12,25 @@ from tqdm import tqdm
 from paraformer.auto import choose_device
 from paraformer.data.tables import read_table, write_table
 from paraformer.decode.punctuate import Punctuator
+from paraformer.errors import ConfigError
 from paraformer.hub import find_model
+from paraformer.limits import Limits, check_values
 from paraformer.models.checkpoint import load_punctuation
+from paraformer.options import THREADS
 from paraformer.programs.hydra_main import run
+
+LIMITS = {"num_threads": THREADS._replace(low=0), "split_size": Limits(1, whole=True)}
 
 log = logging.getLogger(__name__)
 
 
 def punctuate(config: DictConfig) -> int:
     """Write `config.out`: the lines of `config.text` with marks, an empty one empty."""
+    check_values({name: config[name] for name in LIMITS}, LIMITS)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
+    if Path(config.out).resolve() == Path(config.text).resolve():
+        raise ConfigError(f"out={config.out}: is the text itself, which would be lost")
     texts = read_table(config.text)
     device = choose_device(config.device)
     punctuator = Punctuator(load_punctuation(find_model(config.model)), device)

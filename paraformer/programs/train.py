@@ -7,17 +7,19 @@ directory.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from paraformer.auto import is_usable, parse_device
 from paraformer.data.augment import Augment, SpecAug, SpecAugLfr
 from paraformer.data.dataset import (
     Batching,
@@ -26,9 +28,21 @@ from paraformer.data.dataset import (
     encoder_stride,
     read_utterances,
 )
-from paraformer.data.tables import read_table, write_table
+from paraformer.data.tables import read_rows, read_table, write_table, write_text
 from paraformer.errors import ConfigError
-from paraformer.models.checkpoint import Release, accepted, build, load_weights, merge
+from paraformer.formats import check_folder
+from paraformer.limits import Limits, check, check_values
+from paraformer.models.checkpoint import (
+    MODEL_KEYS,
+    SILENT,
+    Release,
+    accepted,
+    build,
+    load_weights,
+    merge,
+    override_keys,
+)
+from paraformer.options import THREADS, nearest
 from paraformer.programs.hydra_main import run
 from paraformer.train.chunking import Chunking, DynamicChunk, ReleasedChunks
 from paraformer.train.losses import Weights
@@ -39,6 +53,12 @@ from paraformer.train.trainer import Trainer, Training, Writer
 
 log = logging.getLogger(__name__)
 
+LIMITS = {
+    "seed": Limits(0, 2**32 - 1, whole=True),
+    "num_threads": THREADS._replace(low=0),
+    "warm_steps": Limits(0, whole=True),
+}
+Section = TypeVar("Section")
 Units = dict[str, list[int]]
 SPECAUGS: dict[str, Callable[..., SpecAug | SpecAugLfr]] = {
     "SpecAug": SpecAug,
@@ -53,18 +73,18 @@ def released_config(config: dict[str, Any]) -> dict[str, Any]:
     tokenizer = {key: str(path) for key, path in files.items() if path.is_file()}
     tokenizer["token_list"] = str(lang / "tokens.json")
     paths = {"tokenizer_conf": tokenizer, "frontend_conf": {"cmvn_file": str(config["cmvn"])}}
-    return merge(config["model"], paths)
+    return merge(part(config, "model"), paths)
 
 
-def unit_ids(inventory: str | None) -> dict[str, int]:
+def unit_ids(inventory: object) -> dict[str, int]:
     """The second inventory, one unit a line; 0 is the blank. Empty where there is none."""
     if not inventory:
         return {}
-    names = Path(inventory).read_text(encoding="utf8").split()
+    names = [row.key for row in read_rows(str(inventory))]
     return {"<blank>": 0} | {name: number for number, name in enumerate(names, start=1)}
 
 
-def read_units(inventory: str | None, folder: Path) -> Units:
+def read_units(inventory: object, folder: Path) -> Units:
     """`text_units` of a data directory in numbers, empty without an inventory."""
     ids = unit_ids(inventory)
     if not ids:
@@ -106,11 +126,10 @@ def pick_device(name: str) -> torch.device:
     """`auto` is cuda where there is one; unlike recognition, training never changes device
     unasked.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device={name}: there is no such GPU; use device=auto or device=cpu")
-    return torch.device(name)
+    device = parse_device(name)
+    if device.type == "cpu" or is_usable(device):
+        return device
+    raise ConfigError(f"device={name}: there is no such GPU; use device=auto or device=cpu")
 
 
 def specaug(model: dict[str, Any]) -> SpecAug | SpecAugLfr | None:
@@ -126,7 +145,7 @@ def specaug(model: dict[str, Any]) -> SpecAug | SpecAugLfr | None:
 
 def chunking(config: dict[str, Any]) -> Chunking | None:
     """`dynamic_chunk`, else the chunks of a released online encoder, None where there are none."""
-    dynamic = DynamicChunk(**config["dynamic_chunk"])
+    dynamic = section(DynamicChunk, "dynamic_chunk", part(config, "dynamic_chunk"))
     if dynamic.probability > 0.0:
         return dynamic
     conf = config["model"].get("encoder_conf") or {}
@@ -145,44 +164,74 @@ def initialize(release: Release, source: str) -> None:
     load_weights(release.model, path / "model.pt" if path.is_dir() else path)
 
 
+def part(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """A part of the configuration, which holds keys of its own."""
+    values = config[name]
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name}={values}: is a part with keys of its own; set one of them")
+    return values
+
+
+def section(kind: Callable[..., Section], name: str, values: dict[str, Any]) -> Section:
+    """The settings of a part; a key that it does not have is refused."""
+    known = list(inspect.signature(kind).parameters)
+    for key in values:
+        if key not in known:
+            guess = nearest(key, known)
+            remedy = f"did you mean '{name}.{guess}'?" if guess else f"known: {', '.join(known)}"
+            raise ConfigError(f"train: unknown key '{name}.{key}'; {remedy}")
+    return kind(**values)
+
+
+def unit_ctc(config: dict[str, Any], release: Release) -> UnitCtc:
+    """`unit_ctc` of the configuration, its layer one of the encoder's."""
+    conf = dict(part(config, "unit_ctc"))
+    size = len(unit_ids(conf.pop("units", None)))
+    unit = section(UnitCtc, "unit_ctc", {**conf, "size": size})
+    check("unit_ctc.weight", unit.weight, Limits(0))
+    if size:
+        layers = override_keys(release.config)["encoder_conf"]["num_blocks"]
+        check("unit_ctc.layer", unit.layer, Limits(1, layers, whole=True))
+    return unit
+
+
+def loss_weights(conf: dict[str, Any]) -> Weights:
+    """What `model_conf` says of the losses; a key that nothing reads is named in a warning."""
+    for key in sorted(conf.keys() - MODEL_KEYS - SILENT - set(Weights._fields)):
+        log.warning("model.model_conf.%s is not known and has no effect", key)
+    return Weights(**{key: value for key, value in conf.items() if key in Weights._fields})
+
+
 def make_trainer(config: dict[str, Any]) -> Trainer:
     """Everything that the configuration names, put together."""
-    folder = Path(config["dir"])
-    folder.mkdir(parents=True, exist_ok=True)
+    batching = section(Batching, "batching", part(config, "batching"))
+    augment = section(Augment, "augment", part(config, "augment"))
+    optim = section(Optim, "optim", part(config, "optim"))
+    training = section(Training, "training", part(config, "training"))
+    device = pick_device(config["device"])
     release = build(released_config(config))
-    if config["init"]:
-        initialize(release, config["init"])
-    unit_conf = dict(config["unit_ctc"])
-    inventory = unit_conf.pop("units")
-    batching = Batching(**config["batching"])
-    readers = max(1, (os.cpu_count() or 1) // 4)  # the rest of the processor trains
-
-    def loader(key: str, augment: Augment | None, seed: int | None) -> Loader:
-        data = Path(config[key])
-        report = folder / f"dropped_{key}"
-        utterances = load_set(data, release, read_units(inventory, data), report)
-        return Loader(utterances, release.frontend, batching, augment, seed, readers)
-
-    model_conf = config["model"]["model_conf"]
-    weights = Weights(**{k: v for k, v in model_conf.items() if k in Weights._fields})
     objective = Objective(
         release.model,
-        weights,
-        UnitCtc(size=len(unit_ids(inventory)), **unit_conf),
+        loss_weights(config["model"].get("model_conf") or {}),
+        unit_ctc(config, release),
         config["warm_steps"],
         specaug(config["model"]),
         chunking(config),
     )
-    return Trainer(
-        objective,
-        loader("data", Augment(**config["augment"]), config["seed"]),
-        loader("dev", None, None),
-        Optim(**config["optim"]),
-        Training(**config["training"]),
-        folder,
-        pick_device(config["device"]),
-        make_writer(folder),
-    )
+    if config["init"]:
+        initialize(release, str(config["init"]))
+    folder = check_folder(config["dir"])
+    readers = max(1, (os.cpu_count() or 1) // 4)  # the rest of the processor trains
+
+    def loader(key: str, augment: Augment | None, seed: int | None) -> Loader:
+        data, inventory = Path(config[key]), config["unit_ctc"]["units"]
+        report = folder / f"dropped_{key}"
+        utterances = load_set(data, release, read_units(inventory, data), report)
+        return Loader(utterances, release.frontend, batching, augment, seed, readers)
+
+    train, dev = loader("data", augment, config["seed"]), loader("dev", None, None)
+    writer = make_writer(folder)
+    return Trainer(objective, train, dev, optim, training, folder, device, writer)
 
 
 def clear_run(folder: Path) -> None:
@@ -196,19 +245,19 @@ def train(config: DictConfig) -> int:
     """Train to the end of the schedule; a run stopped by SIGTERM continues when started again."""
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)  # a DictConfig always is
-    if plain["num_threads"]:
-        torch.set_num_threads(plain["num_threads"])
-    seed_everything(plain["seed"])
     settings = {str(key): value for key, value in plain.items()}
+    check_values(settings, LIMITS)
+    if settings["num_threads"]:
+        torch.set_num_threads(settings["num_threads"])
+    seed_everything(settings["seed"])
     trainer = make_trainer(settings)
     if settings["resume"]:
         trainer.resume()
     else:
         clear_run(trainer.folder)
     # Not before: a run that refuses to go on keeps the configuration that it was trained with.
-    (trainer.folder / "config.yaml").write_text(
-        yaml.safe_dump(released_config(settings), sort_keys=False, allow_unicode=True), "utf8"
-    )
+    released = yaml.safe_dump(released_config(settings), sort_keys=False, allow_unicode=True)
+    write_text(trainer.folder / "config.yaml", released)
     trainer.run()
     return 0
 

@@ -12,16 +12,18 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from paraformer.errors import ConfigError
+from paraformer.formats import check_folder
+from paraformer.limits import Limits, check_values
 from paraformer.models.checkpoint import (
     PunctuationRelease,
     build_punctuation,
-    load_weights,
     merge,
     save_punctuation,
 )
+from paraformer.models.weights import load_weights
 from paraformer.programs.average_model import PRECISIONS
 from paraformer.programs.hydra_main import run
-from paraformer.programs.train import clear_run, make_writer, pick_device
+from paraformer.programs.train import LIMITS, clear_run, make_writer, pick_device, section
 from paraformer.train.optim import Optim
 from paraformer.train.punctuation import (
     PassageLoader,
@@ -40,6 +42,7 @@ from paraformer.train.trainer import Training
 
 log = logging.getLogger(__name__)
 
+OWN_LIMITS = {"average": Limits(1, whole=True), "label_smoothing": Limits(0, 1, below=True)}
 ENDS = ("。", "？")  # marks that close a sentence
 
 
@@ -55,9 +58,10 @@ def make_release(config: dict[str, Any]) -> PunctuationRelease:
 
 def make_trainer(config: dict[str, Any], release: PunctuationRelease) -> PunctuationTrainer:
     """Everything that the configuration names, put together."""
-    folder = Path(config["dir"])
-    folder.mkdir(parents=True, exist_ok=True)
-    sampling = Sampling(**config["sampling"])
+    sampling = section(Sampling, "sampling", config["sampling"])
+    optim = section(Optim, "optim", config["optim"])
+    training = section(Training, "training", config["training"])
+    folder = check_folder(config["dir"])
     ends = [number for number, mark in enumerate(release.marks) if mark in ENDS]
 
     def loader(key: str, seed: int | None) -> PassageLoader:
@@ -70,8 +74,8 @@ def make_trainer(config: dict[str, Any], release: PunctuationRelease) -> Punctua
         PunctuationObjective(release, config["label_smoothing"]),
         loader("data", config["seed"]),
         loader("dev", None),
-        Optim(**config["optim"]),
-        Training(**config["training"]),
+        optim,
+        training,
         folder,
         pick_device(config["device"]),
         make_writer(folder),
@@ -95,6 +99,7 @@ def train_punctuation(config: DictConfig) -> int:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)  # a DictConfig always is
     settings = {str(key): value for key, value in plain.items()}
+    check_values(settings, LIMITS | OWN_LIMITS)
     if settings["precision"] not in PRECISIONS:
         raise ConfigError(f"precision={settings['precision']}: not known; fp32 or fp16")
     if settings["num_threads"]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from paraformer.errors import ConfigError
+from paraformer.limits import check_fields, limited
 from paraformer.nn.chunks import ChunkRule, scama_rule, streaming_rule
 
 
@@ -32,19 +33,14 @@ class DynamicChunk:
     6), look-ahead is a share of the size, look-backs count chunks (-1: all of the past).
     """
 
-    probability: float = 0.0
-    sizes: tuple[int, ...] = (5, 8, 10, 16)
-    look_ahead: tuple[float, ...] = (0.0, 0.5)
-    encoder_look_back: tuple[int, ...] = (4, -1)
-    decoder_look_back: tuple[int, ...] = (1,)
+    probability: float = limited(0.0, 0, 1)
+    sizes: tuple[int, ...] = limited((5, 8, 10, 16), 1, many=True)
+    look_ahead: tuple[float, ...] = limited((0.0, 0.5), 0, many=True)
+    encoder_look_back: tuple[int, ...] = limited((4, -1), -1, many=True)
+    decoder_look_back: tuple[int, ...] = limited((1,), -1, many=True)
 
     def __post_init__(self) -> None:
-        choices = (self.sizes, self.look_ahead, self.encoder_look_back, self.decoder_look_back)
-        if not 0.0 <= self.probability <= 1.0 or not all(choices) or min(self.sizes) < 1:
-            raise ConfigError(
-                f"dynamic_chunk: probability={self.probability}, sizes={list(self.sizes)}; give a "
-                "probability from 0 to 1, sizes of 1 or more, and one choice or more of each"
-            )
+        check_fields(self, "dynamic_chunk")
 
     def draw(self) -> ChunkRule | None:
         """See `Chunking`; the numbers come from torch's generator, so that a run can be resumed."""

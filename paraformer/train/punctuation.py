@@ -16,7 +16,8 @@ from paraformer.data.dataset import Loader
 from paraformer.data.tables import read_table
 from paraformer.data.tokenizer import Vocabulary
 from paraformer.data.words import strip_marks
-from paraformer.errors import DataError
+from paraformer.errors import ConfigError, DataError
+from paraformer.limits import check_fields, limited
 from paraformer.models.checkpoint import PunctuationRelease
 from paraformer.score import MarkCounts, count_marks
 from paraformer.train.losses import Losses
@@ -55,11 +56,19 @@ class WordBatch(NamedTuple):
 class Sampling:
     """How samples are cut: from the beginning of a sentence, as the windows of recognition are."""
 
-    min_words: int = 8
-    max_words: int = 80
-    whole_share: float = 0.5  # of the samples that end where a sentence does
-    unknown_share: float = 0.02  # of the words that are replaced by <unk>
-    batch_words: int = 2560  # in one batch, padding counted
+    min_words: int = limited(8, 1)
+    max_words: int = limited(80, 1)
+    whole_share: float = limited(0.5, 0, 1)  # of the samples that end where a sentence does
+    unknown_share: float = limited(0.02, 0, 1)  # of the words that are replaced by <unk>
+    batch_words: int = limited(2560, 1)  # in one batch, padding counted
+
+    def __post_init__(self) -> None:
+        check_fields(self, "sampling")
+        if self.min_words > self.max_words:
+            raise ConfigError(
+                f"sampling.min_words={self.min_words}: more than max_words={self.max_words}; "
+                "give less"
+            )
 
 
 def read_passages(path: str | Path, vocabulary: Vocabulary, marks: Sequence[str]) -> list[Passage]:

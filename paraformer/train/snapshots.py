@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from paraformer.errors import CheckpointError, DataError
+from paraformer.models.weights import read_torch, read_weights
 
 Totals = dict[str, tuple[float, float]]  # name of a statistic -> weighted sum, sum of weights
 
@@ -60,11 +60,11 @@ def load_snapshot(
     path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[Position, Totals]:
     """Put back what `save_snapshot` wrote; returns the position and the totals."""
+    state = read_torch(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         objective.load_state_dict(state["objective"])
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        reason = (str(error) or "it is empty").splitlines()[0]
+    except (RuntimeError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"{path}: does not fit this configuration ({reason}); "
             "train in another folder or with resume=false"
@@ -93,8 +93,13 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """Lines of `append_record`; of two with the same epoch the later counts."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; train at least one epoch first")
-    lines = path.read_text(encoding="utf8").splitlines()
-    records = {record["epoch"]: record for record in map(json.loads, lines)}
+    records = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            record = json.loads(line)
+            records[int(record["epoch"])] = record
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{path}:{number}: no record of an epoch; remove this line") from error
     return [records[epoch] for epoch in sorted(records)]
 
 
@@ -111,7 +116,7 @@ def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
     total: dict[str, Tensor] = {}
     state: dict[str, Tensor] = {}
     for path in paths:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_weights(path)
         for name, value in state.items():
             if value.is_floating_point():
                 total[name] = total.get(name, 0) + value.double()

@@ -216,5 +216,6 @@ def test_one_call_without_a_past(oracle):
 def test_an_empty_piece_says_nothing_where_the_reference_fails(oracle):
     for text, row in oracle.facts["empty inputs"].items():
         assert "error" in row
-        state = PunctuationState("你好")
-        assert oracle.punctuator.punctuate_chunk(text.strip("'"), state) == ("", state)
+        piece = text.strip("'")
+        after = PunctuationState(f"你好{piece}")  # blanks come with the next piece
+        assert oracle.punctuator.punctuate_chunk(piece, PunctuationState("你好")) == ("", after)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -22,6 +23,7 @@ from paraformer.data.resample import resample
 from paraformer.data.streaming_frontend import forward_chunk, initial_state
 from paraformer.decode.vad import LIVE_SCHEDULE, DynamicSilence, VoiceActivity, decibels
 from paraformer.models.checkpoint import load_vad
+from paraformer.models.fsmn_vad import FsmnState, FsmnVad
 from tests.conftest import SHARED, needs_shared
 from tests.parity.oracle import FIXTURES, close, load_arrays
 
@@ -49,6 +51,35 @@ OTHER_RATES = {
     ],
     48000: [[29950, 31420] if span == [29950, 31430] else span for span in GOLDEN],
 }
+# Spans that the reference reports, (samples of a call, ms of a piece) -> [[call, spans], ...].
+IN_CALLS = {
+    (160000, 200): [
+        *([0, [[70, -1]]], [2, [[-1, 26270], [26770, -1]]], [3, [[-1, 37600], [38210, -1]]]),
+        *([6, [[-1, 59550], [59830, -1]]], [7, [[-1, 70450]]]),
+    ],
+    (2000, 200): [
+        *([4, [[70, -1]]], [215, [[-1, 26270]]], [219, [[26770, -1]]], [307, [[-1, 37600]]]),
+        *([310, [[38210, -1]]], [481, [[-1, 59550]]], [483, [[59830, -1]]], [563, [[-1, 70450]]]),
+    ],
+    (1600, 200): [
+        *([5, [[70, -1]]], [29, [[-1, 2340]]], [31, [[2620, -1]]], [67, [[-1, 6200]]]),
+        *([69, [[6480, -1]]], [243, [[-1, 23670], [23950, -1]]], [269, [[-1, 26250]]]),
+        *([273, [[26780, -1]]], [295, [[-1, 28990]]], [303, [[29950, -1]]]),
+        *([321, [[-1, 31430], [31750, -1]]], [381, [[-1, 37600]]], [387, [[38210, -1]]]),
+        *([475, [[-1, 46900]]], [477, [[47310, -1]]], [503, [[-1, 49630], [49910, -1]]]),
+        *([571, [[-1, 56460], [56740, -1]]], [601, [[-1, 59540]]], [603, [[59820, -1]]]),
+        [704, [[-1, 70450]]],
+    ],
+    (160000, 1000): [
+        [0, [[70, -1], [-1, 5190], [5190, -1]]],
+        [1, [[-1, 12100], [12100, -1], [-1, 15870], [15870, -1]]],
+        [2, [[-1, 22140], [22170, -1], [-1, 26270], [26770, -1], [-1, 29030]]],
+        [3, [[29950, -1], [-1, 35450], [35450, -1], [-1, 37600], [38210, -1]]],
+        [4, [[-1, 42290], [42290, -1], [-1, 46910], [47310, -1]]],
+        [5, [[-1, 52280], [52280, -1], [-1, 56470], [56740, -1]]],
+        *([6, [[-1, 62930], [62930, 63740], [63740, -1]]], [7, [[-1, 70450]]]),
+    ],
+}
 
 
 def clip(name: str) -> Tensor:
@@ -60,13 +91,35 @@ def joined() -> Tensor:
     return torch.cat([torch.cat([clip(c) * gain, torch.zeros(n)]) for c, gain, n in JOINED])
 
 
+class Remembering(torch.nn.Module):
+    """A network that does not compute again what it has been asked before: settings change only
+    what is made of its answers.
+    """
+
+    def __init__(self, model: FsmnVad) -> None:
+        super().__init__()
+        self.model = model
+        self.answers: dict[int, tuple[Tensor, FsmnState]] = {}
+        self.initial_state = model.initial_state
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+    def forward_chunk(self, x: Tensor, state: FsmnState) -> tuple[Tensor, FsmnState]:
+        key = hash((x.numpy().tobytes(), state.memory.numpy().tobytes()))
+        if key not in self.answers:
+            self.answers[key] = self.model.forward_chunk(x, state)
+        return self.answers[key]
+
+
 class Oracle:
     """A model, its recordings, and what the reference says of them."""
 
     def __init__(self, folder: Path, model: Path, waves: dict[str, Tensor]) -> None:
         self.facts: dict[str, Any] = json.loads((folder / "expected.json").read_text("utf8"))
         self.arrays = load_arrays(folder)
-        self.release = load_vad(model)
+        release = load_vad(model)
+        self.release = release._replace(model=Remembering(release.model))
         self.waves = waves
 
     def detector(self, label: str) -> VoiceActivity:
@@ -206,3 +259,63 @@ def test_files_of_other_rates_and_channels(tmp_path, rate, channels):
     soundfile.write(path, samples.numpy(), rate, subtype="PCM_16")
     found = VoiceActivity(oracle.release).segments(read_audio(path))
     assert as_lists(found) == OTHER_RATES[rate]
+
+
+def noise(level):
+    """Five seconds of white noise."""
+    return level * torch.from_numpy(np.random.default_rng(0).standard_normal(80000)).float()
+
+
+def music():
+    """Three chords with their overtones, struck twice a second, 2 s each."""
+    time = np.arange(6 * 16000) / 16000
+    chords = [(220, 277.18, 329.63), (246.94, 311.13, 369.99), (196, 246.94, 293.66)]
+    tones = [
+        sum(0.1 * np.sin(2 * np.pi * f * k * time) / k for f in chord for k in (1, 2, 3))
+        for chord in chords
+    ]
+    place = np.arange(len(time))
+    played = np.stack(tones)[(time // 2).astype(int), place] * np.exp(-4 * (time % 0.5))
+    return torch.from_numpy(played.astype(np.float32))
+
+
+@needs_shared
+def test_what_is_no_speech():
+    """The expected spans are the reference's of the same samples, max_end_silence_time=800."""
+    oracle = shared_oracle()
+    wave = oracle.waves["vad_example"][: 20 * 16000]
+    expected = [
+        (torch.zeros(160000), []),
+        (noise(0.05), []),
+        (noise(0.5), [[0, 390]]),
+        (music(), [[0, 2580], [2860, 3480], [3760, 5980]]),
+        (wave, [[70, 2340], [2620, 6200], [6480, 19980]]),  # speech to the last sample
+        (wave * 1e-4, [[70, 2250], [2600, 6090], [6400, 15640], [15920, 19980]]),
+    ]
+    for samples, spans in expected:
+        assert as_lists(VoiceActivity(oracle.release).segments(samples)) == spans
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    "calls",
+    [
+        {"samples": 160000, "piece": 200, "dynamic": True},
+        {"samples": 2000, "piece": 200, "dynamic": True},
+        {"samples": 1600, "piece": 200, "dynamic": False},
+        {"samples": 160000, "piece": 1000, "schedule": [[3000, 1000], [5000, 500], [None, 300]]},
+    ],
+)
+def test_calls_of_other_sizes_than_the_pieces(calls):
+    """IN_CALLS is what the reference reports in each call that reports something."""
+    oracle = shared_oracle()
+    detector = VoiceActivity(oracle.release).adjusted(
+        dynamic_silence=calls.get("dynamic"), silence_schedule=calls.get("schedule")
+    )
+    state, found = detector.initial_state(), []
+    pieces = oracle.waves["vad_example"].split(calls["samples"])
+    for place, piece in enumerate(pieces):
+        spans, state = detector.feed(piece, state, place == len(pieces) - 1, calls["piece"])
+        if spans:
+            found.append([place, as_lists(spans)])
+    assert found == IN_CALLS[calls["samples"], calls["piece"]]

@@ -257,6 +257,16 @@ def test_a_stream_decides_its_last_mark_in_the_next_piece():
     assert model.finish(PunctuationState()) == ""
 
 
+def test_a_piece_of_blanks_comes_with_the_next():
+    model = punctuator()
+    _, state = model.punctuate_chunk("你好", PunctuationState())
+    nothing, state = model.punctuate_chunk("  ", state)
+    assert (nothing, state) == ("", PunctuationState("你好  "))
+    assert model.punctuate_chunk("\n", state) == ("", state)
+    assert model.punctuate_chunk("ok", state)[0] == "  ok"
+    assert model.punctuate_chunk(" ", PunctuationState()) == ("", PunctuationState())
+
+
 def test_a_closed_sentence_leaves_the_memory_of_a_stream():
     model = punctuator(吗=QUESTION)
     _, state = model.punctuate_chunk("他来了吗好的", PunctuationState())

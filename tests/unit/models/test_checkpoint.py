@@ -19,12 +19,10 @@ from paraformer.errors import CheckpointError, ConfigError
 from paraformer.models.checkpoint import (
     build,
     load_directory,
-    load_weights,
     merge,
-    read_weights,
     save_directory,
-    save_weights,
 )
+from paraformer.models.weights import load_weights, read_weights, save_weights
 from tests import tiny
 from tests.parity.oracle import FIXTURES
 

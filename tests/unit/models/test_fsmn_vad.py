@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paraformer.errors import CheckpointError, ConfigError
-from paraformer.models.checkpoint import build_vad, load_vad, read_weights
+from paraformer.models.checkpoint import build_vad, load_vad
 from paraformer.models.fsmn_vad import FsmnEncoder, FsmnVad, MemoryFilter, VadOptions
+from paraformer.models.weights import read_weights
 from tests.conftest import ROOT, SHARED, needs_shared
 
 MODEL = ROOT / "tests" / "fixtures" / "oracle" / "fsmn_vad"

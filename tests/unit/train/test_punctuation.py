@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import yaml
 
 from paraformer.data.tokenizer import Vocabulary
-from paraformer.errors import DataError
+from paraformer.errors import ConfigError, DataError
 from paraformer.models.checkpoint import build_punctuation
 from paraformer.train.optim import Optim
 from paraformer.train.punctuation import (
@@ -63,6 +63,19 @@ def test_a_text_without_marks_teaches_nothing(tmp_path):
     (tmp_path / "text").write_text("a 好吗\n", encoding="utf8")
     with pytest.raises(DataError, match="no passage with one of ， 。 ？ 、"):
         read_passages(tmp_path / "text", Vocabulary(["好", "<unk>"]), MARKS)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"min_words": 0}, "sampling.min_words=0: give a whole number of 1 or more"),
+        ({"unknown_share": 1.5}, "sampling.unknown_share=1.5: give a number from 0 to 1"),
+        ({"max_words": 5}, "sampling.min_words=8: more than max_words=5"),
+    ],
+)
+def test_a_sample_has_limits(values, message):
+    with pytest.raises(ConfigError, match=message):
+        Sampling(**values)
 
 
 def test_validation_sees_each_word_once():

@@ -1,0 +1,73 @@
+"""State dicts on disk: read without running code that a file may hold, checked, written whole."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paraformer.errors import CheckpointError
+
+# What torch.load raises for a file that is cut off, or that it did not write.
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError)
+_FOREIGN = (LookupError, ValueError, TypeError, AttributeError)
+
+
+def read_torch(path: Path) -> Any:
+    """What `torch.save` wrote, tensors on the CPU."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (*_UNREADABLE, *_FOREIGN) as error:
+        reason = str(error).strip().split("\n")[0] or "empty file"
+        if isinstance(error, (pickle.UnpicklingError, *_FOREIGN)):
+            reason = "not written by torch, or with more than tensors in it"
+        raise CheckpointError(
+            f"{path}: no weights can be read from it ({reason}); is the download complete?"
+        ) from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """State dict of a model.pt, plain or nested."""
+    state = read_torch(path)
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{path}: holds no state dict; is it a model file?")
+    return {str(name).removeprefix("module."): value for name, value in state.items()}
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load all parameters of a model; one that is missing, misshaped or left over is an error."""
+    load_state(model, read_weights(path), path)
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """The same of a state dict that is there already; `path` says whence it is."""
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    extra = [name for name in state if name not in own]
+    shapes = [n for n, value in own.items() if n in state and state[n].shape != value.shape]
+    for what, names in (("lacks", missing), ("holds unknown", extra), ("misshapes", shapes)):
+        if names:
+            shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+            raise CheckpointError(
+                f"{path}: {what} {len(names)} parameters ({shown}); it does not fit its config.yaml"
+            )
+    model.load_state_dict(state, strict=True)
+
+
+def save_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None) -> None:
+    """Write the state dict atomically, floating-point values as `dtype` if given."""
+    state = {
+        name: value.detach().cpu().to(dtype if value.is_floating_point() else None).clone()
+        for name, value in model.state_dict().items()
+    }
+    partial = path.with_suffix(".partial")
+    torch.save({"state_dict": state}, partial)
+    os.replace(partial, path)

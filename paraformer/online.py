@@ -1,0 +1,131 @@
+"""A streaming model by the calls of `AutoModel`: a piece of audio a call, or whole recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from io import BufferedReader
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paraformer.data.inputs import Cache, Item
+from paraformer.decode.streaming import Chunking, Stream, Streamer, StreamingRecognizer, Token
+from paraformer.errors import ConfigError, ParaformerError
+
+Result = dict[str, Any]
+# Recordings that are decoded side by side.
+SIDE_BY_SIDE = 8
+HEADERS = (b"RIFF", b"fLaC", b"OggS", b"ID3")
+
+
+class OnlineModel:
+    """The recognisers of one model, one for each way to cut a stream."""
+
+    def __init__(
+        self, release: Any, device: torch.device, dtype: torch.dtype | None = None
+    ) -> None:
+        self._made = (release, device, dtype)
+        self._recognizers: dict[Chunking, StreamingRecognizer] = {}
+
+    def recognizer(self, chunking: Chunking) -> StreamingRecognizer:
+        """The recogniser that cuts so; refused for a model that does not stream."""
+        if chunking not in self._recognizers:
+            release, device, dtype = self._made
+            self._recognizers[chunking] = StreamingRecognizer(release, chunking, device, dtype)
+        return self._recognizers[chunking]
+
+    def feed(self, item: Item, fs: int | None, chunking: Chunking, cache: Any, end: bool) -> Result:
+        """What one more piece of a stream adds: the call of the model card.
+
+        cache: a dict of the caller, empty at first, in which the stream stands between the calls.
+        After the last piece it is empty again. The texts of all calls, joined, are that of the
+        whole.
+        """
+        if not isinstance(cache, dict):
+            raise ConfigError("cache: give a dict, empty at first, the same one for every call")
+        if cache.get("chunking", chunking) != chunking:
+            raise ConfigError(
+                f"chunk_size={list(chunking.chunk_size)}: chunk_size and look-backs stay as they "
+                "were when the stream began; begin another with an empty cache"
+            )
+        recognizer = self.recognizer(chunking)
+        rate = recognizer.release.frontend.fs
+        if fs not in (None, rate):
+            raise ConfigError(f"fs={fs}: the pieces of a stream must have {rate} Hz; resample them")
+        before: Stream = cache.get("stream") or recognizer.open()
+        tokens, stream = recognizer.feed(before, item.read(rate, rate), end)
+        text = stream.text.text if end else stream.text.settled
+        if end:
+            cache.clear()
+        else:
+            cache.update(stream=stream, chunking=chunking)
+        return result(item.key, text[len(before.text.settled) :], tokens)
+
+    def transcribe(
+        self, items: Sequence[Item], fs: int | None, chunking: Chunking
+    ) -> Iterator[tuple[Result, float] | ParaformerError]:
+        """Whole recordings, each a stream: their results and seconds, or why there are none."""
+        recognizer, cache = self.recognizer(chunking), Cache()
+        rate = recognizer.release.frontend.fs
+        for first in range(0, len(items), SIDE_BY_SIDE):
+            group = items[first : first + SIDE_BY_SIDE]
+            waves = [_read(item, fs, rate, cache) for item in group]
+            sound = [wave for wave in waves if isinstance(wave, Tensor)]
+            tokens, streams = recognizer.feed_all(
+                [recognizer.open() for _ in sound], sound, [True] * len(sound)
+            )
+            decoded = iter(zip(tokens, streams, strict=True))
+            for item, wave in zip(group, waves, strict=True):
+                if isinstance(wave, ParaformerError):
+                    yield wave
+                else:
+                    said, stream = next(decoded)
+                    yield result(item.key, stream.text.text, said), len(wave) / rate
+
+
+def _read(item: Item, fs: int | None, rate: int, cache: Cache) -> Tensor | ParaformerError:
+    try:
+        return item.read(fs, rate, cache)
+    except ParaformerError as error:
+        return error
+
+
+def result(key: str, text: str, tokens: Sequence[Token]) -> Result:
+    """What `generate` returns; `timestamp` are [start, end] of each token in milliseconds."""
+    confidences = [token.confidence for token in tokens]
+    return {
+        "key": key,
+        "text": text,
+        "confidence": round(sum(confidences) / len(tokens), 4) if tokens else 0.0,
+        "tokens": [token.text for token in tokens],
+        "token_confidence": [round(c, 4) for c in confidences],
+        "timestamp": [[token.start_ms, token.end_ms] for token in tokens],
+    }
+
+
+def growing_text(streamer: Streamer, blocks: Iterable[Any]) -> Iterator[str]:
+    """The text of a stream as it grows: parts that, joined, are the whole."""
+    shown = 0
+    for block in blocks:
+        streamer.feed(block)
+        text = streamer.state.text.settled
+        yield text[shown:]
+        shown = len(text)
+    streamer.flush()
+    yield streamer.text[shown:]
+
+
+def is_audio_file(source: BufferedReader) -> bool:
+    """Whether an input that has not been read begins like an audio file, not like raw samples."""
+    return source.peek(4).startswith(HEADERS)
+
+
+def raw_blocks(source: BufferedReader, samples: int) -> Iterator[bytes]:
+    """Raw 16-bit samples as soon as they come, at most so many at a time."""
+    held = b""
+    while part := source.read1(2 * samples):
+        held += part
+        even = len(held) - len(held) % 2
+        yield held[:even]
+        held = held[even:]

@@ -1,0 +1,217 @@
+"""Text of a Kaldi data directory by a streaming model, as it would come while one speaks.
+
+Writes into `out`: text, ctm (`id 1 start duration token confidence`, seconds), delay (`id first
+last rtf`: milliseconds from the end of the first token to its text, and from the end of the audio to
+the last text; compute time by audio time), failed (`id reason`), each line as soon as it is known; at
+the end, stats.json. With `streams` above 1 so many utterances are decoded side by side. Without
+`simulate`, delays are what the compute times would make of audio that comes in real time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+from tqdm import tqdm
+
+from paraformer.auto import choose_device
+from paraformer.data.inputs import Cache, Item
+from paraformer.data.tables import write_text
+from paraformer.decode.streaming import Chunking, Stream, StreamingRecognizer, Token
+from paraformer.errors import ConfigError, ParaformerError
+from paraformer.formats import GrowingTables
+from paraformer.hub import find_model
+from paraformer.models.checkpoint import load_directory
+from paraformer.programs.decode import data_items, result_folder
+from paraformer.programs.hydra_main import run
+
+log = logging.getLogger(__name__)
+
+TABLES = ("text", "ctm", "delay", "failed")
+
+
+@dataclass
+class Lane:
+    """One utterance on its way through the recogniser."""
+
+    item: Item
+    wave: Tensor
+    stream: Stream
+    begun: float  # by the clock
+    fed: int = 0  # samples
+    free: float = 0.0  # seconds since `begun` at which the last chunk was done
+    spent: float = 0.0  # seconds of computing, those of its whole batch
+    tokens: list[Token] = field(default_factory=list)
+    first_delay: float | None = None
+    ended: bool = False
+
+    def take(self, stride: int) -> Tensor:
+        """The next chunk of the audio, maybe short or empty at the end."""
+        block = self.wave[self.fed : self.fed + stride]
+        self.fed += len(block)
+        self.ended = len(block) < stride
+        return block
+
+    def note(self, tokens: list[Token], rate: int, seconds: float, now: float | None) -> None:
+        """Tokens of a chunk that took so long; `now` by a clock that keeps real time, if any."""
+        heard = self.fed / rate
+        self.free = max(self.free, heard) + seconds if now is None else now - self.begun
+        self.spent += seconds
+        self.tokens += tokens
+        if tokens and self.first_delay is None:
+            self.first_delay = 1000 * self.free - tokens[0].end_ms
+
+
+class Server:
+    """Feeds the lanes chunk by chunk, those that have one ready together."""
+
+    def __init__(self, recognizer: StreamingRecognizer, simulate: bool) -> None:
+        self.recognizer, self.simulate = recognizer, simulate
+        self.rate = recognizer.release.frontend.fs
+
+    def open(self, item: Item, wave: Tensor) -> Lane:
+        """A lane for one more utterance, whose speaker begins now."""
+        return Lane(item, wave, self.recognizer.open(), time.perf_counter())
+
+    def step(self, lanes: list[Lane]) -> list[Lane]:
+        """Give the next chunk to the lanes that are due; returns those that ended."""
+        due = self._wait(lanes) if self.simulate else lanes
+        blocks = [lane.take(self.recognizer.stride) for lane in due]
+        began = time.perf_counter()
+        tokens, streams = self.recognizer.feed_all(
+            [lane.stream for lane in due], blocks, [lane.ended for lane in due]
+        )
+        done = time.perf_counter()
+        for lane, new, stream in zip(due, tokens, streams, strict=True):
+            lane.stream = stream
+            lane.note(new, self.rate, done - began, done if self.simulate else None)
+        return [lane for lane in due if lane.ended]
+
+    def _wait(self, lanes: list[Lane]) -> list[Lane]:
+        """Sleep until the speaker of a lane has said its next chunk."""
+        stride = self.recognizer.stride
+        due = [lane.begun + min(lane.fed + stride, len(lane.wave)) / self.rate for lane in lanes]
+        time.sleep(max(0.0, min(due) - time.perf_counter()))
+        now = time.perf_counter()
+        return [lane for lane, when in zip(lanes, due, strict=True) if when <= now]
+
+
+@dataclass
+class Totals:
+    """Sums over the utterances that were decoded."""
+
+    seconds: float = 0.0
+    first: list[float] = field(default_factory=list)
+    last: list[float] = field(default_factory=list)
+    done: int = 0
+
+
+def write_lane(tables: GrowingTables, lane: Lane, totals: Totals, rate: int) -> None:
+    """The lines of an utterance that has ended."""
+    key, seconds = lane.item.key, len(lane.wave) / rate
+    last = 1000 * (lane.free - seconds)
+    rtf = lane.spent / seconds if seconds else 0.0
+    tables.add("text", key, lane.stream.text.text)
+    for token in lane.tokens:
+        start, length = token.start_ms / 1000, (token.end_ms - token.start_ms) / 1000
+        tables.add("ctm", key, f"1 {start:.3f} {length:.3f} {token.text} {token.confidence:.4f}")
+    first = "-" if lane.first_delay is None else f"{lane.first_delay:.0f}"
+    tables.add("delay", key, f"{first} {last:.0f} {rtf:.4f}")
+    totals.done += 1
+    totals.seconds += seconds
+    totals.last.append(last)
+    totals.first += [] if lane.first_delay is None else [lane.first_delay]
+
+
+def waves(items: list[Item], rate: int, tables: GrowingTables) -> Iterator[tuple[Item, Tensor]]:
+    """The utterances that can be read; the others are reported."""
+    cache = Cache()
+    for item in items:
+        try:
+            yield item, item.read(None, rate, cache)
+        except ParaformerError as error:
+            log.warning("utterance '%s': %s", item.key, error)
+            tables.add("failed", item.key, str(error))
+
+
+def decode_list(server: Server, items: list[Item], tables: GrowingTables, most: int) -> Totals:
+    """Decode the items, at most so many at a time."""
+    totals, lanes = Totals(), list[Lane]()
+    coming = waves(items, server.rate, tables)
+    with tqdm(total=len(items), desc="decode", unit="utt", disable=None, leave=False) as bar:
+        while True:
+            while len(lanes) < most and (pair := next(coming, None)) is not None:
+                lanes.append(server.open(*pair))
+            if not lanes:
+                return totals
+            for lane in server.step(lanes):
+                write_lane(tables, lane, totals, server.rate)
+                bar.update()
+            lanes = [lane for lane in lanes if not lane.ended]
+
+
+def statistics_of(config: DictConfig, totals: Totals, total: int, elapsed: float) -> dict[str, Any]:
+    """What stats.json says; delays in milliseconds."""
+
+    def spread(values: list[float]) -> dict[str, float] | None:
+        if not values:
+            return None
+        ordered = sorted(values)
+        ninth = ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))]
+        return {"median": round(statistics.median(ordered), 1), "p90": round(ninth, 1)}
+
+    return {
+        "model": str(config.model),
+        "data": str(config.data),
+        "chunk_size": list(config.chunk_size),
+        "encoder_chunk_look_back": config.encoder_chunk_look_back,
+        "decoder_chunk_look_back": config.decoder_chunk_look_back,
+        "streams": config.streams,
+        "simulate": config.simulate,
+        "utterances": total,
+        "decoded": totals.done,
+        "audio_seconds": round(totals.seconds, 3),
+        "elapsed_seconds": round(elapsed, 3),
+        "rtf": round(elapsed / totals.seconds, 5) if totals.seconds else None,
+        "first_token_delay_ms": spread(totals.first),
+        "last_token_delay_ms": spread(totals.last),
+    }
+
+
+def decode_streaming(config: DictConfig) -> int:
+    """Decode `config.data`; an utterance that cannot be read is reported, counted and skipped."""
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    if config.streams < 1:
+        raise ConfigError(f"streams={config.streams}: give 1 or more")
+    chunking = Chunking(
+        tuple(config.chunk_size), config.encoder_chunk_look_back, config.decoder_chunk_look_back
+    )
+    out = result_folder(config.out, config.data)
+    release = load_directory(find_model(config.model))
+    dtype = torch.bfloat16 if config.bf16 else None
+    recognizer = StreamingRecognizer(release, chunking, choose_device(config.device), dtype)
+    items = data_items(Path(config.data))
+    begun = time.perf_counter()
+    with closing(GrowingTables(out, [*TABLES, "stats.json"], TABLES)) as tables:
+        server = Server(recognizer, config.simulate)
+        totals = decode_list(server, items, tables, config.streams)
+    stats = statistics_of(config, totals, len(items), time.perf_counter() - begun)
+    write_text(out / "stats.json", json.dumps(stats, ensure_ascii=False, indent=1) + "\n")
+    log.info("decoded %d of %d utterances", totals.done, len(items))
+    return 0 if totals.done >= config.min_success * len(items) else 1
+
+
+def main() -> int:
+    """`bin/decode_streaming.py`."""
+    return run("decode_streaming", decode_streaming)

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Whole recordings to text by one engine; a task is COUNT/BATCH: so many equal parts, so many at once.
+
+    tests/bench/offline.py --engine ours --model DIR --tasks 7/1,7/7,1/1
+    PEER/bin/python tests/bench/offline.py --engine funasr --model DIR     # or funasr-onnx, sherpa-onnx
+
+One line of JSON for each task: `rtf` (seconds for a second of audio), the load, the texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+
+from tests.bench.measure import (  # noqa: E402
+    RATE,
+    Answer,
+    Meter,
+    Run,
+    auto_model,
+    drive,
+    parse_task,
+    speech,
+)
+
+# Samples of each recording and how many at once -> their texts.
+Recognize = Callable[[list[np.ndarray], int], list[str]]
+
+
+def torch_engine(args: argparse.Namespace) -> Recognize:
+    """Ours, or FunASR: the call of the model card."""
+    model = auto_model(args)
+    # Ours limits a batch in seconds too; the reference does so after a VAD only.
+    limit = {"batch_size_s": 1e6} if args.engine == "ours" else {}
+
+    def recognize(waves: list[np.ndarray], batch: int) -> list[str]:
+        return [r["text"] for r in model.generate(input=waves, batch_size=batch, **limit)]
+
+    return recognize
+
+
+def funasr_onnx_engine(args: argparse.Namespace) -> Recognize:
+    """Takes several recordings as files only; they are small beside what is measured."""
+    from funasr_onnx import Paraformer
+
+    model = Paraformer(str(args.model), batch_size=1, intra_op_num_threads=args.threads)
+
+    def recognize(waves: list[np.ndarray], batch: int) -> list[str]:
+        model.batch_size = batch
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [f"{folder}/{number:03d}.wav" for number in range(len(waves))]
+            for path, samples in zip(paths, waves, strict=True):
+                write_wav(path, samples)
+            return ["".join(result["preds"]) for result in model(paths)]
+
+    return recognize
+
+
+def write_wav(path: str, samples: np.ndarray) -> None:
+    """16 bits: what the clips had."""
+    with wave.open(path, "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes((samples * 32768).astype("<i2").tobytes())
+
+
+def sherpa_onnx_engine(args: argparse.Namespace) -> Recognize:
+    """The graph that carries sherpa-onnx's metadata."""
+    from sherpa_onnx import OfflineRecognizer
+
+    model = OfflineRecognizer.from_paraformer(
+        paraformer=str(args.model / "sherpa.onnx"),
+        tokens=str(args.model / "tokens.txt"),
+        num_threads=args.threads,
+    )
+
+    def recognize(waves: list[np.ndarray], batch: int) -> list[str]:
+        streams = [model.create_stream() for _ in waves]
+        for stream, samples in zip(streams, waves, strict=True):
+            stream.accept_waveform(RATE, samples)
+        for first in range(0, len(streams), batch):
+            model.decode_streams(streams[first : first + batch])
+        return [stream.result.text for stream in streams]
+
+    return recognize
+
+
+ENGINES = {
+    "ours": torch_engine,
+    "funasr": torch_engine,
+    "funasr-onnx": funasr_onnx_engine,
+    "sherpa-onnx": sherpa_onnx_engine,
+}
+
+
+def load(args: argparse.Namespace) -> Run:
+    """The engine, after a first recording that does not count."""
+    recognize = ENGINES[args.engine](args)
+    recognize([speech(min(10.0, args.seconds), args.clips)], 1)
+
+    def run(task: str) -> Answer:
+        count, batch = parse_task(task)
+        waves = np.array_split(speech(args.seconds, args.clips), count)
+        with Meter() as meter:
+            texts = recognize(waves, batch)
+        return {**meter.facts(), "rtf": round(meter.wall_s / args.seconds, 5), "texts": texts}
+
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(drive(__doc__ or "", list(ENGINES), "7/1,7/7,1/1", load))

@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Segments of a long recording by a released FSMN-VAD and one engine; the only task is `all`.
+
+    tests/bench/vad.py --engine ours --model path/to/fsmn-vad --seconds 600 [--clips a.wav ...]
+    PEER/bin/python tests/bench/vad.py --engine funasr --model path/to/fsmn-vad --seconds 600
+
+One line of JSON: `rtf` (seconds for a second of audio), the load, the segments in milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+
+from tests.bench.measure import Answer, Meter, Run, auto_model, drive, speech  # noqa: E402
+
+Segment = Callable[[np.ndarray], list[list[int]]]
+
+
+def ours(args: argparse.Namespace) -> Segment:
+    """With the settings of the release."""
+    import torch
+
+    from paraformer.decode.vad import VoiceActivity
+    from paraformer.models.checkpoint import load_vad
+
+    torch.set_num_threads(args.threads)
+    detector = VoiceActivity(load_vad(args.model))
+    return lambda wave: [list(span) for span in detector.segments(torch.from_numpy(wave))]
+
+
+def funasr(args: argparse.Namespace) -> Segment:
+    """The silence that ends a segment is named, or 1.4 takes its dynamic one."""
+    model = auto_model(args)
+    return lambda wave: model.generate(input=wave, max_end_silence_time=800)[0]["value"]
+
+
+ENGINES = {"ours": ours, "funasr": funasr}
+
+
+def load(args: argparse.Namespace) -> Run:
+    """The engine, after ten seconds that do not count."""
+    segment = ENGINES[args.engine](args)
+    segment(speech(10.0, args.clips))
+
+    def run(task: str) -> Answer:
+        wave = speech(args.seconds, args.clips)
+        with Meter() as meter:
+            spans = segment(wave)
+        rtf = round(meter.wall_s / args.seconds, 6)
+        return {**meter.facts(), "rtf": rtf, "spans": [list(span) for span in spans]}
+
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(drive(__doc__ or "", list(ENGINES), "all", load))

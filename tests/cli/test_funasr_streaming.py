@@ -1,0 +1,110 @@
+"""`funasr` with a streaming model: growing text on a terminal, lines elsewhere, a microphone."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from paraformer.decode.streaming import StreamingRecognizer
+from paraformer.models.checkpoint import load_directory, save_directory
+from tests import tiny
+
+pytestmark = pytest.mark.cli
+FUNASR = [sys.executable, "-m", "paraformer"]
+ONLINE = {"model": "ParaformerStreaming", "decoder_conf": {"sanm_shfit": 2}}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_directory(tmp_path_factory.mktemp("model"), tiny.release(ONLINE))
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return (np.random.default_rng(0).normal(0, 3000, 40000)).astype("<i2")
+
+
+@pytest.fixture(scope="module")
+def text(model, samples):
+    recognizer = StreamingRecognizer(load_directory(model))
+    wave = torch.from_numpy(samples.astype(np.float32) / 32768)
+    return recognizer.feed(recognizer.open(), wave, final=True)[1].text.text
+
+
+@pytest.fixture(scope="module")
+def wav(samples, tmp_path_factory):
+    path = tmp_path_factory.mktemp("wav") / "x.wav"
+    soundfile.write(path, samples, 16000)
+    return path
+
+
+def funasr(*arguments, **options):
+    command = [*FUNASR, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, timeout=300, **options)
+
+
+def test_a_file_is_a_line(model, wav, text):
+    done = funasr(f"+model={model}", f"+input={wav}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == f"{text}\n"
+
+
+def test_raw_samples_from_a_pipe(model, samples, text):
+    done = funasr(f"+model={model}", "+input=-", input=samples.tobytes())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == f"{text}\n"
+
+
+def test_a_file_from_a_pipe(model, wav, text):
+    done = funasr(f"+model={model}", "+input=-", input=wav.read_bytes())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == f"{text}\n"
+
+
+def test_text_comes_while_the_microphone_is_on(model, samples, text):
+    """The first part of the text is there before the second half of the samples is sent."""
+    command = [*FUNASR, f"+model={model}", "+input=-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(samples[:30000].tobytes())
+        process.stdin.flush()
+        first = os.read(process.stdout.fileno(), 3)  # a Chinese character
+        assert text.encode().startswith(first)
+        rest, _ = process.communicate(samples[30000:].tobytes(), timeout=300)
+    assert (first + rest).decode() == f"{text}\n"
+
+
+def test_a_terminal_shows_the_whole_text(model, wav, text):
+    main, side = pty.openpty()
+    command = [*FUNASR, f"+model={model}", f"+input={wav}"]
+    with subprocess.Popen(command, stdout=side, stderr=subprocess.DEVNULL) as process:
+        os.close(side)
+        shown = b""
+        while True:
+            try:
+                part = os.read(main, 1000)
+            except OSError:  # the other side is closed
+                break
+            if not part:
+                break
+            shown += part
+        assert process.wait(timeout=300) == 0
+    os.close(main)
+    assert shown.decode().strip() == text
+
+
+@pytest.mark.parametrize(
+    ("option", "message"), [("+fs=8000", "16000"), ("+chunk_size=[0,10]", "chunk_size")]
+)
+def test_bad_options_are_one_line(model, samples, option, message):
+    done = funasr(f"+model={model}", "+input=-", option, input=samples.tobytes())
+    assert done.returncode == 1
+    assert message in done.stderr.decode()
+    assert len(done.stderr.decode().splitlines()) == 1

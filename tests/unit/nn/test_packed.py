@@ -1,0 +1,82 @@
+"""The twin for inference gives what the model gives, and leaves the model alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from paraformer.nn.packed import PackedLinear, for_inference
+from tests import tiny
+
+CPU = torch.device("cpu")
+WIDE = {
+    "encoder_conf": {"output_size": 64, "linear_units": 128},
+    "decoder_conf": {"linear_units": 128},
+    "predictor_conf": {"idim": 64},
+}
+
+needs_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"
+)
+
+
+@needs_onednn
+@pytest.mark.parametrize("shape", [(1, 64), (3, 15, 64), (2, 0, 64), (0, 64), (1200, 64)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_packed_layer_is_the_layer(shape, bias):
+    linear = torch.nn.Linear(64, 80, bias=bias)
+    x = torch.randn(shape)
+    with torch.inference_mode():
+        torch.testing.assert_close(PackedLinear(linear)(x), linear(x), atol=1e-5, rtol=1e-5)
+
+
+@needs_onednn
+def test_the_twin_recognises_as_the_model_and_the_model_stays():
+    model = tiny.release(WIDE).model.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    twin = for_inference(model, CPU)
+    assert any(isinstance(module, PackedLinear) for module in twin.modules())
+    feats, lengths = torch.randn(2, 30, 56), torch.tensor([30, 11])
+    with torch.inference_mode():
+        ours, theirs = twin.encode(feats, lengths)[0], model.encode(feats, lengths)[0]
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    assert not any(isinstance(module, PackedLinear) for module in model.modules())
+    assert tiny.equal(dict(model.state_dict()), before)
+    model.encode(feats, lengths)[0].sum().backward()  # it can still be trained
+
+
+@needs_onednn
+def test_a_twin_of_a_twin_is_the_same():
+    twin = for_inference(tiny.release(WIDE).model, CPU)
+    again = for_inference(twin, CPU)
+    x, lengths = torch.randn(1, 9, 56), torch.tensor([9])
+    with torch.inference_mode():
+        assert torch.equal(again.encode(x, lengths)[0], twin.encode(x, lengths)[0])
+
+
+@needs_onednn
+def test_bfloat16_is_near():
+    linear = torch.nn.Linear(64, 80)
+    x = torch.randn(5, 64)
+    with torch.inference_mode():
+        ours = PackedLinear(linear, torch.bfloat16)(x)
+        assert ours.dtype == torch.bfloat16
+        torch.testing.assert_close(ours.float(), linear(x), atol=0.05, rtol=0.05)
+
+
+def test_a_machine_without_onednn_uses_the_model_itself(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    model = tiny.release().model
+    assert for_inference(model, CPU) is model
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 11])
+def test_the_sum_over_taps_is_the_convolution(kernel):
+    from paraformer.nn.sanm import MemoryBlock
+
+    block = MemoryBlock(8, kernel)
+    x, frames = torch.randn(2, 17, 8), torch.ones(2, 17, 1)
+    frames[1, 9:] = 0
+    expected = block(x, frames)  # with gradients: torch's convolution
+    with torch.no_grad():
+        torch.testing.assert_close(block(x, frames), expected, atol=1e-5, rtol=1e-5)
