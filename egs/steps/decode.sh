@@ -7,6 +7,7 @@
 #   --nj 2                number of jobs
 #   --num-threads 1       threads of each job
 #   --min-success 0.95    fail if a smaller share of the utterances is decoded
+#   --program decode.py   or decode_streaming.py, which makes the tables ctm and delay as well
 # shellcheck disable=SC1091 # path.sh and utils are those of the recipe
 set -euo pipefail
 
@@ -14,6 +15,7 @@ cmd=utils/run.py
 nj=2
 num_threads=1
 min_success=0.95
+program=decode.py
 
 if [ -f path.sh ]; then . ./path.sh; fi
 . utils/parse_options.sh
@@ -36,12 +38,16 @@ if [ "$nj" -gt "$total" ]; then nj=$total; fi
 utils/split_data.py --per-utt "$data" "$nj"
 
 "${run[@]}" JOB=1:"$nj" "$out/log/decode.JOB.log" \
-  decode.py model="$model" data="$data/split${nj}utt/JOB" out="$out/part.JOB" \
+  "$program" model="$model" data="$data/split${nj}utt/JOB" out="$out/part.JOB" \
   num_threads="$num_threads" min_success=0 "$@"
 
-for ((n = 1; n <= nj; n++)); do
-  cat "$out/part.$n/text"
-done | LC_ALL=C sort -k1,1 >"$out/.text.tmp"
+join() { # the parts of a table
+  for ((n = 1; n <= nj; n++)); do
+    cat "$out/part.$n/$1"
+  done | LC_ALL=C sort -s -k1,1
+}
+
+join text >"$out/.text.tmp"
 made=$(wc -l <"$out/.text.tmp")
 echo "$0: decoded $((made)) of $total utterances of $data" >&2
 if ! awk -v made="$made" -v wanted="$total" -v share="$min_success" \
@@ -50,4 +56,7 @@ if ! awk -v made="$made" -v wanted="$total" -v share="$min_success" \
   echo "$0: less than $min_success of them; look into $out/log/decode.*.log" >&2
   exit 1
 fi
+for table in ctm delay; do
+  if [ -f "$out/part.1/$table" ]; then join "$table" >"$out/$table"; fi
+done
 mv "$out/.text.tmp" "$out/text"

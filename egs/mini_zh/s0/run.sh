@@ -4,7 +4,8 @@
 #   ./run.sh [--corpora <folder>] [--stage N] [--stop-stage N] [--tiny true]
 #
 # Stages: -1 fetch  0 data  1 features and CMVN  2 tokens  3 train  4 (MWER, not built yet)
-#         5 average  6 decode  7 score.  The README beside this file says what the corpora are.
+#         5 average  6 decode  7 score  8 decode and score as a stream
+# The README beside this file says what the corpora are.
 # shellcheck disable=SC1091,SC2154 # path.sh, cmd.sh and utils are made above or beside
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -12,12 +13,13 @@ cd "$(dirname "$0")"
 corpora=../../../../shared/data
 extra=            # folder of more synthetic sentences (local/synthesize.py)
 stage=0
-stop_stage=7
+stop_stage=8
 tiny=false        # every stage on a few hundred clips and a very small model, in minutes
 nj=2
 work=.            # data/, fbank/ and exp/ go here
 config=
 speeds=0.9,1.0,1.1
+cuts="0,10,5:4 0,10,5:-1 0,8,4:4 0,8,4:-1" # of streams: chunk size and look-back, -1 for all
 seed=1
 
 . ./path.sh
@@ -26,6 +28,7 @@ seed=1
 
 if [ "$tiny" = true ]; then
   speeds=1.0
+  cuts=0,10,5:4
   config=${config:-conf/train_tiny.yaml}
   prepare=(--tiny)
 else
@@ -91,5 +94,18 @@ if [ "$stage" -le 7 ] && [ "$stop_stage" -ge 7 ]; then
   log "stage 7: score"
   for part in $tests; do
     steps/score.sh --pinyin true "$data/$part" "$dir/decode_$part"
+  done
+fi
+
+if [ "$stage" -le 8 ] && [ "$stop_stage" -ge 8 ]; then
+  log "stage 8: decode and score as streams"
+  for cut in $cuts; do
+    sizes=${cut%:*} back=${cut#*:}
+    for part in $tests; do
+      out=$dir/stream_${sizes//,/-}_${back/-1/all}_$part
+      steps/decode_streaming.sh --cmd "$decode_cmd" --nj "$nj" "$dir/final" "$data/$part" "$out" \
+        chunk_size="[$sizes]" encoder_chunk_look_back="$back"
+      steps/score.sh --pinyin true "$data/$part" "$out"
+    done
   done
 fi
