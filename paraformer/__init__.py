@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paraformer.auto import AutoModel as AutoModel
+    from paraformer.decode.streaming import Streamer as Streamer
 
 __version__ = "0.1.0"
-__all__ = ["AutoModel", "__version__"]
+__all__ = ["AutoModel", "Streamer", "__version__"]
+_PLACES = {"AutoModel": "paraformer.auto", "Streamer": "paraformer.decode.streaming"}
 
 
 def __getattr__(name: str) -> Any:
     """Import torch only when a model is wanted: the small tools start in milliseconds."""
-    if name == "AutoModel":
-        from paraformer.auto import AutoModel
-
-        return AutoModel
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'paraformer' has no attribute '{name}'")

@@ -67,7 +67,7 @@ def advance(
 
     >>> silent, level = np.repeat([1.0, 0.0, 1.0], [30, 50, 99]), np.zeros(179)
     >>> advance(VadOptions(), silent, level, EndpointState())[0]
-    [Span(start_ms=40, end_ms=970)]
+    [Span(start_ms=40, end_ms=960)]
     """
     voiced, noise_db = decide(options, silence, decibels, state.noise_db)
     state = state._replace(noise_db=noise_db)

@@ -269,7 +269,7 @@ def build_tokenizer(config: Config) -> Tokenizer:
     if name != "CharTokenizer":
         raise ConfigError(f"config.yaml: tokenizer {name} is not known; use CharTokenizer")
     seg_dict = read_seg_dict(conf["seg_dict_file"]) if conf.get("seg_dict_file") else None
-    return CharTokenizer(tokens, seg_dict, unk_symbol=conf.get("unk_symbol", "<unk>"))
+    return CharTokenizer(tokens, seg_dict, unk_symbol=str(conf.get("unk_symbol", "<unk>")))
 
 
 def build_frontend(config: Config) -> Frontend:
@@ -299,7 +299,7 @@ def accepted(target: Callable[..., Any], conf: Mapping[str, Any], where: str) ->
 
 
 def _component(table: Mapping[str, Any], name: Any, kind: str) -> Any:
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         raise ConfigError(f"config.yaml: {kind} {name} is not known; known: {', '.join(table)}")
     return table[name]
 

@@ -22,7 +22,6 @@ LIMITS = {
     "attention_dropout_rate": _DROPOUT,
     "self_attention_dropout_rate": _DROPOUT,
     "src_attention_dropout_rate": _DROPOUT,
-    "threshold": Limits(0, above=True),
     "tail_threshold": Limits(0),
     "noise_threshold": Limits(0),
     "smooth_factor": Limits(0, above=True),
@@ -39,6 +38,10 @@ def check_part(values: Mapping[str, Any], part: str) -> None:
     if not isinstance(values, Mapping):
         raise ConfigError(f"config.yaml: {part}: is {values!r}; it holds keys with their values")
     check_values(values, LIMITS, f"config.yaml: {part}")
+    if part == "predictor_conf" and values.get("threshold", 1.0) != 1.0:
+        raise ConfigError(
+            f"config.yaml: {part}.threshold={values['threshold']}: is 1.0 in all models"
+        )
     kernel, shift = values.get("kernel_size"), values.get("sanm_shift", 0)
     if kernel is not None and shift > kernel // 2:
         raise ConfigError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -29,6 +30,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from paraformer.nn.cif import integrate, running_sum  # noqa: E402
+from tests.bench.measure import Meter  # noqa: E402
 
 TOLERANCE = 1e-5
 RIVALS = {"cif": "loop", "cif_v1": "vectorised"}  # function of the reference -> what it is
@@ -119,7 +121,8 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
 
             contestants: dict[str, Callable[[], float]] = {"ours": lambda: ours(inputs)[0]}
             contestants |= {name: lambda name=name: theirs(name) for name in RIVALS}
-            medians = alternate(options.rounds, contestants)
+            with Meter(os.getpid(), peer.pid) as meter:
+                medians = alternate(options.rounds, contestants)
             peer.stdin.close()
         found = ours(inputs)[1]
         theirs_of = {kind: load(Path(f"{path}.{name}.npz"), found) for name, kind in RIVALS.items()}
@@ -132,6 +135,7 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
         },
         "relative_difference": unequal,
         "equal": max(unequal["loop"].values()) <= TOLERANCE,
+        "others": meter.facts()["others"],
         "shape": [options.batch, options.frames, options.width],
         "threads": options.threads,
         "torch": torch.__version__,

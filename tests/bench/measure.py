@@ -1,8 +1,9 @@
 """What the drivers share: audio, the measuring of one round, and the lines that `run.py` reads.
 
-A driver loads one engine and says so in a line of JSON; then each task, of its command line or, with
-`--tasks -`, of a line of its standard input, is one timed round and one more line. It runs in the
-project's environment or in the peers' (numpy is all it needs of either).
+A driver loads one engine and says so in a line of JSON; then each task, of its command line or,
+with `--tasks -`, of a line of its standard input, is one timed round and one more line; before the
+first, the task is done once without counting. It runs in the project's environment or in the peers'
+(numpy is all that this module needs of either).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Whole recordings to text by one engine; a task is COUNT/BATCH: so many equal parts, so many at once.
+"""Whole recordings to text by one engine; a task is COUNT/BATCH: so many equal parts, so many in
+a batch.
 
     tests/bench/offline.py --engine ours --model DIR --tasks 7/1,7/7,1/1
-    PEER/bin/python tests/bench/offline.py --engine funasr --model DIR     # or funasr-onnx, sherpa-onnx
+    PEER/bin/python tests/bench/offline.py --engine funasr --model DIR
 
 One line of JSON for each task: `rtf` (seconds for a second of audio), the load, the texts.
 """
@@ -102,13 +103,16 @@ ENGINES = {
 
 
 def load(args: argparse.Namespace) -> Run:
-    """The engine, after a first recording that does not count."""
+    """The engine, and a way to measure it."""
     recognize = ENGINES[args.engine](args)
-    recognize([speech(min(10.0, args.seconds), args.clips)], 1)
+    warm: set[str] = set()
 
     def run(task: str) -> Answer:
         count, batch = parse_task(task)
         waves = np.array_split(speech(args.seconds, args.clips), count)
+        if task not in warm:
+            recognize(waves, batch)
+        warm.add(task)
         with Meter() as meter:
             texts = recognize(waves, batch)
         return {**meter.facts(), "rtf": round(meter.wall_s / args.seconds, 5), "texts": texts}

@@ -3,13 +3,12 @@
 fast it was.
 
     tests/bench/train.py --engine ours --data data/train_sp --lang data/lang --out exp/bench_ours
-    # a venv with funasr 1.4.16 and this checkout
-    PEER/bin/python tests/bench/train.py --engine reference ...
+    PEER/bin/python tests/bench/train.py --engine funasr ...    # a venv with funasr 1.4.16
 
 Both see the same lists, batches, augmentation, model size, optimiser and schedule; the loop
 around the reference is plain, since its own trainer asks for a GPU. The result is a released-
 layout directory for bin/decode.py, and one JSON line: steps, median step time, audio seconds per
-second, peak memory, final loss.
+second, final loss, the load of other processes.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import resource
 import statistics
 import sys
 import time
@@ -37,6 +35,7 @@ from paraformer.data.dataset import Batch, Batching, Loader, read_utterances  # 
 from paraformer.models.checkpoint import Release, build, merge, save_directory  # noqa: E402
 from paraformer.train.losses import Weights, paraformer_losses  # noqa: E402
 from paraformer.train.optim import Optim  # noqa: E402
+from tests.bench.measure import Meter  # noqa: E402
 
 Step = Callable[[Batch], torch.Tensor]
 # The plain recipe of the reference's model class: CTC beside CE and MAE, 8 + 4 blocks of 256.
@@ -141,7 +140,6 @@ def train(
         "steps": len(times),
         "median_step_s": round(statistics.median(times), 4),
         "audio_s_per_s": round(audio / sum(times), 1),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "loss": round(float(loss), 3),
     }
 
@@ -149,7 +147,7 @@ def train(
 def main() -> int:
     """Train, save, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--engine", choices=["ours", "reference"], required=True)
+    parser.add_argument("--engine", choices=["ours", "funasr"], required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--lang", type=Path, required=True)
     parser.add_argument("--cmvn", type=Path, help="default: am.mvn of the data directory")
@@ -157,20 +155,24 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="default: as torch finds it")
     parser.add_argument("--bf16", action="store_true")
     args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     release = build(configuration(args.lang, args.cmvn or args.data / "am.mvn"))
     if args.engine == "ours":
         model, step = release.model, our_step(release)
     else:
         model, step = reference_step(release)
-    with contextlib.closing(batches(args, release)) as data:
+    with contextlib.closing(batches(args, release)) as data, Meter() as meter:
         result = train(args, model, step, data)
-    if args.engine == "reference":
+    if args.engine == "funasr":
         release.model.load_state_dict(model.state_dict(), strict=True)
     save_directory(args.out, release)
-    print(json.dumps({"engine": args.engine, "minutes": args.minutes, "bf16": args.bf16, **result}))
+    facts = {"engine": args.engine, "minutes": args.minutes, "bf16": args.bf16}
+    print(json.dumps({**facts, **result, **meter.facts()}))
     return 0
 
 

@@ -46,9 +46,9 @@ ENGINES = {"ours": ours, "funasr": funasr}
 
 
 def load(args: argparse.Namespace) -> Run:
-    """The engine, after ten seconds that do not count."""
+    """The engine, after a minute that does not count."""
     segment = ENGINES[args.engine](args)
-    segment(speech(10.0, args.clips))
+    segment(speech(60.0, args.clips))
 
     def run(task: str) -> Answer:
         wave = speech(args.seconds, args.clips)

@@ -220,6 +220,24 @@ def test_times_follow_the_weights():
     assert [token.start_ms for token in tokens][:10] == [0, *ends[:9]]
 
 
+def test_times_are_right_after_twenty_minutes():
+    """Tokens at a constant rate, whose times arithmetic knows; sums and positions do not drift."""
+    found = recognizer(Chunking((0, 10, 0)))
+    predictor = found.model.predictor
+    torch.nn.init.zeros_(predictor.cif_output.weight)
+    torch.nn.init.constant_(predictor.cif_output.bias, float(np.log(0.29 / 0.71)))
+    torch.nn.init.constant_(found.model.decoder.output_layer.bias[3], 100.0)  # always spoken
+    weight = float(torch.tensor(np.log(0.29 / 0.71), dtype=torch.float32).sigmoid())
+    stream, tokens, block = found.open(), [], noise(9600)
+    for _ in range(2000):
+        new, stream = found.feed(stream, block)
+        tokens += new
+    assert len(tokens) == int(20000 * weight)
+    off = [t.end_ms - 60 * math.ceil(k / weight) for k, t in enumerate(tokens, start=1)]
+    assert max(map(abs, off)) <= 60  # a frame, where a sum is whole but for its rounding
+    assert sum(map(bool, off)) < 10
+
+
 def test_int16_and_bytes_are_what_floats_are():
     found = recognizer()
     samples = (noise(30000) * 32767).clamp(-32768, 32767).to(torch.int16).numpy()

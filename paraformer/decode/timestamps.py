@@ -1,0 +1,196 @@
+"""Where tokens fire becomes when they were spoken: token times, word times, sentence times.
+
+The rules, with their numbers, are the reference's (`ts_prediction_lfr6_standard`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from paraformer.data.words import CLOSERS
+from paraformer.errors import DataError
+from paraformer.nn.cif import CifOutput
+from paraformer.nn.cif_v3 import FIRE, Timeline, scale_to, single_fire_peaks
+
+SILENCE = "<sil>"
+# In steps of a timeline.
+FIRE_SHIFT = -1.5  # a token begins before it fires
+LONGEST = 12  # a token that lasts longer ends here, and silence follows
+LEAST_SILENCE = 5  # before the first token and behind the last
+
+MARKS = frozenset("，。？！、；,.?!;")
+_CLOSING = "".join(CLOSERS)
+
+Times = list[list[int]]  # [start, end] of each word or token in ms
+
+
+class Span(NamedTuple):
+    """A token or a silence, in seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+class Sentence(NamedTuple):
+    """A stretch of the text and when it was spoken, in ms."""
+
+    text: str
+    start: int
+    end: int
+    timestamp: Times  # of its words
+
+
+class Clock:
+    """Token times of a batch.
+
+    >>> weights = torch.tensor([[0.0] * 10 + [1.0] + [0.0] * 9 + [1.0]])
+    >>> timeline = Timeline(weights, weights, torch.tensor([21]), 3)
+    >>> milliseconds(Clock(timeline, 0.06).spans(0, ["好"]))
+    [[170, 420]]
+    """
+
+    def __init__(self, timeline: Timeline, frame_seconds: float) -> None:
+        """frame_seconds: shift of an encoder frame, 0.06 in released models."""
+        self.step_seconds = frame_seconds / timeline.rate
+        self._weights = timeline.weights.cpu()
+        self._peaks = timeline.peaks.cpu()
+        self._lengths: list[int] = timeline.lengths.tolist()
+
+    def spans(self, row: int, tokens: Sequence[str], offset_ms: float = 0.0) -> list[Span]:
+        """The tokens of utterance `row` and the silences between, in order, each token once.
+
+        tokens: those of the text, without blank, start and end symbols. offset_ms: when the
+        utterance begins in its recording.
+        """
+        if not tokens:
+            return []
+        size = self._lengths[row]
+        fires = _fires(self._weights[row, :size], self._peaks[row, :size], len(tokens) + 1)
+        unit, begin = self.step_seconds, offset_ms / 1000.0
+        return [
+            Span(text, start * unit + begin, end * unit + begin)
+            for text, start, end in _lay_out(tokens, fires, size)
+        ]
+
+
+def plain_timeline(heard: CifOutput, memory_lengths: Tensor) -> Timeline:
+    """The timeline of a model without second head (`pred_timestamp`): its own weights, in which the
+    tail counts as a frame.
+    """
+    return Timeline(heard.alphas, heard.peaks, memory_lengths + 1, 1)
+
+
+def _fires(weights: Tensor, peaks: Tensor, count: int) -> list[float]:
+    """Steps (S,) -> where `count` tokens begin, in steps, rising.
+
+    Where another number of tokens fires, weights are scaled until it is that; where that does not
+    help (more tokens than steps), they are spread by the weights.
+    """
+    places = (peaks >= FIRE).nonzero().flatten()
+    if len(places) != count and len(weights):
+        weights = scale_to(weights[None], torch.tensor([count]))
+        places = (single_fire_peaks(weights)[0] >= FIRE).nonzero().flatten()
+        weights = weights[0]
+    if len(places) != count:
+        return _spread(weights, count)
+    return [max(place + FIRE_SHIFT, 0.0) for place in places.tolist()]
+
+
+def _spread(weights: Tensor, count: int) -> list[float]:
+    """Where the running sum of weights (S,) passes each of `count` equal parts; all 0: evenly."""
+    size = len(weights)
+    if size == 0:
+        return [0.0] * count
+    weights = weights.double() if bool(weights.sum() > 0) else torch.ones(size).double()
+    sums = torch.cat((weights.new_zeros(1), weights.cumsum(0)))
+    wanted = torch.arange(1, count + 1).double() * (sums[-1] / count)
+    step = (torch.searchsorted(sums, wanted) - 1).clamp(0, size - 1)
+    part = ((wanted - sums[step]) / weights[step].clamp(min=1e-12)).clamp(0.0, 1.0)
+    # A token fires within a step: half a step before its end, on average.
+    return (step + part - 0.5 + FIRE_SHIFT).clamp(0.0, float(size)).tolist()
+
+
+def _lay_out(tokens: Sequence[str], fires: Sequence[float], size: int) -> list[Span]:
+    """Tokens between their fires, in steps. The end of the last entry, token or silence, moves."""
+    laid = [Span(SILENCE, 0.0, fires[0])] if fires[0] > LEAST_SILENCE else []
+    for token, start, following in zip(tokens, fires, fires[1:], strict=False):
+        if following - start <= LONGEST:
+            laid.append(Span(token, start, following))
+            continue
+        laid.append(Span(token, start, start + LONGEST))
+        laid.append(Span(SILENCE, start + LONGEST, following))
+    end = float(size)
+    if size - fires[-1] > LEAST_SILENCE:
+        end = (size + fires[-1]) * 0.5
+        laid[-1] = laid[-1]._replace(end=end)
+        return [*laid, Span(SILENCE, end, float(size))]
+    laid[-1] = laid[-1]._replace(end=end)
+    return laid
+
+
+def milliseconds(spans: Iterable[Span]) -> Times:
+    """[start, end] of each token, silences left out; cut off, not rounded, as the reference's."""
+    return [
+        [int(span.start * 1000), int(span.end * 1000)] for span in spans if span.text != SILENCE
+    ]
+
+
+def one_line(spans: Iterable[Span]) -> str:
+    """`token start end;` of tokens and silences, in seconds to five signs, as the reference's.
+
+    >>> one_line([Span("好", 0.39, 0.63)])
+    '好 0.390 0.630;'
+    """
+    return "".join(f"{s.text} {_five_signs(s.start)} {_five_signs(s.end)};" for s in spans)
+
+
+def _five_signs(seconds: float) -> str:
+    return str(seconds + 0.0005)[:5]
+
+
+def cut_sentences(
+    text: str, words: Sequence[str], times: Times, marks: Iterable[str] = MARKS
+) -> list[Sentence]:
+    """A punctuated text in sentences, which joined are the text again, each with its times.
+
+    words: those of the text in their order, each as it stands there; times: theirs. A sentence ends
+    behind a word that any of `marks` follows, and with the text.
+
+    >>> [s[:3] for s in cut_sentences("你好，ok.", ["你", "好", "ok"], [[0, 2], [2, 5], [7, 9]])]
+    [('你好，', 0, 5), ('ok.', 7, 9)]
+    """
+    if len(words) != len(times):
+        raise DataError(f"{len(words)} words with {len(times)} times; give one time for each word")
+    known = frozenset(marks)
+    sentences: list[Sentence] = []
+    begin = first = place = 0
+    for number, word in enumerate(words):
+        start = text.find(word, place)
+        if start < 0:
+            raise DataError(f"'{word}': not in '{text[place:]}'; give the words of the same text")
+        if cut := _cut_in_gap(text[place:start], known) if number else 0:
+            stretch = text[begin : place + cut]
+            sentences.append(_sentence(stretch, times[first:number]))
+            begin, first = place + cut, number
+        place = start + len(word)
+    if text[begin:]:
+        sentences.append(_sentence(text[begin:], times[first:]))
+    return sentences
+
+
+def _cut_in_gap(gap: str, marks: frozenset[str]) -> int:
+    """How much of what stands between two words belongs to the sentence before; 0: no end there."""
+    last = max((place for place, sign in enumerate(gap) if sign in marks), default=-1)
+    if last < 0:
+        return 0
+    return last + 1 + len(gap[last + 1 :]) - len(gap[last + 1 :].lstrip(_CLOSING))
+
+
+def _sentence(text: str, times: Times) -> Sentence:
+    start, end = (times[0][0], times[-1][1]) if times else (0, 0)
+    return Sentence(text, start, end, times)

@@ -1,0 +1,124 @@
+"""ContextualParaformer (CLAS, arXiv 1808.02480): the last layer of the decoder attends to hotwords
+beside the recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paraformer.errors import ConfigError
+from paraformer.models.paraformer import Paraformer
+from paraformer.nn.bias import NOTHING, HotwordMemory, attend_to_list, embed_words
+from paraformer.nn.layers import layer_norm
+from paraformer.nn.mask import key_mask, length_mask
+from paraformer.nn.sanm_decoder import CrossAttention, SanmDecoder, SanmDecoderLayer
+
+
+class BiasAttention(nn.Module):
+    """Attention from tokens to hotwords, under its released names."""
+
+    def __init__(self, heads: int, width: int, dropout_rate: float) -> None:
+        super().__init__()
+        self.norm3 = layer_norm(width)
+        self.src_attn = CrossAttention(heads, width, dropout_rate)
+
+    def forward(self, x: Tensor, projected: Tensor) -> Tensor:
+        """Tokens (B, U, D), keys and values of the list (N, 2 * D) -> (B, U, D)."""
+        return attend_to_list(self.src_attn, self.norm3(x), projected)
+
+
+class ContextualDecoder(SanmDecoder):
+    """A `SanmDecoder` whose last layer with attention also hears hotwords (released
+    `ContextualParaformerDecoder`).
+    """
+
+    def __init__(self, vocab_size: int, encoder_output_size: int, **layers: Any) -> None:
+        """layers: what a `SanmDecoder` takes."""
+        super().__init__(vocab_size, encoder_output_size, **layers)
+        self.last_decoder = cast(SanmDecoderLayer, self.decoders.pop(-1))
+        own, width = self.last_decoder.src_attn, encoder_output_size
+        self.bias_decoder = BiasAttention(own.heads, width, own.dropout_rate)
+        self.bias_output = nn.Conv1d(2 * width, width, 1, bias=False)
+
+    @property
+    def looks_back_alone(self) -> bool:
+        """Never: a stream knows no hotwords."""
+        return False
+
+    def hidden(
+        self,
+        embeds: Tensor,
+        token_lengths: Tensor,
+        memory: Tensor,
+        memory_lengths: Tensor,
+        keys: Tensor | None = None,
+        projected: Tensor | None = None,
+        scale: float = 1.0,
+    ) -> Tensor:
+        """As that of `SanmDecoder`, with keys and values of the hotwords (N, 2 * D), which have to
+        be there; scale: how much what is heard of them counts.
+        """
+        if projected is None:
+            raise ConfigError("ContextualParaformer: decodes with a list of hotwords; give one")
+        x = embeds
+        frames = length_mask(token_lengths, x.size(1))[..., None].to(x.dtype)
+        if keys is None:
+            keys = key_mask(memory_lengths, memory.size(1))
+        for layer in self.decoders:
+            x = layer(x, frames, memory, keys)
+        layer = self.last_decoder
+        y = layer.norm2(layer.feed_forward(layer.norm1(x)))
+        x = x + layer.dropout(layer.memory_block()(y, frames))
+        heard = layer.src_attn(layer.norm3(x), memory, keys)
+        both = torch.cat((heard, scale * self.bias_decoder(x, projected)), dim=-1)
+        x = x + layer.dropout(self.bias_output(both.transpose(1, 2)).transpose(1, 2))
+        for layer in (*getattr(self, "decoders2", ()), *self.decoders3):
+            x = layer(x, frames, memory, keys)
+        return self.after_norm(x)
+
+
+class ContextualParaformer(Paraformer):
+    """A Paraformer with a `ContextualDecoder` and the encoder of its hotwords."""
+
+    decoder: ContextualDecoder
+
+    def __init__(self, *, inner_dim: int = 256, **paraformer: Any) -> None:
+        """paraformer: what a `Paraformer` takes."""
+        super().__init__(**paraformer)
+        self.bias_encoder = nn.LSTM(inner_dim, inner_dim, batch_first=True)
+        self.bias_embed = nn.Embedding(self.decoder.output_layer.out_features, inner_dim)
+
+    def embed_hotwords(self, words: Sequence[Sequence[int]]) -> Tensor:
+        """Token ids of N words -> (N, inner_dim)."""
+        return embed_words(self.bias_embed, self.bias_encoder, words)
+
+    def remember(self, words: Sequence[Sequence[int]]) -> HotwordMemory:
+        """Token ids of hotwords, none of them empty -> what `decode` takes; the entry for no
+        hotword is added.
+        """
+        embeds = self.embed_hotwords([*words, [NOTHING]])
+        return HotwordMemory(embeds, (self.decoder.bias_decoder.src_attn.linear_k_v(embeds),))
+
+    def decode(
+        self,
+        embeds: Tensor,
+        token_lengths: Tensor,
+        memory: Tensor,
+        memory_lengths: Tensor,
+        hotwords: HotwordMemory | None = None,
+        clas_scale: float = 1.0,
+    ) -> Tensor:
+        """Acoustic embeddings (B, U, D) -> log-probabilities (B, U, V).
+
+        Without hotwords the list holds the entry for none. clas_scale: how much hotwords count.
+        """
+        (projected,) = (hotwords or self.remember([])).projected
+        hidden = self.decoder.hidden(
+            embeds, token_lengths, memory, memory_lengths, None, projected, clas_scale
+        )
+        return F.log_softmax(self.decoder.output_layer(hidden).float(), dim=-1)

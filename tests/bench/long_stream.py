@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""A stream of hours: whether memory and speed stay as they are, and whether the times are right.
+
+    tests/bench/long_stream.py --model exp/x/final --hours 2
+
+One recording is said again and again. Prints one JSON line: resident memory and real-time factor
+in the first and the last minutes, and how many tokens have times outside of the chunk of the audio
+that brought them and its look-ahead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+
+from paraformer.data.audio import read_audio  # noqa: E402
+from paraformer.decode.streaming import Streamer, StreamingRecognizer, Token  # noqa: E402
+from paraformer.models.checkpoint import load_directory  # noqa: E402
+
+EXAMPLE = ROOT / "paraformer/bundled/paraformer-zh-mini/example/demo_2.wav"
+MINUTES = 5  # at the start and at the end, that are compared
+
+
+def resident_mb() -> float:
+    """Memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def outside(tokens: list[Token], first_ms: float, last_ms: float) -> int:
+    """How many tokens end at another time."""
+    return sum(not first_ms <= token.end_ms <= last_ms for token in tokens)
+
+
+def measure(streamer: Streamer, wave: torch.Tensor, rounds: int) -> dict[str, float]:
+    """Say the recording so many times, a chunk at a time."""
+    recognizer = streamer.recognizer
+    rate, stride = recognizer.release.frontend.fs, recognizer.stride
+    ahead_ms = 1000 * recognizer.rule.pad * recognizer.frame_samples / rate
+    spent, memory, heard, tokens, wrong = [], [], 0, 0, 0
+    for _ in range(rounds):
+        began = time.perf_counter()
+        for block in wave.split(stride):
+            new = streamer.feed(block)
+            first = 1000 * heard / rate - ahead_ms
+            heard += len(block)
+            tokens += len(new)
+            wrong += outside(new, first, 1000 * heard / rate)
+        spent.append(time.perf_counter() - began)
+        memory.append(resident_mb())
+    seconds = len(wave) / rate
+    some = max(1, min(round(60 * MINUTES / seconds), rounds // 3))
+    return {
+        "audio_seconds": round(seconds * rounds, 1),
+        "mb_first": round(memory[some - 1], 1),
+        "mb_last": round(memory[-1], 1),
+        "rtf_first": round(sum(spent[:some]) / some / seconds, 5),
+        "rtf_last": round(sum(spent[-some:]) / some / seconds, 5),
+        "tokens": tokens,
+        "last_end_ms": streamer.state.said_ms,
+        "wrong_times": wrong,
+    }
+
+
+def main() -> int:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--audio", type=Path, default=EXAMPLE)
+    parser.add_argument("--hours", type=float, default=2.0)
+    args = parser.parse_args()
+    streamer = Streamer(StreamingRecognizer(load_directory(args.model)))
+    wave = read_audio(args.audio)
+    stride = streamer.recognizer.stride
+    wave = torch.nn.functional.pad(wave, (0, -len(wave) % stride))
+    rate = streamer.recognizer.release.frontend.fs
+    result = measure(streamer, wave, max(3, round(args.hours * 3600 * rate / len(wave))))
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

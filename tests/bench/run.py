@@ -1,0 +1,338 @@
+#!/usr/bin/env python3
+"""Ours and the peers side by side: the same models, the same audio, in turn, in one run.
+
+    make bench PEER=path/to/python           # a venv with funasr 1.4.16; or PEER_INSTALL=true
+    make bench BENCH='--tasks offline,stream --rounds 1 --seconds 35 --stream-seconds 12'
+    make bench BENCH=--onnx                  # and funasr-onnx, sherpa-onnx
+
+Prints a table and writes JSON. In each round every engine does a task in turn; figures are medians
+of the rounds, and less is better. A ratio is ours by the peer's. The load of others is how many
+processors all else on the machine used meanwhile: above 0.1 a figure says little by itself, and
+the ratio of processor time more than that of time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.bench.corpus import make_corpus  # noqa: E402
+from tests.bench.engines import Answer, Engine, EngineError, Once, driver  # noqa: E402
+from tests.bench.large import KINDS, SIZES, make  # noqa: E402
+from tests.bench.peers import (  # noqa: E402
+    ONNX_ENGINES,
+    SHARED,
+    Peer,
+    find_peer,
+    make_onnx,
+)
+from tests.bench.report import Contest, Row, compare, table  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+TASKS = ("offline", "stream", "streams", "vad", "cif", "train")
+DEFAULT_TASKS = "offline,stream,streams,vad,cif"
+# What a run of cif.py calls the peer's functions.
+CIF_RIVALS = {"cif": "funasr, loop", "cif_v1": "funasr, vectorised"}
+Answers = dict[tuple[str, str, str], list[Answer]]
+Skipped = dict[tuple[str, str], str]
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tasks", default=DEFAULT_TASKS, help=f"some of {','.join(TASKS)}")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=70.0, help="of audio, offline")
+    parser.add_argument("--stream-seconds", type=float, default=24.0, help="of each stream")
+    parser.add_argument("--streams", type=int, default=8, help="how many of them")
+    parser.add_argument("--vad-seconds", type=float, default=600.0)
+    parser.add_argument("--train-minutes", type=float, default=0.5, help="of each round")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--onnx", action=argparse.BooleanOptionalAction, default=False)
+    parser.add_argument("--peer", help="python with funasr 1.4.16, default: .venv-peer")
+    parser.add_argument("--install-peer", action="store_true", help="into .venv-peer")
+    parser.add_argument("--models", type=Path, default=ROOT / "exp/bench", help="cache folder")
+    parser.add_argument("--size", choices=list(SIZES), default="large")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--vad-model", type=Path, help="default: the released one, or a small one")
+    parser.add_argument("--out", type=Path, default=ROOT / "exp/bench.json")
+    args = parser.parse_args(argv)
+    args.tasks = args.tasks.split(",")
+    unknown = [task for task in args.tasks if task not in TASKS]
+    if unknown or args.rounds < 1:
+        parser.error(f"--tasks: {unknown} not among {TASKS}" if unknown else "--rounds: 1 or more")
+    return args
+
+
+def contests(args: argparse.Namespace, rivals: Sequence[str]) -> list[Contest]:
+    """The rows of the table."""
+    return [row for task in args.tasks for row in CONTESTS[task](args, rivals)]
+
+
+def offline(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """Seven recordings one by one and in a batch, and a long one; not slower than FunASR."""
+    long = f"{args.seconds:g} s"
+    titles = {"7/1": f"7 parts of {long}, one by one", "7/7": f"7 parts of {long}, in a batch"}
+    for task, title in {**titles, "1/1": f"{long} in one piece"}.items():
+        for rival in rivals:
+            target = 1.0 if rival == "funasr" else None
+            yield Contest(f"offline, {title}", "offline", task, rival, task, "rtf", target)
+
+
+def stream(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """One stream; the mean chunk at most 0.8 of FunASR's."""
+    for rival in rivals:
+        for metric in ("chunk_ms_mean", "chunk_ms_p50", "chunk_ms_p99", "rtf"):
+            target = 0.8 if (rival, metric) == ("funasr", "chunk_ms_mean") else None
+            yield Contest("stream of 600 ms", "streaming", "1/1", rival, "1/1", metric, target)
+
+
+def streams(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """Many in a batch, beside the peers and beside ours one after another: half the time."""
+    alone, together = f"{args.streams}/1", f"{args.streams}/{args.streams}"
+    for rival in (*rivals, "ours"):
+        task = together if rival == "sherpa-onnx" else alone
+        title, target = f"{args.streams} streams in a batch", 0.5 if rival == "ours" else None
+        yield Contest(title, "streaming", together, rival, task, "rtf", target)
+
+
+def vad(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """A long recording."""
+    yield Contest(f"VAD of {args.vad_seconds:g} s", "vad", "all", "funasr", "all", "rtf")
+
+
+def cif(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """Forward and backward, beside both of the peer's."""
+    for rival in CIF_RIVALS.values():
+        yield Contest("CIF, forward and backward", "cif", "all", rival, "all", "ms")
+
+
+def train(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """A training step."""
+    yield Contest("training step", "train", "all", "funasr", "all", "median_step_s")
+
+
+CONTESTS: Mapping[str, Callable[[argparse.Namespace, Sequence[str]], Iterator[Contest]]] = {
+    "offline": offline,
+    "stream": stream,
+    "streams": streams,
+    "vad": vad,
+    "cif": cif,
+    "train": train,
+}
+
+
+class Bench:
+    """One run: where the models and the peer are, what was answered, and what could not be."""
+
+    def __init__(self, args: argparse.Namespace, peer: Peer) -> None:
+        self.args, self.peer = args, peer
+        self.answers: Answers = {}
+        self.skipped: Skipped = {}
+        self.models = args.models / args.size
+        self.no_onnx = ""
+        if args.onnx:
+            self._find_onnx()
+
+    def _find_onnx(self) -> None:
+        """The maker of the graphs makes weights of its own, which then are those of all."""
+        say("the ONNX graphs are made where they are not there; minutes")
+        folder = self.args.models / f"onnx-{self.args.seed}"
+        self.no_onnx = make_onnx(self.peer, folder, self.args.seed)
+        if not self.no_onnx:
+            self.models = folder
+
+    def run(self) -> list[Row]:
+        """Measure everything."""
+        rivals = ["funasr", *(ONNX_ENGINES if self.args.onnx else ())]
+        rows = contests(self.args, rivals)
+        for program in dict.fromkeys(row.program for row in rows):
+            asked = [row for row in rows if row.program == program]
+            if program == "cif":
+                self._cif(asked)
+            else:
+                self._program(program, asked)
+        return [compare(row, self.answers, self.skipped) for row in rows]
+
+    def _program(self, program: str, rows: Sequence[Contest]) -> None:
+        """All rounds of all tasks of a program, engine after engine within each task."""
+        pairs = dict.fromkeys(
+            pair for row in rows for pair in (("ours", row.task), (row.rival, row.rival_task))
+        )
+        training = program == "train"
+        data = make_corpus(self.models / program) if training else (self._model(program),)
+        engines: dict[str, Engine] = {}
+        with contextlib.ExitStack() as stack:
+            for engine in dict.fromkeys(engine for engine, _ in pairs):
+                started = self._start(stack, program, engine, data)
+                if started:
+                    engines[engine] = started
+            for number in range(self.args.rounds):
+                for engine, task in pairs:
+                    if engine in engines and (program, engine) not in self.skipped:
+                        say(f"round {number + 1}: {program} {task} {engine}")
+                        self._ask(engines[engine], program, engine, task)
+
+    def _ask(self, asked: Engine, program: str, engine: str, task: str) -> None:
+        try:
+            answer = asked.ask(task)
+        except EngineError as error:
+            self.skipped[program, engine] = str(error)
+        else:
+            self.answers.setdefault((program, engine, task), []).append(answer)
+
+    def _start(
+        self, stack: contextlib.ExitStack, program: str, engine: str, data: Sequence[Path]
+    ) -> Engine | None:
+        """An engine with its model loaded, which ends with the stack, or the reason in `skipped`."""
+        reason = "" if engine == "ours" else self.peer.lacks(engine)
+        if engine in ONNX_ENGINES:
+            reason = reason or self.no_onnx
+        if reason:
+            self.skipped[program, engine] = reason
+            return None
+        command = self._command(program, engine, data)
+        if program == "train":
+            return Once(command)
+        say(f"{program}: {engine} is loaded")
+        try:
+            started = stack.enter_context(driver(command, self.args.threads))
+        except EngineError as error:
+            self.skipped[program, engine] = str(error)
+            return None
+        self.answers[program, engine, "load"] = [started.loaded]
+        return started
+
+    def _command(self, program: str, engine: str, data: Sequence[Path]) -> list[str]:
+        """What starts a driver."""
+        args = self.args
+        python = sys.executable if engine == "ours" else str(self.peer.python)
+        if program == "train":
+            options = {
+                "data": data[0],
+                "lang": data[1],
+                "out": self.models / f"train-{engine}",
+                "minutes": args.train_minutes,
+                "threads": args.threads,
+            }
+        else:
+            seconds = {"streaming": args.stream_seconds, "vad": args.vad_seconds}
+            options = {"model": data[0], "seconds": seconds.get(program, args.seconds)}
+        given = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
+        return [python, str(HERE / f"{program}.py"), "--engine", engine, *given]
+
+    def _model(self, program: str) -> Path:
+        """The directory for a program; ours is made where it is not there yet."""
+        if program == "vad":
+            released = SHARED / "models/fsmn-vad"
+            small = ROOT / "tests/fixtures/oracle/fsmn_vad"
+            return self.args.vad_model or (released if released.is_dir() else small)
+        folder = self.models / program
+        if self.args.onnx and not self.no_onnx:
+            return folder
+        assert program in KINDS
+        say(f"{folder} is made, unless it is there")
+        return make(folder, program, SIZES[self.args.size], self.args.seed)
+
+    def _cif(self, rows: Sequence[Contest]) -> None:
+        """cif.py measures all three in turn by itself."""
+        reason = self.peer.lacks("funasr")
+        if not reason:
+            say("cif: ours and funasr")
+            command = [sys.executable, str(HERE / "cif.py"), "--peer", str(self.peer.python)]
+            command += ["--rounds", str(self.args.rounds), "--threads", str(self.args.threads)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf8")
+            reason = "" if done.stdout.startswith("{") else "cif.py failed"
+        if reason:
+            self.skipped.update({("cif", row.rival): reason for row in rows})
+            return
+        result = json.loads(done.stdout)
+        for name, value in result["ms"].items():
+            answer = {"ms": value, "others": result["others"]}
+            self.answers["cif", CIF_RIVALS.get(name, name), "all"] = [answer]
+
+
+def say(text: str) -> None:
+    """To whoever waits."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def facts(args: argparse.Namespace, bench: Bench) -> dict[str, Any]:
+    """What one has to know to measure the same again."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, encoding="utf8"
+    )
+    return {
+        "command": shlex.join(sys.argv),
+        "commit": commit.stdout.strip(),
+        "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "machine": processor(),
+        "processors": os.cpu_count(),
+        "torch": metadata.version("torch"),
+        "peer": dict(bench.peer.versions),
+        **{key: getattr(args, key) for key in ("rounds", "threads", "seed", "size", "streams")},
+        **{key: getattr(args, key) for key in ("seconds", "stream_seconds", "vad_seconds")},
+    }
+
+
+def processor() -> str:
+    """Its name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def write_json(path: Path, bench: Bench, rows: Sequence[Row]) -> None:
+    """The facts, the rows, and every answer but what was said."""
+    said = ("texts", "spans")
+    answers = [
+        {
+            "program": program,
+            "engine": engine,
+            "task": task,
+            "rounds": [{k: v for k, v in a.items() if k not in said} for a in rounds],
+        }
+        for (program, engine, task), rounds in bench.answers.items()
+    ]
+    document = {
+        **facts(bench.args, bench),
+        "rows": [row._asdict() for row in rows],
+        "answers": answers,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write; 1 if ours did not run."""
+    args = parse(argv)
+    bench = Bench(args, find_peer(args.peer, install=args.install_peer, onnx=args.onnx))
+    rows = bench.run()
+    print(table(rows))
+    write_json(args.out, bench, rows)
+    say(f"{args.out}: all figures")
+    failed = {program: why for (program, engine), why in bench.skipped.items() if engine == "ours"}
+    for program, why in failed.items():
+        say(f"{program}: ours failed: {why}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
