@@ -1,15 +1,14 @@
 """A released directory (`config.yaml model.pt am.mvn tokens.json seg_dict`) becomes a model, and
 a model such a directory.
 
-The only module that knows released file names and spellings.
+The only module that knows released file names; `builders.py` knows what is in the config.yaml.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,46 +27,29 @@ from paraformer.data.tokenizer import (
     write_token_list,
 )
 from paraformer.errors import CheckpointError, ConfigError
+from paraformer.models.aligner import Aligner
+from paraformer.models.builders import (
+    BUILDERS,
+    DECODERS,
+    ENCODERS,
+    PREDICTORS,
+    Config,
+    accepted,
+    build_aligner_model,
+    component,
+)
+from paraformer.models.builders import MODEL_KEYS as MODEL_KEYS
+from paraformer.models.builders import SILENT as SILENT
+from paraformer.models.builders import build_paraformer as build_paraformer
 from paraformer.models.ct_transformer import CausalSanmEncoder, CtTransformer
-from paraformer.models.fsmn_vad import UNUSED_OPTIONS, FsmnEncoder, FsmnVad, VadOptions
-from paraformer.models.paraformer import CtcHead, Decoder, Encoder, Paraformer
-from paraformer.models.settings import check_heads, check_idim, check_part
+from paraformer.models.fsmn_vad import FsmnEncoder, FsmnVad, VadOptions
+from paraformer.models.paraformer import Paraformer
+from paraformer.models.settings import check_heads
 from paraformer.models.weights import load_weights, save_weights
-from paraformer.nn.cif import CifPredictor
-from paraformer.nn.conformer import ConformerEncoder
 from paraformer.nn.sanm import SanmEncoder
-from paraformer.nn.sanm_decoder import SanmDecoder
-from paraformer.nn.transformer import SanDecoder, TransformerEncoder
-
-log = logging.getLogger(__name__)
 
 Tokenizer = CharTokenizer | SentencepieceTokenizer
-Config = dict[str, Any]
 
-# Released spellings of keys -> ours.
-SPELLINGS = {"sanm_shfit": "sanm_shift", "upsacle_samples": "upscale_samples"}
-# Keys of released configs that say nothing more about the model.
-_SILENT = """
-pos_enc_class input_layer positional_dropout_rate positionwise_layer_type
-positionwise_conv_kernel_size padding_idx time_warp_mode num_freq_mask
-normalize_before concat_after selfattention_layer_type filter_length_min
-filter_length_max cmvn_file use_1st_decoder_loss split_with_space threshold
-tail_mask token_list seg_dict_file bpemodel ctc_type reduce ignore_nan_grad
-chunk_size stride pad_left encoder_att_look_back_factor decoder_att_look_back_factor
-"""
-SILENT = {*_SILENT.split(), *UNUSED_OPTIONS}
-
-ENCODERS: dict[str, Callable[..., Encoder]] = {
-    "SANMEncoder": SanmEncoder,
-    "SANMEncoderChunkOpt": SanmEncoder,
-    "ConformerEncoder": ConformerEncoder,
-    "TransformerEncoder": TransformerEncoder,
-}
-DECODERS: dict[str, Callable[..., Decoder]] = {
-    "ParaformerSANMDecoder": SanmDecoder,
-    "ParaformerSANDecoder": SanDecoder,
-}
-PREDICTORS = {"CifPredictor": {"depthwise": True}, "CifPredictorV2": {}}
 NAMES = {  # where each file of a directory without configuration.json lies
     "init_param": "model.pt",
     "config": "config.yaml",
@@ -93,6 +75,16 @@ class VadRelease(NamedTuple):
     model: FsmnVad
     frontend: Frontend
     options: VadOptions
+    config: Config
+    directory: Path | None = None
+
+
+class AlignerRelease(NamedTuple):
+    """A forced aligner with all that is needed to use it."""
+
+    model: Aligner
+    frontend: Frontend
+    tokenizer: Tokenizer
     config: Config
     directory: Path | None = None
 
@@ -125,6 +117,22 @@ def load_vad(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Va
     load_weights(release.model, Path(config["init_param"]))
     release.model.eval()
     return release
+
+
+def load_aligner(path: str | Path, overrides: Mapping[str, Any] | None = None) -> AlignerRelease:
+    """The aligner of a released directory (fa-zh), its weights loaded strictly."""
+    config = read_config(Path(path), overrides or {})
+    release = build_aligner(config, Path(path))
+    load_weights(release.model, Path(config["init_param"]))
+    release.model.eval()
+    return release
+
+
+def build_aligner(config: Config, directory: Path | None = None) -> AlignerRelease:
+    """The forced aligner that a configuration describes, with fresh weights."""
+    tokenizer, frontend = build_tokenizer(config), build_frontend(config)
+    model = build_aligner_model(config, frontend.output_size)
+    return AlignerRelease(model, frontend, tokenizer, config, directory)
 
 
 def build_vad(config: Config, directory: Path | None = None) -> VadRelease:
@@ -183,7 +191,8 @@ def read_yaml(path: Path) -> Config:
 
 def override_keys(config: Config) -> Config:
     """The configuration with each key that its parts take, at its default where it has none."""
-    parts: dict[str, Any] = {"predictor_conf": CifPredictor, "frontend_conf": Frontend}
+    predictor, _ = PREDICTORS.get(str(config.get("predictor")), (dict, {}))
+    parts: dict[str, Any] = {"predictor_conf": predictor, "frontend_conf": Frontend}
     parts["encoder_conf"] = ENCODERS.get(str(config.get("encoder")), dict)
     parts["decoder_conf"] = DECODERS.get(str(config.get("decoder")), dict)
     return merge({part: _defaults(taker) for part, taker in parts.items()}, config)
@@ -281,60 +290,12 @@ def build_frontend(config: Config) -> Frontend:
     return Frontend(**accepted(Frontend, conf, "frontend_conf") | {"dither": 0.0, "cmvn": cmvn})
 
 
-def accepted(target: Callable[..., Any], conf: Mapping[str, Any], where: str) -> Config:
-    """The keys of `conf` that a constructor takes, released spellings put right; others are named
-    in a warning.
-    """
-    known = set(inspect.signature(target).parameters)
-    kept = {}
-    check_part(conf, where)
-    for key, value in conf.items():
-        name = SPELLINGS.get(key, key)
-        if name in known:
-            kept[name] = value
-        elif key not in SILENT:
-            log.warning("config.yaml: %s.%s is not known and has no effect", where, key)
-    check_part(kept, where)
-    return kept
-
-
-def _component(table: Mapping[str, Any], name: Any, kind: str) -> Any:
-    if not isinstance(name, str) or name not in table:
-        raise ConfigError(f"config.yaml: {kind} {name} is not known; known: {', '.join(table)}")
-    return table[name]
-
-
-def build_paraformer(config: Config, vocab_size: int, input_size: int) -> Paraformer:
-    """Any encoder, predictor V1 or V2, and decoder that `config` names."""
-    encoder_class = _component(ENCODERS, config.get("encoder"), "encoder")
-    decoder_class = _component(DECODERS, config.get("decoder"), "decoder")
-    variant = _component(PREDICTORS, config.get("predictor"), "predictor")
-    encoder_conf = accepted(encoder_class, config.get("encoder_conf") or {}, "encoder_conf")
-    decoder_conf = accepted(decoder_class, config.get("decoder_conf") or {}, "decoder_conf")
-    predictor_conf = accepted(CifPredictor, config.get("predictor_conf") or {}, "predictor_conf")
-    model_conf = config.get("model_conf") or {}
-    check_part(model_conf, "model_conf")
-    encoder = encoder_class(input_size=input_size, **encoder_conf)
-    width = int(encoder.output_size)
-    check_heads(width, {"encoder_conf": encoder_conf, "decoder_conf": decoder_conf})
-    check_idim(width, predictor_conf)
-    decoder = decoder_class(vocab_size=vocab_size, encoder_output_size=width, **decoder_conf)
-    predictor = CifPredictor(**{"idim": width, **predictor_conf, **variant})
-    with_ctc = model_conf.get("ctc_weight", 0.5) > 0.0
-    known = {k: v for k, v in model_conf.items() if k in MODEL_KEYS}
-    ctc = CtcHead(width, vocab_size) if with_ctc else None
-    return Paraformer(encoder, predictor, decoder, ctc, **known)
-
-
-MODEL_KEYS = set(inspect.signature(Paraformer).parameters)
 VAD_KEYS = set(inspect.signature(VadOptions).parameters)
-BUILDERS: dict[str, Callable[[Config, int, int], Paraformer]] = {
-    "Paraformer": build_paraformer,
-    "ParaformerStreaming": build_paraformer,
-}
 
 
-def save_directory(path: str | Path, release: Release, *, dtype: torch.dtype | None = None) -> Path:
+def save_directory(
+    path: str | Path, release: Release | AlignerRelease, *, dtype: torch.dtype | None = None
+) -> Path:
     """Write a released directory: weights (as `dtype` if given), config, tokens, CMVN, seg_dict."""
     directory = Path(path)
     directory.mkdir(parents=True, exist_ok=True)
@@ -343,7 +304,9 @@ def save_directory(path: str | Path, release: Release, *, dtype: torch.dtype | N
     if release.frontend.cmvn is not None:
         write_cmvn(directory / "am.mvn", release.frontend.cmvn)
         metas["frontend_conf"] = {"cmvn_file": "am.mvn"}
-    _write_listing(directory, _portable(release.config), metas, "auto-speech-recognition")
+    aligner = isinstance(release, AlignerRelease)
+    task = "speech-timestamp" if aligner else "auto-speech-recognition"
+    _write_listing(directory, _portable(release.config), metas, task)
     save_weights(directory / "model.pt", release.model, dtype)
     return directory
 
@@ -428,7 +391,7 @@ def build_punctuation(config: Config, directory: Path | None = None) -> Punctuat
     for key in ("punc_list", "embed_unit"):
         if key not in conf:
             raise ConfigError(f"config.yaml: model_conf has no {key}; is it a punctuation model?")
-    encoder_class = _component(PUNCTUATION_ENCODERS, config.get("encoder"), "encoder")
+    encoder_class = component(PUNCTUATION_ENCODERS, config.get("encoder"), "encoder")
     encoder_conf = accepted(encoder_class, config.get("encoder_conf") or {}, "encoder_conf")
     encoder = encoder_class(**encoder_conf | {"input_size": conf["embed_unit"]})
     check_heads(encoder.output_size, {"encoder_conf": encoder_conf})

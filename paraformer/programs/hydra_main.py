@@ -125,9 +125,12 @@ def _compose(source: _Source, overrides: list[str]) -> DictConfig:
 
 
 def _is_group(source: _Source, key: str) -> bool:
-    """Whether `key=value` chooses a file of a folder, such as model=small, rather than a value."""
+    """Whether `key=value` chooses a file of a folder, such as model=small, rather than a value.
+
+    A folder without such files, as data/ beside a recipe, is none.
+    """
     return files(_PACKAGE).joinpath(key).is_dir() or (
-        source.folder is not None and (source.folder / key).is_dir()
+        source.folder is not None and any((source.folder / key).glob("*.yaml"))
     )
 
 

@@ -61,7 +61,9 @@ def funasr_onnx_engine(args: argparse.Namespace) -> Recognize:
             paths = [f"{folder}/{number:03d}.wav" for number in range(len(waves))]
             for path, samples in zip(paths, waves, strict=True):
                 write_wav(path, samples)
-            return ["".join(result["preds"]) for result in model(paths)]
+            found = [result["preds"] for result in model(paths)]
+        # (text, tokens), or the text alone
+        return [preds if isinstance(preds, str) else preds[0] for preds in found]
 
     return recognize
 

@@ -22,7 +22,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests.bench.contests import CIF_RIVALS, CONTESTS, DEFAULT, contests  # noqa: E402
 from tests.bench.corpus import make_corpus  # noqa: E402
 from tests.bench.engines import Answer, Engine, EngineError, Once, driver  # noqa: E402
 from tests.bench.large import KINDS, SIZES, make  # noqa: E402
@@ -43,10 +44,6 @@ from tests.bench.peers import (  # noqa: E402
 from tests.bench.report import Contest, Row, compare, table  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-TASKS = ("offline", "stream", "streams", "vad", "cif", "train")
-DEFAULT_TASKS = "offline,stream,streams,vad,cif"
-# What a run of cif.py calls the peer's functions.
-CIF_RIVALS = {"cif": "funasr, loop", "cif_v1": "funasr, vectorised"}
 Answers = dict[tuple[str, str, str], list[Answer]]
 Skipped = dict[tuple[str, str], str]
 
@@ -54,7 +51,7 @@ Skipped = dict[tuple[str, str], str]
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tasks", default=DEFAULT_TASKS, help=f"some of {','.join(TASKS)}")
+    parser.add_argument("--tasks", default=DEFAULT, help=f"some of {','.join(CONTESTS)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=70.0, help="of audio, offline")
     parser.add_argument("--stream-seconds", type=float, default=24.0, help="of each stream")
@@ -72,68 +69,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "exp/bench.json")
     args = parser.parse_args(argv)
     args.tasks = args.tasks.split(",")
-    unknown = [task for task in args.tasks if task not in TASKS]
-    if unknown or args.rounds < 1:
-        parser.error(f"--tasks: {unknown} not among {TASKS}" if unknown else "--rounds: 1 or more")
+    unknown = [task for task in args.tasks if task not in CONTESTS]
+    if unknown:
+        parser.error(f"--tasks: {','.join(unknown)} not among {','.join(CONTESTS)}")
+    if args.rounds < 1:
+        parser.error("--rounds: 1 or more")
     return args
-
-
-def contests(args: argparse.Namespace, rivals: Sequence[str]) -> list[Contest]:
-    """The rows of the table."""
-    return [row for task in args.tasks for row in CONTESTS[task](args, rivals)]
-
-
-def offline(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
-    """Seven recordings one by one and in a batch, and a long one; not slower than FunASR."""
-    long = f"{args.seconds:g} s"
-    titles = {"7/1": f"7 parts of {long}, one by one", "7/7": f"7 parts of {long}, in a batch"}
-    for task, title in {**titles, "1/1": f"{long} in one piece"}.items():
-        for rival in rivals:
-            target = 1.0 if rival == "funasr" else None
-            yield Contest(f"offline, {title}", "offline", task, rival, task, "rtf", target)
-
-
-def stream(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
-    """One stream; the mean chunk at most 0.8 of FunASR's."""
-    for rival in rivals:
-        for metric in ("chunk_ms_mean", "chunk_ms_p50", "chunk_ms_p99", "rtf"):
-            target = 0.8 if (rival, metric) == ("funasr", "chunk_ms_mean") else None
-            yield Contest("stream of 600 ms", "streaming", "1/1", rival, "1/1", metric, target)
-
-
-def streams(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
-    """Many in a batch, beside the peers and beside ours one after another: half the time."""
-    alone, together = f"{args.streams}/1", f"{args.streams}/{args.streams}"
-    for rival in (*rivals, "ours"):
-        task = together if rival == "sherpa-onnx" else alone
-        title, target = f"{args.streams} streams in a batch", 0.5 if rival == "ours" else None
-        yield Contest(title, "streaming", together, rival, task, "rtf", target)
-
-
-def vad(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
-    """A long recording."""
-    yield Contest(f"VAD of {args.vad_seconds:g} s", "vad", "all", "funasr", "all", "rtf")
-
-
-def cif(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
-    """Forward and backward, beside both of the peer's."""
-    for rival in CIF_RIVALS.values():
-        yield Contest("CIF, forward and backward", "cif", "all", rival, "all", "ms")
-
-
-def train(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
-    """A training step."""
-    yield Contest("training step", "train", "all", "funasr", "all", "median_step_s")
-
-
-CONTESTS: Mapping[str, Callable[[argparse.Namespace, Sequence[str]], Iterator[Contest]]] = {
-    "offline": offline,
-    "stream": stream,
-    "streams": streams,
-    "vad": vad,
-    "cif": cif,
-    "train": train,
-}
 
 
 class Bench:
@@ -198,7 +139,7 @@ class Bench:
     def _start(
         self, stack: contextlib.ExitStack, program: str, engine: str, data: Sequence[Path]
     ) -> Engine | None:
-        """An engine with its model loaded, which ends with the stack, or the reason in `skipped`."""
+        """An engine with its model loaded, which ends with the stack; None: `skipped` says why."""
         reason = "" if engine == "ours" else self.peer.lacks(engine)
         if engine in ONNX_ENGINES:
             reason = reason or self.no_onnx

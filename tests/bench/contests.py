@@ -1,0 +1,70 @@
+"""What is held against what: the rows of the table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from tests.bench.report import Contest
+
+# What a run of cif.py calls the peer's functions -> the engines here.
+CIF_RIVALS = {"cif": "funasr, loop", "cif_v1": "funasr, vectorised"}
+DEFAULT = "offline,stream,streams,vad,cif"
+
+
+def contests(args: argparse.Namespace, rivals: Sequence[str]) -> list[Contest]:
+    """The rows of the table."""
+    return [row for task in args.tasks for row in CONTESTS[task](args, rivals)]
+
+
+def offline(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """Seven recordings one by one and in a batch, and a long one; not slower than FunASR."""
+    long = f"{args.seconds:g} s"
+    titles = {"7/1": f"7 parts of {long}, one by one", "7/7": f"7 parts of {long}, in a batch"}
+    for task, title in {**titles, "1/1": f"{long} in one piece"}.items():
+        for rival in rivals:
+            target = 1.0 if rival == "funasr" else None
+            yield Contest(f"offline, {title}", "offline", task, rival, task, "rtf", target)
+
+
+def stream(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """One stream; the mean chunk at most 0.8 of FunASR's."""
+    for rival in rivals:
+        for metric in ("chunk_ms_mean", "chunk_ms_p50", "chunk_ms_p99", "rtf"):
+            target = 0.8 if (rival, metric) == ("funasr", "chunk_ms_mean") else None
+            yield Contest("stream of 600 ms", "streaming", "1/1", rival, "1/1", metric, target)
+
+
+def streams(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """Many in a batch, beside the peers and beside ours one after another: half the time."""
+    alone, together = f"{args.streams}/1", f"{args.streams}/{args.streams}"
+    for rival in (*rivals, "ours"):
+        task = together if rival == "sherpa-onnx" else alone
+        title, target = f"{args.streams} streams in a batch", 0.5 if rival == "ours" else None
+        yield Contest(title, "streaming", together, rival, task, "rtf", target)
+
+
+def vad(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """A long recording."""
+    yield Contest(f"VAD of {args.vad_seconds:g} s", "vad", "all", "funasr", "all", "rtf")
+
+
+def cif(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """Forward and backward, beside both of the peer's."""
+    for rival in CIF_RIVALS.values():
+        yield Contest("CIF, forward and backward", "cif", "all", rival, "all", "ms")
+
+
+def train(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """A training step."""
+    yield Contest("training step", "train", "all", "funasr", "all", "median_step_s")
+
+
+CONTESTS: Mapping[str, Callable[[argparse.Namespace, Sequence[str]], Iterator[Contest]]] = {
+    "offline": offline,
+    "stream": stream,
+    "streams": streams,
+    "vad": vad,
+    "cif": cif,
+    "train": train,
+}
