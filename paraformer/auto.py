@@ -3,43 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import closing, nullcontext
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from tqdm import tqdm
 
 from paraformer import options as opts
-from paraformer.data.inputs import Cache, Item, list_items
-from paraformer.decode.recognize import Batching, Outcome, Reading, Recognizer, Search
-from paraformer.decode.streaming import Chunking, Streamer
-from paraformer.errors import ConfigError, ParaformerError
-from paraformer.formats import ResultFolder, check_folder
+from paraformer.decode.punctuate import Punctuator
+from paraformer.decode.recognize import Recognizer
+from paraformer.decode.streaming import Streamer
+from paraformer.decode.vad import VoiceActivity
+from paraformer.errors import ConfigError
+from paraformer.formats import check_folder
 from paraformer.hub import find_model
 from paraformer.limits import check_fields
 from paraformer.models.checkpoint import (
     Config,
+    load_punctuation,
     load_release,
+    load_vad,
     merge,
     override_keys,
     read_config,
 )
-from paraformer.online import OnlineModel
+from paraformer.tasks import PunctuationTask, Result, SpeechTask, Task, VadTask
 
 log = logging.getLogger(__name__)
 
 # Options that say how a stream is cut: where one is given, a stream is meant.
 CUTS = {"chunk_size", "encoder_chunk_look_back", "decoder_chunk_look_back"}
 
-Result = dict[str, Any]
-
 
 class AutoModel:
-    """A model by name or directory, ready to recognise.
+    """A model by name or directory, ready to work: recognition, alone or with `vad_model` and
+    `punc_model`; a VAD; or punctuation.
 
     Keywords are those of `options.BuildOptions`, of `options.CallOptions` (the defaults of each
     call) and the keys of the model's config.yaml, nested ones as dicts; others are refused.
@@ -57,78 +55,81 @@ class AutoModel:
         if build.ncpu is not None:
             torch.set_num_threads(build.ncpu)
         self.directory = find_model(model, build.hub)
-        weights = {"init_param": build.init_param} if build.init_param else {}
-        config = read_config(self.directory, weights)
-        check_overrides(config, given)
         if self.defaults.get("output_dir"):
             check_folder(self.defaults["output_dir"])  # before the model is loaded
         # Fresh weights are drawn before they are replaced: the caller's random numbers stay.
         with torch.random.fork_rng(devices=[]):
-            release = load_release(merge(config, given), self.directory)
+            self.task = self._load(build, given)
+
+    def _load(self, build: opts.BuildOptions, given: dict[str, Any]) -> Task:
+        """The task of the model, by what its config.yaml says it is."""
+        weights = {"init_param": build.init_param} if build.init_param else {}
+        config = read_config(self.directory, weights)
+        check_overrides(config, given)
+        kind = config["model"]
+        if kind in OTHER_TASKS and (build.vad_model or build.punc_model):
+            raise ConfigError(f"model {kind}: vad_model and punc_model go with a recogniser")
+        if kind in OTHER_TASKS:
+            return OTHER_TASKS[kind](self.directory, {**given, **weights}, build)
+        release = load_release(merge(config, given), self.directory)
         device = choose_device(build.device)
-        dtype = _precision(build, device)
-        self.recognizer = Recognizer(release, device, dtype)
-        self.online = OnlineModel(self.recognizer.release, device, dtype)
-        self.streaming = config["model"] == "ParaformerStreaming" or bool(CUTS & {*self.defaults})
+        recognizer = Recognizer(release, device, _precision(build, device))
+        vad = punctuator = None
+        if build.vad_model:
+            directory = find_model(build.vad_model, build.hub)
+            vad = VoiceActivity(load_vad(directory, build.vad_kwargs))
+        if build.punc_model:
+            directory = find_model(build.punc_model, build.hub)
+            punctuator = Punctuator(load_punctuation(directory, build.punc_kwargs), device)
+        streaming = kind == "ParaformerStreaming" or bool(CUTS & {*self.defaults})
+        return SpeechTask(recognizer, streaming, vad, punctuator)
 
     @property
     def model_path(self) -> str:
         """The directory that the model was loaded from."""
         return str(self.directory)
 
+    @property
+    def streaming(self) -> bool:
+        """Whether audio is heard as a stream where the call does not say otherwise."""
+        return isinstance(self.task, SpeechTask) and self.task.streaming
+
+    @property
+    def recognizer(self) -> Recognizer:
+        """The recogniser; a VAD and a punctuation model have none."""
+        if not isinstance(self.task, SpeechTask):
+            raise ConfigError(f"{self.directory}: does not recognise speech; give another model")
+        return self.task.recognizer
+
     def generate(self, input: Any, **keywords: Any) -> list[Result]:  # noqa: A002
         """One result for each input, in its order: `key`, `text`, `confidence`, `audio_seconds`,
-        `tokens` and `token_confidence`; with nbest above 1 also `nbest`, the readings.
+        `tokens` and `token_confidence`; with nbest above 1 also `nbest`, the readings; with
+        vad_model `segments` (start and end in ms, text). A VAD gives `value`, [start, end] in ms.
 
         input: file, URL, wav.scp or other list, folder, bytes, array (with `fs`), or a list of
-        these. What cannot be recognised has an empty text and `error`, and a warning in the log.
+        these; a text, list or file of texts for punctuation. What cannot be recognised has an empty
+        text and `error`, and a warning in the log.
 
         A streaming model (or any that can stream, when chunk_size is given) decodes as the words
         come, and adds `timestamp`. With `cache`, a dict that is empty at first, `input` is the next
-        piece of a stream, the last one with is_final=True, and `text` what this piece adds.
+        piece of a stream, the last one with is_final=True, and the result what this piece adds.
         """
         return list(self.stream(input, **keywords))
 
     def stream(self, input: Any, **keywords: Any) -> Iterator[Result]:  # noqa: A002
         """The same results one after another; some minutes of audio are held at a time."""
         call = self._call_options(keywords)
-        items = list_items(input, call.key, call.segments)
         if call.cache is not None:
-            return iter([self._feed(items, call)])
-        search = Search(**{f.name: getattr(call, f.name) for f in fields(Search)})
-        batching = Batching(call.batch_size, call.batch_size_s)
-        folder = ResultFolder(call.output_dir, call.nbest) if call.output_dir else None
-        if self.streaming or CUTS & {*keywords}:
-            return self._streamed(items, call, folder)
-        return self._results(items, call, search, batching, folder)
+            return iter([self.task.feed(input, call)])
+        return self.task.stream(input, call, bool(CUTS & {*keywords, *self.defaults}))
 
     def streamer(self, **keywords: Any) -> Streamer:
         """A stream to feed step by step: chunk_size, encoder_chunk_look_back and
         decoder_chunk_look_back as in `generate`.
         """
-        return Streamer(self.online.recognizer(_chunking(self._call_options(keywords))))
-
-    def _feed(self, items: list[Item], call: opts.CallOptions) -> Result:
-        if len(items) != 1 or call.output_dir:
-            raise ConfigError("cache: give one piece of one stream a call, and no output_dir")
-        end = call.is_final or isinstance(items[0].source, (str, Path))  # a file is a whole stream
-        return self.online.feed(items[0], call.fs, _chunking(call), call.cache, end)
-
-    def _streamed(
-        self, items: list[Item], call: opts.CallOptions, folder: ResultFolder | None
-    ) -> Iterator[Result]:
-        outcomes = self.online.transcribe(items, call.fs, _chunking(call))
-        with closing(folder) if folder else nullcontext():
-            for item, outcome in zip(items, _bar(outcomes, len(items), call), strict=True):
-                if isinstance(outcome, ParaformerError):
-                    result = _result(item.key, outcome, 0.0, 1)
-                else:
-                    result = {**outcome[0], "audio_seconds": round(outcome[1], 3)}
-                if folder:
-                    error = result.get("error", "")
-                    readings = [] if error else [(result["text"], result["tokens"])]
-                    folder.add(item.key, readings, error)
-                yield result
+        if not isinstance(self.task, SpeechTask):
+            raise ConfigError(f"{self.directory}: does not recognise speech; give another model")
+        return self.task.streamer(self._call_options(keywords))
 
     def _call_options(self, keywords: Mapping[str, Any]) -> opts.CallOptions:
         opts.refuse_not_built(keywords)
@@ -140,81 +141,26 @@ class AutoModel:
                 raise opts.unknown_key(key, known, "generate")
         call = opts.CallOptions(**{**self.defaults, **given})
         check_fields(call)
-        if call.data_type != "sound":
+        if call.data_type not in ("sound", "text"):
             raise ConfigError(f"data_type={call.data_type}: not in this version; use sound")
         return call
 
-    def _results(
-        self,
-        items: list[Item],
-        call: opts.CallOptions,
-        search: Search,
-        batching: Batching,
-        folder: ResultFolder | None,
-    ) -> Iterator[Result]:
-        frontend = self.recognizer.release.frontend
-        seconds: list[float] = []
 
-        def features() -> Iterator[Tensor | ParaformerError]:
-            cache = Cache()
-            for item in items:
-                try:
-                    wave = item.read(call.fs, frontend.fs, cache)
-                except ParaformerError as error:
-                    seconds.append(0.0)
-                    yield error
-                    continue
-                seconds.append(len(wave) / frontend.fs)
-                yield frontend(wave)
-
-        outcomes = self.recognizer.stream(features(), search, batching)
-        bar = _bar(outcomes, len(items), call)
-        with closing(folder) if folder else nullcontext():
-            for place, outcome in enumerate(bar):
-                result = _result(items[place].key, outcome, seconds[place], search.nbest)
-                if folder:
-                    folder.add(items[place].key, _readings(outcome), result.get("error", ""))
-                yield result
+def _vad_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
+    return VadTask(VoiceActivity(load_vad(directory, given)))
 
 
-def _chunking(call: opts.CallOptions) -> Chunking:
-    """How a stream is cut."""
-    return Chunking(
-        tuple(call.chunk_size),  # type: ignore[arg-type]  # its length is checked there
-        call.encoder_chunk_look_back,
-        call.decoder_chunk_look_back,
-    )
+def _punctuation_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
+    release = load_punctuation(directory, given)
+    return PunctuationTask(Punctuator(release, choose_device(build.device)))
 
 
-def _bar(outcomes: Iterator[Any], total: int, call: opts.CallOptions) -> Iterator[Any]:
-    hidden = True if call.disable_pbar or total < 2 else None
-    return iter(tqdm(outcomes, total=total, unit="utt", disable=hidden, leave=False))
-
-
-def _result(key: str, outcome: Outcome, seconds: float, nbest: int) -> Result:
-    if isinstance(outcome, ParaformerError):
-        log.error("'%s': %s", key, str(outcome).replace("\n", " "))
-        reading = Reading([], [], "", "", 0.0, [])
-        return {"key": key, **_fields(reading), "audio_seconds": seconds, "error": str(outcome)}
-    result = {"key": key, **_fields(outcome.best), "audio_seconds": round(seconds, 3)}
-    if nbest > 1:
-        result["nbest"] = [{**_fields(r), "score": round(r.score, 4)} for r in outcome.nbest]
-    return result
-
-
-def _fields(reading: Reading) -> Result:
-    return {
-        "text": reading.text,
-        "confidence": round(reading.confidence, 4),
-        "tokens": reading.tokens,
-        "token_confidence": [round(c, 4) for c in reading.confidences],
-    }
-
-
-def _readings(outcome: Outcome) -> list[tuple[str, list[str]]]:
-    if isinstance(outcome, ParaformerError):
-        return []
-    return [(reading.tight, reading.tokens) for reading in outcome.nbest]
+# What is not recognition, by `model` of config.yaml.
+OTHER_TASKS: dict[str, Callable[[Path, dict[str, Any], opts.BuildOptions], Task]] = {
+    "FsmnVADStreaming": _vad_task,
+    "CTTransformer": _punctuation_task,
+    "CTTransformerStreaming": _punctuation_task,
+}
 
 
 def _take(given: dict[str, Any], kind: type) -> dict[str, Any]:

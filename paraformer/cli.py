@@ -37,6 +37,7 @@ KINDS = (opts.CommandOptions, opts.BuildOptions, opts.CallOptions)
 KNOWN = opts.all_fields(*KINDS)
 # Switches of the reference that need no value, besides those whose default is false.
 SWITCHES = ("timestamps", "spk", "disable_update", "trust_remote_code")
+NESTED = ("vad_kwargs.", "punc_kwargs.")
 BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 
@@ -158,6 +159,9 @@ def type_known(values: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str
             default = KNOWN[key].default
             # The optional ones are numbers.
             settings[key] = typed(value, 0 if default is None else default, key)
+        elif key.startswith(NESTED):
+            part, _, name = key.partition(".")
+            settings.setdefault(part, {})[name] = typed(value, None, key)
         elif key not in (*opts.NOT_BUILT, *opts.WITHOUT_EFFECT):
             rest[key] = value
     return settings, rest
@@ -195,6 +199,7 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
     from paraformer.auto import AutoModel
     from paraformer.data.inputs import is_single
     from paraformer.formats import check_format, format_result
+    from paraformer.tasks import shown_text
 
     check_format(command.output_format)
     alone = len(inputs) == 1 and is_single(inputs[0])
@@ -211,13 +216,15 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
     total, failures, seconds = 0, 0, 0.0
     for result in results:
         total += 1
-        seconds += result["audio_seconds"]
+        seconds += result.get("audio_seconds", 0.0)
         if "error" in result:
             failures += 1
             if command.strict:
                 raise DataError(f"stopped at '{result['key']}', as strict=true asks")
             if alone and command.output_format == "text":
                 continue
+        if command.output_format == "text" and "text" in result:
+            result = {**result, "text": shown_text(result)}
         print(format_result(result, command.output_format, alone), flush=True)
     _report(total, failures, seconds, time.perf_counter() - begun, command.verbose)
     if alone:

@@ -26,7 +26,9 @@ def format_result(result: Result, output_format: str = "text", alone: bool = Fal
     check_format(output_format)
     if output_format == "json":
         return json.dumps(result, ensure_ascii=False)
-    text = " ".join(str(result["text"]).split())
+    # A VAD has segments in place of a text.
+    shown = result["text"] if "text" in result else json.dumps(result["value"])
+    text = " ".join(str(shown).split())
     return text if alone else table_line(str(result["key"]), text)
 
 

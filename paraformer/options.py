@@ -17,12 +17,6 @@ from paraformer.limits import Limits
 DEFAULT_MODEL = "paraformer-zh-mini"
 # Keywords of the reference whose work is not in this version.
 NOT_BUILT = (
-    "vad_model",
-    "vad_kwargs",
-    "vad_model_revision",
-    "punc_model",
-    "punc_kwargs",
-    "punc_model_revision",
     "spk_model",
     "spk_kwargs",
     "spk_model_revision",
@@ -31,8 +25,6 @@ NOT_BUILT = (
     "hotwords",
     "lm_file",
     "lm_weight",
-    "merge_vad",
-    "merge_length_s",
     "sentence_timestamp",
     "pred_timestamp",
     "output_timestamp",
@@ -48,8 +40,9 @@ WITHOUT_EFFECT = (
     "remote_code",
     "seed",
     "model_revision",
+    "vad_model_revision",
+    "punc_model_revision",
     "batch_size_threshold_s",
-    "return_raw_text",
     "language",
 )
 
@@ -75,6 +68,13 @@ class BuildOptions:
     )
     fp16: bool = _option(False, "compute in 16-bit floats, on a GPU only")
     bf16: bool = _option(False, "compute in bfloat16")
+    vad_model: str = _option("", "model that finds speech in long recordings, such as fsmn-vad")
+    vad_kwargs: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "its options: vad_kwargs.max_end_silence_time=800"},
+    )
+    punc_model: str = _option("", "model that puts marks into the text, such as ct-punc")
+    punc_kwargs: dict[str, Any] = field(default_factory=dict, metadata={"help": "its options"})
     init_param: str = _option("", "another file of weights than the model directory's")
     disable_log: bool = _option(False, "no messages but errors")
     log_level: str = _option("", "DEBUG, INFO, WARNING or ERROR")
@@ -100,9 +100,22 @@ class CallOptions:
     penalty: float = _option(0.0, "beam search: bonus for each token", Limits())
     maxlenratio: float = _option(0.0, "beam search: most tokens by frames, or by -number", Limits())
     minlenratio: float = _option(0.0, "beam search: fewest tokens by frames", Limits(0))
+    merge_vad: bool = _option(False, "join neighbouring segments of the VAD")
+    merge_length_s: float = _option(15.0, "merge_vad: up to so many seconds", Limits(0, above=True))
+    max_segment_s: float = _option(60.0, "cut longer segments where they are quietest", Limits(1))
+    max_single_segment_time: int | None = _option(
+        None, "VAD: longest segment in ms (60000)", Limits(10, whole=True)
+    )
+    max_end_silence_time: int | None = _option(
+        None, "VAD: silence in ms that ends a segment (800)", Limits(0, whole=True)
+    )
+    speech_noise_thres: float | None = _option(
+        None, "VAD: how much likelier speech must be than noise (0.6)", Limits(-1, 1)
+    )
+    return_raw_text: bool = _option(False, "punc_model: also raw_text, without marks")
     chunk_size: list[int] = field(
         default_factory=lambda: [0, 10, 5],
-        metadata={"help": "streams: 60 ms frames computed again, new, looked ahead"},
+        metadata={"help": "streams: 60 ms frames computed again, new, looked ahead; a VAD: ms"},
     )
     encoder_chunk_look_back: int = _option(
         4, "streams: chunks that the encoder sees, -1 for all", Limits(-1, whole=True)

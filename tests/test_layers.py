@@ -34,7 +34,9 @@ ALLOWED: dict[str, set[str]] = {
     "decode": {"decode", "models", "data", "nn", "limits", "errors"},
     "train": {"train", "decode.search", "models", "data", "nn", "score", "limits", "errors"},
     "online": {"decode", "data", "errors"},
+    "tasks": {"online", "decode", "data", "formats", "options", "errors"},
     "auto": {
+        "tasks",
         "online",
         "decode",
         "models",

@@ -112,7 +112,7 @@ def _measured(items: list[Item], fs: int) -> dict[str, int | ParaformerError]:
     log.info("%d lengths are read from the audio itself; utt2dur would save that", len(items))
 
     def measure(item: Item) -> int | ParaformerError:
-        whole = _header_samples(item.source, fs)
+        whole = header_samples(item.source, fs)
         before = 0 if item.segment is None else round(item.segment.start * fs)
         if whole is not None and whole > before:
             return whole - before
@@ -127,7 +127,7 @@ def _measured(items: list[Item], fs: int) -> dict[str, int | ParaformerError]:
         return {item.key: length for item, length in zip(items, bar, strict=True)}
 
 
-def _header_samples(source: str, fs: int) -> int | None:
+def header_samples(source: str, fs: int) -> int | None:
     """Samples at `fs` of a file whose header can be trusted, else None."""
     found = _sound_file(source)
     return None if found is None else -(-fs * found.frames // found.samplerate)

@@ -140,6 +140,19 @@ def _tight(words: Sequence[_Word]) -> str:
     return "".join(parts)
 
 
+def join_texts(texts: Iterable[str]) -> str:
+    """Texts of segments as one, with a blank where neither neighbour is Chinese.
+
+    >>> join_texts(["你好", "世界", "hello", "", "world"])
+    '你好世界hello world'
+    """
+    whole = ""
+    for text in filter(None, (text.strip() for text in texts)):
+        chinese = any(_CHINESE.fullmatch(char) for char in (*whole[-1:], text[0]))
+        whole += text if chinese or not whole else f" {text}"
+    return whole
+
+
 class GrowingText(NamedTuple):
     """The text of tokens that come bit by bit: at any time that of all of them at once.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -127,6 +127,7 @@ class VoiceActivity:
         self,
         *,
         max_end_silence_time: int | None = None,
+        max_single_segment_time: int | None = None,
         speech_noise_thres: float | None = None,
         dynamic_silence: bool | None = None,
         silence_schedule: Sequence[Sequence[float | None]] | None = None,
@@ -135,11 +136,13 @@ class VoiceActivity:
 
         A schedule turns dynamic silence on; while it is on, it decides instead of the first two.
         """
-        options = self.options
-        if max_end_silence_time is not None:
-            options = replace(options, max_end_silence_time=max_end_silence_time)
-        if speech_noise_thres is not None:
-            options = replace(options, speech_noise_thres=speech_noise_thres)
+        named = {
+            "max_end_silence_time": max_end_silence_time,
+            "max_single_segment_time": max_single_segment_time,
+            "speech_noise_thres": speech_noise_thres,
+        }
+        given: dict[str, Any] = {k: value for k, value in named.items() if value is not None}
+        options = replace(self.options, **given)
         dynamic = self.dynamic
         if dynamic_silence or (dynamic_silence is None and silence_schedule):
             rows = silence_schedule or (dynamic.schedule if dynamic else SCHEDULE)

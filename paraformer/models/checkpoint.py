@@ -112,7 +112,7 @@ def load_vad(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Va
     """
     values = dict(overrides or {})
     named = {key: values.pop(key) for key in VAD_KEYS & set(values)}
-    config = read_config(Path(path), merge({"model_conf": named}, values), with_tokens=False)
+    config = read_config(Path(path), merge({"model_conf": named}, values))
     release = build_vad(config, Path(path))
     load_weights(release.model, Path(config["init_param"]))
     release.model.eval()
@@ -149,7 +149,7 @@ def build_vad(config: Config, directory: Path | None = None) -> VadRelease:
     return VadRelease(FsmnVad(encoder), frontend, options, config, directory)
 
 
-def read_config(directory: Path, overrides: Mapping[str, Any], with_tokens: bool = True) -> Config:
+def read_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
     """config.yaml of a directory, with the paths of its files and the caller's values on top."""
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: no such directory; give a model name or a directory")
@@ -166,7 +166,7 @@ def read_config(directory: Path, overrides: Mapping[str, Any], with_tokens: bool
     config = read_yaml(config_file)
     config = merge(config, _existing(NAMES, directory))
     config = merge(config, _existing(metas, directory))
-    if with_tokens:
+    if config["model"] not in WITHOUT_TOKENS:
         config = merge(config, _token_list(directory, config))
     config = merge(config, overrides)
     weights = Path(config.get("init_param") or directory / "model.pt")
@@ -290,6 +290,7 @@ def build_frontend(config: Config) -> Frontend:
     return Frontend(**accepted(Frontend, conf, "frontend_conf") | {"dither": 0.0, "cmvn": cmvn})
 
 
+WITHOUT_TOKENS = ("FsmnVADStreaming",)
 VAD_KEYS = set(inspect.signature(VadOptions).parameters)
 
 

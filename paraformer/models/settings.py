@@ -43,6 +43,9 @@ def check_part(values: Mapping[str, Any], part: str) -> None:
     if not isinstance(values, Mapping):
         raise ConfigError(f"config.yaml: {part}: is {values!r}; it holds keys with their values")
     check_values(values, LIMITS, f"config.yaml: {part}")
+    layer = values.get("input_layer")
+    if not isinstance(layer, str | None):
+        raise ConfigError(f"config.yaml: {part}.input_layer={layer}: give a name or null")
     if part == "predictor_conf" and values.get("threshold", 1.0) != 1.0:
         raise ConfigError(
             f"config.yaml: {part}.threshold={values['threshold']}: is 1.0 in all models"

@@ -17,7 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from paraformer.errors import ConfigError, ParaformerError
-from paraformer.programs.overrides import Override, parse_override, to_hydra, typed, unknown_key
+from paraformer.programs.overrides import (
+    Override,
+    literal,
+    parse_override,
+    to_hydra,
+    typed,
+    unknown_key,
+)
 
 _PACKAGE = "paraformer.conf"
 
@@ -52,10 +59,12 @@ def run(config_name: str, function: Callable[[DictConfig], int | None]) -> int:
         _refuse_missing(source, config)
         return function(config) or 0
     except (ParaformerError, HydraException, OmegaConfBaseException) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        message = " ".join(str(error).split())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"{where}{error.strerror or error}; check the path", file=sys.stderr)
+        message = f"{where}{error.strerror or error}; check the path"
+    # A file name in it need not be UTF-8.
+    print(message.encode("utf-8", "backslashreplace").decode("utf-8"), file=sys.stderr)
     return 1
 
 
@@ -92,24 +101,28 @@ def _configure(source: _Source, arguments: list[str]) -> DictConfig:
     chosen = [f"{group.key}={group.value}" for group in groups]
     plain = OmegaConf.to_container(base := _compose(source, chosen), resolve=False)
     known = list(_keys(plain))
-    settings = []
-    for prefix, key, value in values:
+    settings, beside = [], {}
+    for prefix, key, text in values:
         parent = key.rpartition(".")[0]
         # A key that is new may only be added to a part of the configuration, and knowingly.
         if key not in known and not (prefix and parent in known):
             raise unknown_key(key, known, source.program)
-        settings.append(f"++{key}={to_hydra(_value(value, _default(base, plain, key), key))}")
-    return _compose(source, chosen + settings)
+        value = _value(text, _default(base, plain, key), key)
+        if source.folder is not None and (source.folder / key).is_dir():
+            beside[key] = literal(value) if isinstance(value, str) else value
+        else:
+            settings.append(f"++{key}={to_hydra(value)}")
+    config = _compose(source, chosen + settings)
+    for key, value in beside.items():  # Hydra takes any folder of that name for a group
+        OmegaConf.update(config, key, value)
+    return config
 
 
 def _value(text: str, default: object, key: str) -> object:
-    """A typed value; what has no default may not be empty, and what is a number or so not null."""
+    """A typed value; that of a key without default may not be empty."""
     if default == "???" and not text:
         raise ConfigError(f"{key}=: is empty; give a value")
-    value = typed(text, default, key)
-    if value is None and default is not None:
-        raise ConfigError(f"{key}={text}: needs a value; its default is {default}")
-    return value
+    return typed(text, default, key)
 
 
 def _compose(source: _Source, overrides: list[str]) -> DictConfig:

@@ -98,7 +98,7 @@ class Job:
 
 def make_fbank(config: DictConfig) -> int:
     """Write the features; a recording that cannot be read is reported, counted and skipped."""
-    speeds = list(config.speeds)
+    speeds = list(config.speeds or [])
     if not speeds or not all(map(SPEED.allow, speeds)) or len(set(speeds)) < len(speeds):
         raise ConfigError(
             f"speeds={speeds}: give different numbers from 0.1 to 10, such as [0.9,1.0,1.1]"

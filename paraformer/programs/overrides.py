@@ -10,7 +10,7 @@ import yaml
 from paraformer.errors import ConfigError
 from paraformer.options import nearest, unknown_key
 
-__all__ = ["nearest", "parse_override", "quote", "to_hydra", "typed", "unknown_key"]
+__all__ = ["literal", "nearest", "parse_override", "quote", "to_hydra", "typed", "unknown_key"]
 
 _OVERRIDE = re.compile(r"(\+{0,2})([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(0|[1-9]\d*)(\.\d*)?([eE][-+]?\d+)?")
@@ -61,6 +61,15 @@ def typed(value: str, default: object, key: str = "value") -> object:
     return _untyped(value)
 
 
+def literal(value: str) -> str:
+    r"""Text in which OmegaConf finds no interpolation.
+
+    >>> print(literal("a ${x}"))
+    a \${x}
+    """
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+
+
 def quote(value: str) -> str:
     r"""A Hydra override value that arrives as exactly this text, whatever is in it.
 
@@ -68,7 +77,7 @@ def quote(value: str) -> str:
     'it\'s a=b, \${x}'
     """
     # Backslashes count double only where they could escape: before `${` (OmegaConf) and a quote.
-    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    value = literal(value)
     value = re.sub(r"(\\*)'", r"\1\1\\'", value)
     value = re.sub(r"(\\+)\Z", r"\1\1", value)
     return f"'{value}'"

@@ -84,7 +84,7 @@ class Bench:
         self.args, self.peer = args, peer
         self.answers: Answers = {}
         self.skipped: Skipped = {}
-        self.models = args.models / args.size
+        self.models = args.models / f"{args.size}-{args.seed}"
         self.no_onnx = ""
         if args.onnx:
             self._find_onnx()
@@ -115,7 +115,7 @@ class Bench:
             pair for row in rows for pair in (("ours", row.task), (row.rival, row.rival_task))
         )
         training = program == "train"
-        data = make_corpus(self.models / program) if training else (self._model(program),)
+        data = make_corpus(self.models / program) if training else [self._model(program)]
         engines: dict[str, Engine] = {}
         with contextlib.ExitStack() as stack:
             for engine in dict.fromkeys(engine for engine, _ in pairs):
@@ -202,6 +202,8 @@ class Bench:
             self.skipped.update({("cif", row.rival): reason for row in rows})
             return
         result = json.loads(done.stdout)
+        if not result["equal"]:
+            say(f"cif: ours and the peer's differ: {result['relative_difference']}")
         for name, value in result["ms"].items():
             answer = {"ms": value, "others": result["others"]}
             self.answers["cif", CIF_RIVALS.get(name, name), "all"] = [answer]

@@ -267,7 +267,7 @@ def test_unknown_keywords_are_refused_with_the_nearest(model):
         AutoModel(MODEL, frontend_conf={"n_mel": 80})
 
 
-@pytest.mark.parametrize("name", ["vad_model", "punc_model", "spk_model", "hotword"])
+@pytest.mark.parametrize("name", ["spk_model", "hotword", "lm_file"])
 def test_what_is_not_built_yet_is_refused(model, name):
     with pytest.raises(ConfigError, match=f"{name}: not built yet"):
         AutoModel(MODEL, **{name: "x"})

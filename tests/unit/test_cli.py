@@ -114,7 +114,7 @@ def test_version(capsys):
         (["inpt=x.wav"], "did you mean 'input'?"),
         (["+modle=x", "a.wav"], "unknown key 'modle'; did you mean 'model'?"),
         (["+model=nowhere", "a.wav"], "no such directory or name"),
-        (["+vad_model=fsmn-vad", "a.wav"], "vad_model: not built yet"),
+        (["+spk_model=cam++", "a.wav"], "spk_model: not built yet"),
         (["+output_format=srt", "a.wav"], "use text or json"),
         (["+nbest=many", "a.wav"], "nbest=many: not a number"),
         (["+model=paraformer-zh", "a.wav"], "does not download"),

@@ -23,7 +23,7 @@ from paraformer.models.checkpoint import load_vad
 from tests.conftest import ROOT, SHARED, needs_shared
 
 ORACLE = ROOT / "tests" / "fixtures" / "oracle"
-SIZES = [159, 160, 400, 960, 3200, 7777, 16000, 10**6]
+SIZES = [960, 3200, 7777, 16000, 10**6]
 
 
 def recording():
@@ -59,6 +59,12 @@ def in_pieces(detector, pieces, piece_ms=None):
 def test_there_is_something_to_find(whole, wave):
     assert len(whole) >= 3
     assert all(0 <= a < b <= len(wave) / 16 for a, b in whole)
+
+
+@pytest.mark.parametrize("size", [1, 159, 160, 400])
+def test_pieces_of_less_than_a_frame(detector, wave, size):
+    cut = wave[: max(2000, 300 * size)]
+    assert join(in_pieces(detector, cut.split(size))) == detector.segments(cut)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -225,9 +231,8 @@ def test_levels_are_sums_of_squares_in_decibel():
 
 
 @needs_shared
-@pytest.mark.parametrize("size", [777, 960, 3200, 48000])
-def test_any_pieces_give_the_segments_of_the_whole_by_the_released_model(size):
+@pytest.mark.parametrize(("name", "size"), [("vad_example", 9600), ("long", 777), ("long", 960)])
+def test_any_pieces_give_the_segments_of_the_whole_by_the_released_model(name, size):
     detector = VoiceActivity(load_vad(SHARED / "models" / "fsmn-vad"))
-    for name in ("vad_example", "long"):
-        wave = read_audio(SHARED / "audio" / f"{name}.wav")
-        assert join(in_pieces(detector, wave.split(size))) == detector.segments(wave)
+    wave = read_audio(SHARED / "audio" / f"{name}.wav")
+    assert join(in_pieces(detector, wave.split(size))) == detector.segments(wave)

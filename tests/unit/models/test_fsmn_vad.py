@@ -198,7 +198,6 @@ def test_keys_without_effect_are_silent_and_others_named(directory, caplog):
 @pytest.mark.parametrize(
     ("values", "what"),
     [
-        ({"model": "Paraformer"}, "model Paraformer is no VAD"),
         ({"model_conf": {"sil_pdf_ids": [0, 6]}}, r"sil_pdf_ids \[0, 6\]"),
         ({"model_conf": {"detect_mode": 7}}, "detect_mode=7"),
         ({"encoder_conf": {"rorder": 2}}, "rorder 2"),
@@ -208,6 +207,11 @@ def test_a_configuration_that_is_no_vad_is_refused(directory, values, what):
     change(directory, **values)
     with pytest.raises(ConfigError, match=what):
         load_vad(directory)
+
+
+def test_another_model_is_no_vad():
+    with pytest.raises(ConfigError, match="model Paraformer is no VAD"):
+        load_vad(MODEL.parent / "paraformer")
 
 
 def test_a_model_may_be_built_without_weights():

@@ -97,7 +97,7 @@ FAULTS = {
         "optim.weight_decay=-1": "give a number of 0 or more",
         "optim.warmup_steps=1.5": "give a whole number of 0 or more",
         "training.max_epoch=0": "give a whole number of 1 or more",
-        "training.max_epoch=null": "needs a value; its default is 150",
+        "training.max_epoch=null": "training.max_epoch=null: give a whole number of 1 or more",
         "training.accum_grad=0": "give a whole number of 1 or more",
         "training.grad_clip=0": "give a number above 0",
         "training.log_interval=0": "give a whole number of 1 or more",
@@ -127,7 +127,7 @@ FAULTS = {
     },
     "decode": {
         "nbest=1.5": "give a whole number of 1 or more",
-        "nbest=null": "needs a value; its default is 1",
+        "nbest=null": "nbest=null: give a whole number of 1 or more",
         "decoding_ctc_weight=nan": "give a number from 0 to 1",
         "penalty=nan": "penalty=nan: give a number",
         "batch_frames=0": "batch_frames=0: give a whole number of 1 or more",
@@ -142,7 +142,7 @@ FAULTS = {
     "make_fbank": {
         "speeds=[nan]": "give different numbers from 0.1 to 10",
         "speeds=[1000]": "give different numbers from 0.1 to 10",
-        "speeds=null": "needs a value",
+        "speeds=null": "give different numbers from 0.1 to 10",
         "num_threads=1.5": "give a whole number from 1 to 1024",
         "min_success=nan": "give a number from 0 to 1",
         "n_mels=1.5": "give a whole number from 1 to 1000",
@@ -165,7 +165,7 @@ FAULTS = {
     },
     "make_tokens": {
         "min_count=0": "give a whole number of 1 or more",
-        "min_count=null": "needs a value; its default is 1",
+        "min_count=null": "min_count=null: give a whole number of 1 or more",
         "bpe_size=1.5": "give a whole number of 5 or more",
         "out={place}/file": "file: is a file",
     },
@@ -188,7 +188,8 @@ def test_one_line_says_what_is_wrong(call, place, program, argument, message):
 
 def test_each_program_works_when_nothing_is_wrong(call):
     for program in ("train", "decode", "make_fbank", "compute_cer", "compute_cmvn", "make_tokens"):
-        assert call(program)[0] == 0, program
+        code, line = call(program)
+        assert code == 0, (program, line)
 
 
 @pytest.fixture

@@ -1,0 +1,240 @@
+"""Recordings of any length: voice activity detection, recognition of the segments, results joined.
+
+Audio comes in blocks and is dropped once its segments are cut, so memory does not grow with the
+recording; segments of all recordings share batches.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from paraformer.decode.endpoint import OPEN, Span
+from paraformer.decode.recognize import Batching, Outcome, Recognizer, Search
+from paraformer.decode.vad import VoiceActivity
+from paraformer.errors import ConfigError, ParaformerError
+
+# Behind the last segment so much audio is kept for the start of the next: the detector's look-back,
+# its window and what waits in it are well below.
+KEPT_MS = 10_000
+# A cut may move so far from the limit to find a quiet frame.
+QUIET_SHARE = 0.3
+FRAME_MS = 10
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """What happens to the segments of the detector before they are recognised."""
+
+    max_segment_s: float = 60.0  # longer ones are cut where they are quietest
+    merge: bool = False  # join neighbours, the gaps between them included, up to `merge_s`
+    merge_s: float = 15.0
+
+    def __post_init__(self) -> None:
+        if self.max_segment_s < 1 or self.merge_s <= 0:
+            raise ConfigError(
+                f"max_segment_s={self.max_segment_s:g}, merge_length_s={self.merge_s:g}: give 1 s "
+                "or more, and a number above 0"
+            )
+
+
+class Segment(NamedTuple):
+    """A stretch of a recording, in ms from its start, and its samples (N,)."""
+
+    start_ms: int
+    end_ms: int
+    wave: Tensor
+
+
+class Heard(NamedTuple):
+    """A segment and what was said in it, or why that is not known."""
+
+    start_ms: int
+    end_ms: int
+    outcome: Outcome
+
+
+class Recording(NamedTuple):
+    """All that was heard in one recording, in order."""
+
+    segments: list[Heard]
+    seconds: float
+    error: ParaformerError | None = None  # its audio could not be read (to the end)
+
+
+@dataclass
+class _Tape:
+    """The newest audio of a recording."""
+
+    rate: int
+    wave: Tensor = field(default_factory=lambda: torch.zeros(0))
+    first: int = 0  # sample of the recording at which `wave` begins
+    needed_ms: int | None = None  # what a merged piece has begun with
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self.wave)
+
+    def add(self, block: Tensor) -> None:
+        self.wave = torch.cat((self.wave, block))
+
+    def cut(self, start_ms: int, end_ms: int) -> Tensor:
+        start, end = (ms * self.rate // 1000 - self.first for ms in (start_ms, end_ms))
+        return self.wave[max(0, start) : max(0, end)].clone()
+
+    def drop_before(self, ms: int) -> None:
+        spare = min(ms * self.rate // 1000, self.end) - self.first
+        if spare > 0:
+            self.wave, self.first = self.wave[spare:].clone(), self.first + spare
+
+
+class Segmenter:
+    """Cuts recordings into segments of speech."""
+
+    def __init__(self, vad: VoiceActivity, cutting: Cutting | None = None) -> None:
+        self.vad, self.cutting = vad, cutting or Cutting()
+        self.rate = vad.frontend.fs
+
+    def segments(self, blocks: Iterable[Tensor]) -> Iterator[Segment]:
+        """Segments of a recording that comes in blocks (N,), each as soon as its end is known."""
+        tape = _Tape(self.rate)
+        for span in self._merged(self._spans(blocks, tape), tape):
+            for start_ms, end_ms in self._limited(span, tape):
+                yield Segment(start_ms, end_ms, tape.cut(start_ms, end_ms))
+
+    def _spans(self, blocks: Iterable[Tensor], tape: _Tape) -> Iterator[Span]:
+        """Spans of the detector; what no later span can hold leaves the tape."""
+        state, open_ms = self.vad.initial_state(), OPEN
+        for block in blocks:
+            tape.add(block)
+            found, state = self.vad.feed(block, state)
+            for span in found:
+                open_ms = span.start_ms if span.start_ms != OPEN else open_ms
+                if span.end_ms != OPEN:
+                    yield Span(open_ms, span.end_ms)
+                    open_ms = OPEN
+            self._forget(tape, open_ms)
+        found, _ = self.vad.feed(torch.zeros(0), state, final=True)
+        for span in found:
+            open_ms = span.start_ms if span.start_ms != OPEN else open_ms
+            yield Span(open_ms, span.end_ms)
+
+    def _forget(self, tape: _Tape, open_ms: int) -> None:
+        keep = 1000 * tape.end // self.rate - KEPT_MS if open_ms == OPEN else open_ms
+        tape.drop_before(keep if tape.needed_ms is None else min(keep, tape.needed_ms))
+
+    def _merged(self, spans: Iterable[Span], tape: _Tape) -> Iterator[Span]:
+        """Neighbours joined as the reference does it: a piece ends at the last begin or end of
+        speech before it would be longer than `merge_s`; the first begins at 0.
+        """
+        if not self.cutting.merge:
+            yield from spans
+            return
+        limit = round(1000 * self.cutting.merge_s)
+        begun, last = 0, OPEN
+        tape.needed_ms = begun
+        for span in spans:
+            for ms in span:
+                if last != OPEN and ms - begun >= limit and last > begun:
+                    yield Span(begun, last)
+                    begun = tape.needed_ms = last
+                last = ms
+        if last > begun:
+            yield Span(begun, last)
+
+    def _limited(self, span: Span, tape: _Tape) -> Iterator[tuple[int, int]]:
+        """A span in parts of at most `max_segment_s`, cut where it is quietest."""
+        start, end = span.start_ms, min(span.end_ms, 1000 * tape.end // self.rate)
+        limit = round(1000 * self.cutting.max_segment_s)
+        while end - start > limit:
+            first = start + round(limit * (1 - QUIET_SHARE))
+            middle = _quietest(tape.cut(first, start + limit), self.rate, first)
+            yield start, middle
+            start = middle
+        if end > start:
+            yield start, end
+
+
+def _quietest(wave: Tensor, rate: int, first_ms: int) -> int:
+    """The ms in the middle of the quietest 50 ms of samples (N,) that begin at `first_ms`."""
+    size = rate * FRAME_MS // 1000
+    levels = wave[: len(wave) // size * size].view(-1, size).square().sum(1)
+    smooth = torch.nn.functional.avg_pool1d(levels[None], 5, 1, 2, count_include_pad=False)[0]
+    return first_ms + int(smooth.argmin()) * FRAME_MS + FRAME_MS // 2
+
+
+class LongRecognizer:
+    """Recognises recordings segment by segment."""
+
+    def __init__(self, recognizer: Recognizer, segmenter: Segmenter) -> None:
+        self.recognizer, self.segmenter = recognizer, segmenter
+        if segmenter.rate != recognizer.release.frontend.fs:
+            raise ConfigError(
+                f"vad_model: works at {segmenter.rate} Hz, the model at "
+                f"{recognizer.release.frontend.fs} Hz; take two of one rate"
+            )
+
+    def stream(
+        self,
+        recordings: Iterable[Callable[[], Iterator[Tensor]]],
+        search: Search | None = None,
+        batching: Batching | None = None,
+    ) -> Iterator[Recording]:
+        """A result for each recording, in their order; a recording is what gives its blocks anew.
+
+        Segments of a recording that breaks off in the middle are recognised; the error goes along.
+        """
+        waiting: deque[tuple[int, int] | Recording] = deque()
+        feats = self._features(recordings, waiting)
+        heard: list[Heard] = []
+        for outcome in self.recognizer.stream(feats, search, batching):
+            yield from self._ended(waiting, heard)
+            span = waiting.popleft()
+            assert isinstance(span, tuple) and not isinstance(span, Recording)
+            heard.append(Heard(*span, outcome))
+        yield from self._ended(waiting, heard)
+
+    def _features(
+        self,
+        recordings: Iterable[Callable[[], Iterator[Tensor]]],
+        waiting: deque[tuple[int, int] | Recording],
+    ) -> Iterator[Tensor]:
+        """Features of all segments; their spans, and the ends of recordings, go into `waiting`."""
+        frontend = self.recognizer.release.frontend
+        for blocks in recordings:
+            counted = _Counted(blocks)
+            error = None
+            try:
+                for segment in self.segmenter.segments(counted):
+                    waiting.append((segment.start_ms, segment.end_ms))
+                    yield frontend(segment.wave)
+            except ParaformerError as reason:
+                error = reason
+            waiting.append(Recording([], counted.samples / frontend.fs, error))
+
+    @staticmethod
+    def _ended(
+        waiting: deque[tuple[int, int] | Recording], heard: list[Heard]
+    ) -> Iterator[Recording]:
+        while waiting and isinstance(waiting[0], Recording):
+            end = waiting.popleft()
+            assert isinstance(end, Recording)
+            yield end._replace(segments=heard[:])
+            heard.clear()
+
+
+class _Counted:
+    """Blocks, and how many samples they had."""
+
+    def __init__(self, blocks: Callable[[], Iterator[Tensor]]) -> None:
+        self.blocks, self.samples = blocks, 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for block in self.blocks():
+            self.samples += len(block)
+            yield block
