@@ -40,7 +40,8 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Ours and the reference side by side; PEER is the python of a venv with funasr 1.4.16.
+# Ours and the peers side by side. PEER (or PARAFORMER_PEER_PYTHON): python of a venv with funasr
+# 1.4.16; PEER_INSTALL=true makes one in .venv-peer. BENCH: options of tests/bench/run.py.
 bench: install
-	@test -n "$(PEER)" || { echo 'make bench PEER=<python of a venv with funasr 1.4.16>' >&2; exit 2; }
-	$(BIN)/python tests/bench/cif.py --peer $(PEER)
+	$(BIN)/python tests/bench/run.py $(if $(PEER),--peer '$(PEER)') \
+		$(if $(filter true,$(PEER_INSTALL)),--install-peer) $(BENCH)

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paraformer.auto import AutoModel as AutoModel
     from paraformer.decode.streaming import Streamer as Streamer
+    from paraformer.live import LivePipeline as LivePipeline
+    from paraformer.live import LiveSession as LiveSession
 
 __version__ = "0.1.0"
-__all__ = ["AutoModel", "Streamer", "__version__"]
-_PLACES = {"AutoModel": "paraformer.auto", "Streamer": "paraformer.decode.streaming"}
+__all__ = ["AutoModel", "LivePipeline", "LiveSession", "Streamer", "__version__"]
+_PLACES = {
+    "AutoModel": "paraformer.auto",
+    "LivePipeline": "paraformer.live",
+    "LiveSession": "paraformer.live",
+    "Streamer": "paraformer.decode.streaming",
+}
 
 
 def __getattr__(name: str) -> Any:

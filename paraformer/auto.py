@@ -18,8 +18,10 @@ from paraformer.errors import ConfigError
 from paraformer.formats import check_folder
 from paraformer.hub import find_model
 from paraformer.limits import check_fields
+from paraformer.live import LiveSession
 from paraformer.models.checkpoint import (
     Config,
+    load_directory,
     load_punctuation,
     load_release,
     load_vad,
@@ -67,8 +69,10 @@ class AutoModel:
         config = read_config(self.directory, weights)
         check_overrides(config, given)
         kind = config["model"]
-        if kind in OTHER_TASKS and (build.vad_model or build.punc_model):
-            raise ConfigError(f"model {kind}: vad_model and punc_model go with a recogniser")
+        if kind in OTHER_TASKS and (build.vad_model or build.punc_model or build.second_pass):
+            raise ConfigError(
+                f"model {kind}: vad_model, punc_model and second_pass go with a recogniser"
+            )
         if kind in OTHER_TASKS:
             return OTHER_TASKS[kind](self.directory, {**given, **weights}, build)
         release = load_release(merge(config, given), self.directory)
@@ -82,7 +86,13 @@ class AutoModel:
             directory = find_model(build.punc_model, build.hub)
             punctuator = Punctuator(load_punctuation(directory, build.punc_kwargs), device)
         streaming = kind == "ParaformerStreaming" or bool(CUTS & {*self.defaults})
-        return SpeechTask(recognizer, streaming, vad, punctuator)
+        second = None
+        if build.second_pass and not streaming:
+            raise ConfigError("second_pass: goes with a streaming model, or with chunk_size")
+        if build.second_pass:
+            directory = find_model(build.second_pass, build.hub)
+            second = Recognizer(load_directory(directory), device, _precision(build, device))
+        return SpeechTask(recognizer, streaming, vad, punctuator, second)
 
     @property
     def model_path(self) -> str:
@@ -130,6 +140,14 @@ class AutoModel:
         if not isinstance(self.task, SpeechTask):
             raise ConfigError(f"{self.directory}: does not recognise speech; give another model")
         return self.task.streamer(self._call_options(keywords))
+
+    def live(self, **keywords: Any) -> LiveSession:
+        """A stream to feed step by step that gives events, by this model with its vad_model,
+        punc_model and second_pass; `LiveSession(session.pipeline)` is another one beside it.
+        """
+        if not isinstance(self.task, SpeechTask):
+            raise ConfigError(f"{self.directory}: does not recognise speech; give another model")
+        return self.task.live(self._call_options(keywords)).session()
 
     def _call_options(self, keywords: Mapping[str, Any]) -> opts.CallOptions:
         opts.refuse_not_built(keywords)

@@ -209,7 +209,8 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
     if alone and model.streaming and command.output_format == "text":
         blocks = _live_blocks(inputs[0], model, settings)
         if blocks is not None:
-            return _show_growing(model, blocks)
+            live = any(settings.get(name) for name in ("vad_model", "punc_model", "second_pass"))
+            return _show_finals(model, blocks) if live else _show_growing(model, blocks)
     source: Any = [_source(name) for name in inputs]
     begun = time.perf_counter()
     results = model.stream(source[0] if len(source) == 1 else source)
@@ -258,6 +259,16 @@ def _show_growing(model: AutoModel, blocks: Iterable[Any]) -> int:
     for part in growing_text(model.streamer(), blocks):
         print(part, end="", flush=True)
     print()
+    return 0
+
+
+def _show_finals(model: AutoModel, blocks: Iterable[Any]) -> int:
+    """Print the text of each segment of a stream as soon as it has ended."""
+    from paraformer.live import FINAL
+
+    for event in model.live().events(blocks):
+        if event.kind == FINAL and event.text:
+            print(event.text, flush=True)
     return 0
 
 

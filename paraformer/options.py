@@ -75,6 +75,7 @@ class BuildOptions:
     )
     punc_model: str = _option("", "model that puts marks into the text, such as ct-punc")
     punc_kwargs: dict[str, Any] = field(default_factory=dict, metadata={"help": "its options"})
+    second_pass: str = _option("", "streams: model that writes the final text of each segment")
     init_param: str = _option("", "another file of weights than the model directory's")
     disable_log: bool = _option(False, "no messages but errors")
     log_level: str = _option("", "DEBUG, INFO, WARNING or ERROR")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -25,7 +25,9 @@ from paraformer.decode.text import join_texts
 from paraformer.decode.vad import VadState, VoiceActivity
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.formats import ResultFolder
+from paraformer.live import FINAL, LivePipeline
 from paraformer.online import OnlineModel
+from paraformer.online import result as stream_result
 from paraformer.options import CallOptions
 
 log = logging.getLogger(__name__)
@@ -53,9 +55,11 @@ class SpeechTask:
         streaming: bool,
         vad: VoiceActivity | None = None,
         punctuator: Punctuator | None = None,
+        second: Recognizer | None = None,
     ) -> None:
+        """second: of streams, writes the text of what has ended anew."""
         self.recognizer, self.streaming = recognizer, streaming
-        self.vad, self.punctuator = vad, punctuator
+        self.vad, self.punctuator, self.second = vad, punctuator, second
         self.online = OnlineModel(recognizer.release, recognizer.device, recognizer.dtype)
 
     def stream(self, source: Any, call: CallOptions, cut: bool) -> Iterator[Result]:
@@ -63,7 +67,9 @@ class SpeechTask:
         items = list_items(source, call.key, call.segments)
         search = Search(**{f.name: getattr(call, f.name) for f in fields(Search)})
         batching = Batching(call.batch_size, call.batch_size_s)
-        if cut or self.streaming:
+        if (cut or self.streaming) and (self.vad or self.second):
+            results = self._live_streams(items, call)
+        elif cut or self.streaming:
             results = self._streams(items, call)
         elif self.vad is not None:
             results = self._recordings(items, call, search, batching)
@@ -156,6 +162,31 @@ class SpeechTask:
                     "readings": [(found["text"], found["tokens"])],
                 }
 
+    def _live_streams(self, items: Sequence[Item], call: CallOptions) -> Iterator[Result]:
+        """Recordings by the live pipeline; marks come when a recording is whole."""
+        pipeline = self.live(call, marks=False)
+        for item in _bar(iter(items), len(items), call):
+            seconds: list[float] = []
+            blocks = _counted(_blocks(item, call.fs, pipeline.rate, None)(), pipeline.rate, seconds)
+            try:
+                ended = [e for e in pipeline.session().events(blocks) if e.kind == FINAL]
+            except ParaformerError as error:
+                yield outcome_result(error, sum(seconds), 1)
+                continue
+            text = join_texts(event.text for event in ended)
+            found = stream_result(
+                item.key, text, [token for event in ended for token in event.tokens]
+            )
+            yield {
+                **found,
+                "audio_seconds": round(sum(seconds), 3),
+                "segments": [
+                    {"start": event.start_ms, "end": event.end_ms, "text": event.text}
+                    for event in ended
+                ],
+                "readings": [(text, found["tokens"])],
+            }
+
     def feed(self, source: Any, call: CallOptions) -> Result:
         """See `Task`."""
         item = _one_item(source, call)
@@ -166,6 +197,12 @@ class SpeechTask:
     def streamer(self, call: CallOptions) -> Streamer:
         """A stream to feed step by step."""
         return Streamer(self.online.recognizer(chunking(call)))
+
+    def live(self, call: CallOptions, marks: bool = True) -> LivePipeline:
+        """Live recognition by all models that there are; marks: also that of punctuation."""
+        vad = _adjusted(self.vad, call) if self.vad else None
+        punctuator = self.punctuator if marks else None
+        return LivePipeline(self.online.recognizer(chunking(call)), vad, punctuator, self.second)
 
 
 class VadTask:
@@ -291,6 +328,13 @@ def _blocks(
                 bar.update(len(block) / rate)
 
     return blocks
+
+
+def _counted(blocks: Iterable[Tensor], rate: int, seconds: list[float]) -> Iterator[Tensor]:
+    """The blocks, while their lengths are written down."""
+    for block in blocks:
+        seconds.append(len(block) / rate)
+        yield block
 
 
 def _bar(outcomes: Iterator[Any], total: int, call: CallOptions) -> Iterator[Any]:

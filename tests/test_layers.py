@@ -17,7 +17,7 @@ PACKAGE = ROOT / "paraformer"
 EVERYTHING = {"*"}
 # The longest entry that a module's name starts with counts; both sides are relative to the package.
 ALLOWED: dict[str, set[str]] = {
-    "": {"auto", "decode.streaming", "errors"},  # __init__ exports
+    "": {"auto", "live", "decode.streaming", "errors"},  # __init__ exports
     "__main__": {"cli"},
     "errors": set(),
     "limits": {"errors"},
@@ -34,10 +34,11 @@ ALLOWED: dict[str, set[str]] = {
     "decode": {"decode", "models", "data", "nn", "limits", "errors"},
     "train": {"train", "decode.search", "models", "data", "nn", "score", "limits", "errors"},
     "online": {"decode", "data", "errors"},
-    "tasks": {"online", "decode", "data", "formats", "options", "errors"},
+    "tasks": {"online", "live", "decode", "data", "formats", "options", "errors"},
     "auto": {
         "tasks",
         "online",
+        "live",
         "decode",
         "models",
         "data",

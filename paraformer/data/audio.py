@@ -289,12 +289,18 @@ def _last_line(output: bytes) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def _download(url: str) -> bytes:
+def download(url: str) -> bytes:
+    """What an address of the web holds."""
     try:
         with urllib.request.urlopen(url, timeout=URL_TIMEOUT_SECONDS) as answer:
             content: bytes = answer.read()
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise AudioError(f"{url}: {error}; check the address or give a file") from error
+    return content
+
+
+def _download(url: str) -> bytes:
+    content = download(url)
     if not is_container(content):
         raise AudioError(f"{url}: what came is no audio ({len(content)} bytes); check the address")
     return content

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import NamedTuple
 
+from paraformer.data.tables import readable
+
 _URL = re.compile(r"https?://", re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:\\|\\\\")
 
@@ -89,11 +91,6 @@ def _take_apart(path: str) -> _Place:
         text = text.replace("\\", "/")
     if ".." in PurePath(text).parts:
         text = os.path.abspath(text)
-    pure = PurePath(_readable(text))
+    pure = PurePath(readable(text))
     folders = tuple(part for part in pure.parent.parts if part != pure.anchor)
     return _Place(folders, pure.stem, pure.name)
-
-
-def _readable(name: str) -> str:
-    """A name that is not UTF-8 with its bytes as \\xff."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

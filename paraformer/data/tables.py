@@ -110,6 +110,18 @@ def write_table(path: str | Path, table: Mapping[str, str]) -> None:
     write_text(path, format_table(table))
 
 
+def readable(name: str) -> str:
+    r"""Text that can be written: bytes of a file name that are not UTF-8 become `\xff`.
+
+    >>> print(readable(b"a\xffb".decode("utf-8", "surrogateescape")))
+    a\xffb
+    """
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def invert(utt2spk: Mapping[str, str]) -> dict[str, str]:
     """`spk2utt` of a `utt2spk`.
 

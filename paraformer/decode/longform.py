@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -67,30 +67,48 @@ class Recording(NamedTuple):
     error: ParaformerError | None = None  # its audio could not be read (to the end)
 
 
-@dataclass
-class _Tape:
+class Tape(NamedTuple):
     """The newest audio of a recording."""
 
     rate: int
-    wave: Tensor = field(default_factory=lambda: torch.zeros(0))
+    wave: Tensor = torch.zeros(0)  # (N,)
     first: int = 0  # sample of the recording at which `wave` begins
-    needed_ms: int | None = None  # what a merged piece has begun with
 
     @property
     def end(self) -> int:
+        """Samples of the recording so far."""
         return self.first + len(self.wave)
 
-    def add(self, block: Tensor) -> None:
-        self.wave = torch.cat((self.wave, block))
+    def sample(self, ms: int) -> int:
+        """The sample of the recording at a time."""
+        return ms * self.rate // 1000
+
+    def add(self, block: Tensor) -> Tape:
+        """With the samples that came next."""
+        return self._replace(wave=torch.cat((self.wave, block)))
+
+    def between(self, start: int, end: int) -> Tensor:
+        """Samples of the recording, as far as they are held."""
+        return self.wave[max(0, start - self.first) : max(0, end - self.first)].clone()
 
     def cut(self, start_ms: int, end_ms: int) -> Tensor:
-        start, end = (ms * self.rate // 1000 - self.first for ms in (start_ms, end_ms))
-        return self.wave[max(0, start) : max(0, end)].clone()
+        """The same between two times."""
+        return self.between(self.sample(start_ms), self.sample(end_ms))
 
-    def drop_before(self, ms: int) -> None:
-        spare = min(ms * self.rate // 1000, self.end) - self.first
-        if spare > 0:
-            self.wave, self.first = self.wave[spare:].clone(), self.first + spare
+    def drop_before(self, sample: int) -> Tape:
+        """Without what came before this sample of the recording."""
+        spare = min(sample, self.end) - self.first
+        if spare <= 0:
+            return self
+        return self._replace(wave=self.wave[spare:].clone(), first=self.first + spare)
+
+
+@dataclass
+class _Held:
+    """A tape that several generators work on."""
+
+    tape: Tape
+    needed_ms: int | None = None  # what a merged piece has begun with
 
 
 class Segmenter:
@@ -102,33 +120,35 @@ class Segmenter:
 
     def segments(self, blocks: Iterable[Tensor]) -> Iterator[Segment]:
         """Segments of a recording that comes in blocks (N,), each as soon as its end is known."""
-        tape = _Tape(self.rate)
-        for span in self._merged(self._spans(blocks, tape), tape):
-            for start_ms, end_ms in self._limited(span, tape):
-                yield Segment(start_ms, end_ms, tape.cut(start_ms, end_ms))
+        held = _Held(Tape(self.rate))
+        for span in self._merged(self._spans(blocks, held), held):
+            for start_ms, end_ms in limited(span, held.tape, self.cutting):
+                yield Segment(start_ms, end_ms, held.tape.cut(start_ms, end_ms))
 
-    def _spans(self, blocks: Iterable[Tensor], tape: _Tape) -> Iterator[Span]:
+    def _spans(self, blocks: Iterable[Tensor], held: _Held) -> Iterator[Span]:
         """Spans of the detector; what no later span can hold leaves the tape."""
         state, open_ms = self.vad.initial_state(), OPEN
         for block in blocks:
-            tape.add(block)
+            held.tape = held.tape.add(block)
             found, state = self.vad.feed(block, state)
             for span in found:
                 open_ms = span.start_ms if span.start_ms != OPEN else open_ms
                 if span.end_ms != OPEN:
                     yield Span(open_ms, span.end_ms)
                     open_ms = OPEN
-            self._forget(tape, open_ms)
+            self._forget(held, open_ms)
         found, _ = self.vad.feed(torch.zeros(0), state, final=True)
         for span in found:
             open_ms = span.start_ms if span.start_ms != OPEN else open_ms
             yield Span(open_ms, span.end_ms)
 
-    def _forget(self, tape: _Tape, open_ms: int) -> None:
+    def _forget(self, held: _Held, open_ms: int) -> None:
+        tape = held.tape
         keep = 1000 * tape.end // self.rate - KEPT_MS if open_ms == OPEN else open_ms
-        tape.drop_before(keep if tape.needed_ms is None else min(keep, tape.needed_ms))
+        keep = keep if held.needed_ms is None else min(keep, held.needed_ms)
+        held.tape = tape.drop_before(tape.sample(keep))
 
-    def _merged(self, spans: Iterable[Span], tape: _Tape) -> Iterator[Span]:
+    def _merged(self, spans: Iterable[Span], held: _Held) -> Iterator[Span]:
         """Neighbours joined as the reference does it: a piece ends at the last begin or end of
         speech before it would be longer than `merge_s`; the first begins at 0.
         """
@@ -137,27 +157,28 @@ class Segmenter:
             return
         limit = round(1000 * self.cutting.merge_s)
         begun, last = 0, OPEN
-        tape.needed_ms = begun
+        held.needed_ms = begun
         for span in spans:
             for ms in span:
                 if last != OPEN and ms - begun >= limit and last > begun:
                     yield Span(begun, last)
-                    begun = tape.needed_ms = last
+                    begun = held.needed_ms = last
                 last = ms
         if last > begun:
             yield Span(begun, last)
 
-    def _limited(self, span: Span, tape: _Tape) -> Iterator[tuple[int, int]]:
-        """A span in parts of at most `max_segment_s`, cut where it is quietest."""
-        start, end = span.start_ms, min(span.end_ms, 1000 * tape.end // self.rate)
-        limit = round(1000 * self.cutting.max_segment_s)
-        while end - start > limit:
-            first = start + round(limit * (1 - QUIET_SHARE))
-            middle = _quietest(tape.cut(first, start + limit), self.rate, first)
-            yield start, middle
-            start = middle
-        if end > start:
-            yield start, end
+
+def limited(span: Span, tape: Tape, cutting: Cutting) -> Iterator[tuple[int, int]]:
+    """A span of a tape in parts of at most `max_segment_s`, in ms, cut where it is quietest."""
+    start, end = span.start_ms, min(span.end_ms, 1000 * tape.end // tape.rate)
+    limit = round(1000 * cutting.max_segment_s)
+    while end - start > limit:
+        first = start + round(limit * (1 - QUIET_SHARE))
+        middle = _quietest(tape.cut(first, start + limit), tape.rate, first)
+        yield start, middle
+        start = middle
+    if end > start:
+        yield start, end
 
 
 def _quietest(wave: Tensor, rate: int, first_ms: int) -> int:

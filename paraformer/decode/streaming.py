@@ -239,6 +239,15 @@ class StreamingRecognizer:
         return spans, stream._replace(frames=stream.frames + new, begun=begun, said_ms=said)
 
 
+def read_samples(samples: Any, rate: int) -> Tensor:
+    """What may be fed, as samples (N,): floats in [-1, 1), integers of their full range, or bytes
+    of 16-bit little-endian samples.
+    """
+    if isinstance(samples, (bytes, bytearray, memoryview)):
+        samples = np.frombuffer(samples, dtype="<i2")
+    return read_audio(samples, fs=rate, target_fs=rate)
+
+
 class Streamer:
     """One stream that is fed step by step.
 
@@ -258,15 +267,10 @@ class Streamer:
         return self.state.text.text
 
     def feed(self, samples: Any) -> list[Token]:
-        """Samples (N,) of the model's rate: floats in [-1, 1), integers of their full range, or
-        bytes of 16-bit little-endian samples.
-        """
+        """The tokens of more samples of the model's rate, in a form that `read_samples` takes."""
         if self.ended:
             self.reset()
-        if isinstance(samples, (bytes, bytearray, memoryview)):
-            samples = np.frombuffer(samples, dtype="<i2")
-        rate = self.recognizer.release.frontend.fs
-        wave = read_audio(samples, fs=rate, target_fs=rate)
+        wave = read_samples(samples, self.recognizer.release.frontend.fs)
         tokens, self.state = self.recognizer.feed(self.state, wave)
         return tokens
 

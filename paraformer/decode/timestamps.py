@@ -5,14 +5,17 @@ The rules, with their numbers, are the reference's (`ts_prediction_lfr6_standard
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from paraformer.data.frontend import Frontend
 from paraformer.data.words import CLOSERS
 from paraformer.errors import DataError
+from paraformer.models.paraformer import Encoder
 from paraformer.nn.cif import CifOutput
 from paraformer.nn.cif_v3 import FIRE, Timeline, scale_to, single_fire_peaks
 
@@ -78,6 +81,13 @@ class Clock:
         ]
 
 
+def frame_seconds(frontend: Frontend, encoder: Encoder) -> float:
+    """Seconds between two frames of an encoder: 0.06 in released models."""
+    shift = frontend.frame_shift * frontend.lfr_n / 1000.0
+    layers = getattr(getattr(encoder, "embed", None), "shapes", ())  # convolutions that subsample
+    return shift * math.prod(stride for _, stride in layers)
+
+
 def plain_timeline(heard: CifOutput, memory_lengths: Tensor) -> Timeline:
     """The timeline of a model without second head (`pred_timestamp`): its own weights, in which the
     tail counts as a frame.
@@ -138,6 +148,11 @@ def milliseconds(spans: Iterable[Span]) -> Times:
     return [
         [int(span.start * 1000), int(span.end * 1000)] for span in spans if span.text != SILENCE
     ]
+
+
+def clip(times: Times, most_ms: int) -> Times:
+    """The same inside a recording of that length: its last frame may reach beyond its end."""
+    return [[min(start, most_ms), min(end, most_ms)] for start, end in times]
 
 
 def one_line(spans: Iterable[Span]) -> str:

@@ -119,6 +119,21 @@ def load_vad(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Va
     return release
 
 
+def save_vad(path: str | Path, release: VadRelease, *, dtype: torch.dtype | None = None) -> Path:
+    """Write a released directory of a VAD: weights (as `dtype` if given), config, CMVN."""
+    directory = Path(path)
+    directory.mkdir(parents=True, exist_ok=True)
+    metas: Config = {"init_param": "model.pt", "config": "config.yaml"}
+    if release.frontend.cmvn is not None:
+        write_cmvn(directory / "am.mvn", release.frontend.cmvn)
+        metas["frontend_conf"] = {"cmvn_file": "am.mvn"}
+    config = _portable(release.config)
+    config.pop("tokenizer_conf")
+    _write_listing(directory, config, metas, "voice-activity-detection")
+    save_weights(directory / "model.pt", release.model, dtype)
+    return directory
+
+
 def load_aligner(path: str | Path, overrides: Mapping[str, Any] | None = None) -> AlignerRelease:
     """The aligner of a released directory (fa-zh), its weights loaded strictly."""
     config = read_config(Path(path), overrides or {})
@@ -184,7 +199,7 @@ def read_yaml(path: Path) -> Config:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: is not YAML ({reason}); make it again") from error
-    if not isinstance(config, dict) or "model" not in config:
+    if not isinstance(config, dict) or not isinstance(config.get("model"), str):
         raise CheckpointError(f"{path}: names no `model`; is it a model's config.yaml?")
     return config
 

@@ -36,6 +36,7 @@ LIMITS = {
     "predictor_weight": Limits(0),
     "predictor_bias": _COUNT,
 }
+NAMES = {"input_layer", "activation_type", "pos_enc_layer_type", "selfattention_layer_type"}
 
 
 def check_part(values: Mapping[str, Any], part: str) -> None:
@@ -43,9 +44,9 @@ def check_part(values: Mapping[str, Any], part: str) -> None:
     if not isinstance(values, Mapping):
         raise ConfigError(f"config.yaml: {part}: is {values!r}; it holds keys with their values")
     check_values(values, LIMITS, f"config.yaml: {part}")
-    layer = values.get("input_layer")
-    if not isinstance(layer, str | None):
-        raise ConfigError(f"config.yaml: {part}.input_layer={layer}: give a name or null")
+    for name in NAMES & values.keys():
+        if not isinstance(values[name], str | None):
+            raise ConfigError(f"config.yaml: {part}.{name}={values[name]}: give a name or null")
     if part == "predictor_conf" and values.get("threshold", 1.0) != 1.0:
         raise ConfigError(
             f"config.yaml: {part}.threshold={values['threshold']}: is 1.0 in all models"

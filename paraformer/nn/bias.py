@@ -25,7 +25,7 @@ def embed_words(embedding: nn.Module, lstm: nn.LSTM, words: Sequence[Sequence[in
     """Token ids of N words, none of them empty -> the LSTM's output at the end of each, (N, H) or
     (N, 2 * H) of both directions.
     """
-    device = lstm.weight_ih_l0.device
+    device = next(lstm.parameters()).device
     lengths = torch.tensor([len(word) for word in words])
     rows = [torch.tensor(word) for word in words]
     ids = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)

@@ -10,13 +10,11 @@ from torch import Tensor, nn
 
 from paraformer.errors import ConfigError
 from paraformer.nn.cif import LEAST_TOTAL, CifPredictor, running_sum
-from paraformer.nn.mask import key_mask, length_mask
-from paraformer.nn.transformer import TransformerEncoderLayer
+from paraformer.nn.mask import length_mask
 
 # Weight at which a token begins: the reference's, a little below 1 so that rounding loses none.
 FIRE = 1.0 - 1e-4
-UPSAMPLERS = ("cnn", "cnn_blstm", "cnn_attn")
-_ATTENTION_HEADS = 4  # the reference's, not in any configuration
+UPSAMPLERS = ("cnn", "cnn_blstm")  # the reference's third, cnn_attn, stops with an error there
 
 
 class Timeline(NamedTuple):
@@ -79,14 +77,11 @@ class CifPredictorV3(CifPredictor):
             idim, l_order, r_order, dropout_rate, smooth_factor, noise_threshold, tail_threshold
         )
         self.upsample_cnn = nn.ConvTranspose1d(idim, idim, upsample_times, upsample_times)
-        if upsample_type == "cnn_blstm":
+        self.looks_around = upsample_type == "cnn_blstm"
+        if self.looks_around:
             self.blstm = nn.LSTM(idim, idim, batch_first=True, bidirectional=True)
-        elif upsample_type == "cnn_attn":
-            self.self_attn = TransformerEncoderLayer(
-                idim, _ATTENTION_HEADS, 2 * idim, dropout_rate, dropout_rate
-            )
-        self.cif_output2 = nn.Linear(2 * idim if upsample_type == "cnn_blstm" else idim, 1)
-        self.upsample_times, self.upsample_type = upsample_times, upsample_type
+        self.cif_output2 = nn.Linear(2 * idim if self.looks_around else idim, 1)
+        self.upsample_times = upsample_times
         self.smooth_factor2, self.noise_threshold2 = smooth_factor2, noise_threshold2
         self.use_cif1_cnn = use_cif1_cnn
 
@@ -100,7 +95,8 @@ class CifPredictorV3(CifPredictor):
             if self.use_cif1_cnn:
                 x = torch.relu(self.cif_conv1d(F.pad(x, self.pad)))
             x = self.upsample_cnn(x).transpose(1, 2)
-            score = self.cif_output2(self._look_around(x, steps)).squeeze(-1)
+            x = self._look_around(x, steps) if self.looks_around else x
+            score = self.cif_output2(x).squeeze(-1)
         weights = torch.relu(self.smooth_factor2 * torch.sigmoid(score) - self.noise_threshold2)
         return weights * length_mask(steps, x.size(1))
 
@@ -111,11 +107,7 @@ class CifPredictorV3(CifPredictor):
         return Timeline(weights, single_fire_peaks(weights), steps, self.upsample_times)
 
     def _look_around(self, x: Tensor, steps: Tensor) -> Tensor:
-        """(B, S, D) -> (B, S, D or 2 * D) with the steps before and behind in view."""
-        if self.upsample_type == "cnn_attn":
-            return self.self_attn(x, key_mask(steps, x.size(1)))
-        if self.upsample_type == "cnn":
-            return x
+        """(B, S, D) -> (B, S, 2 * D) with the steps before and behind in view."""
         if x.size(1) == 0 or bool((steps == x.size(1)).all()):
             return self.blstm(x)[0]  # without packing, in half the time on a CPU
         # The backward direction has to begin at the end of each utterance, not in its padding.

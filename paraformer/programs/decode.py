@@ -25,7 +25,7 @@ from tqdm import tqdm
 from paraformer.auto import choose_device
 from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import Cache, Item, list_items
-from paraformer.data.tables import read_table, write_text
+from paraformer.data.tables import read_table, readable, write_text
 from paraformer.decode.recognize import Batching, Outcome, Recognizer, Search
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.formats import GrowingTables, check_folder
@@ -184,8 +184,8 @@ def _write_stats(
     out: Path, config: DictConfig, total: int, done: int, seconds: float, elapsed: float
 ) -> None:
     stats = {
-        "model": str(config.model),
-        "data": str(config.data),
+        "model": readable(str(config.model)),
+        "data": readable(str(config.data)),
         "utterances": total,
         "decoded": done,
         "audio_seconds": round(seconds, 3),

@@ -1,10 +1,13 @@
 """Text of a Kaldi data directory by a streaming model, as it would come while one speaks.
 
 Writes into `out`: text, ctm (`id 1 start duration token confidence`, seconds), delay (`id first
-last rtf`: milliseconds from the end of the first token to its text, and from the end of the audio to
-the last text; compute time by audio time), failed (`id reason`), each line as soon as it is known; at
-the end, stats.json. With `streams` above 1 so many utterances are decoded side by side. Without
-`simulate`, delays are what the compute times would make of audio that comes in real time.
+last rtf`: milliseconds from the end of the first token to its text, and from the end of the audio
+to the last text; compute time by audio time), failed (`id reason`), each line as soon as it is
+known; at the end, stats.json. With `streams` above 1 so many utterances are decoded side by side.
+Without `simulate`, delays are what the compute times would make of audio that comes in real time.
+
+With `vad_model` a recording of any length is decoded in segments; `second_pass`, a model of whole
+recordings, writes their text once they have ended, and `punc_model` puts marks into it.
 """
 
 from __future__ import annotations
@@ -27,30 +30,32 @@ from tqdm import tqdm
 from paraformer.auto import choose_device
 from paraformer.data.inputs import Cache, Item
 from paraformer.data.tables import write_text
-from paraformer.decode.streaming import Chunking, Stream, StreamingRecognizer, Token
+from paraformer.decode.streaming import Chunking, Token
+from paraformer.decode.text import join_texts
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.formats import GrowingTables
-from paraformer.hub import find_model
-from paraformer.models.checkpoint import load_directory
+from paraformer.live import FINAL, Event, LivePipeline, LiveState
 from paraformer.programs.decode import data_items, result_folder
 from paraformer.programs.hydra_main import run
 
 log = logging.getLogger(__name__)
 
 TABLES = ("text", "ctm", "delay", "failed")
+MODELS = ("model", "vad_model", "punc_model", "second_pass")
 
 
 @dataclass
 class Lane:
-    """One utterance on its way through the recogniser."""
+    """One utterance on its way through the models."""
 
     item: Item
     wave: Tensor
-    stream: Stream
+    state: LiveState
     begun: float  # by the clock
     fed: int = 0  # samples
     free: float = 0.0  # seconds since `begun` at which the last chunk was done
     spent: float = 0.0  # seconds of computing, those of its whole batch
+    texts: list[str] = field(default_factory=list)  # of the segments that have ended
     tokens: list[Token] = field(default_factory=list)
     first_delay: float | None = None
     ended: bool = False
@@ -62,45 +67,48 @@ class Lane:
         self.ended = len(block) < stride
         return block
 
-    def note(self, tokens: list[Token], rate: int, seconds: float, now: float | None) -> None:
-        """Tokens of a chunk that took so long; `now` by a clock that keeps real time, if any."""
+    def note(self, events: list[Event], rate: int, seconds: float, now: float | None) -> None:
+        """Events of a chunk that took so long; `now` by a clock that keeps real time, if any."""
         heard = self.fed / rate
         self.free = max(self.free, heard) + seconds if now is None else now - self.begun
         self.spent += seconds
-        self.tokens += tokens
-        if tokens and self.first_delay is None:
-            self.first_delay = 1000 * self.free - tokens[0].end_ms
+        for event in events:
+            if event.tokens and self.first_delay is None:
+                self.first_delay = 1000 * self.free - event.tokens[0].end_ms
+            if event.kind == FINAL:
+                self.texts.append(event.text)
+                self.tokens += event.tokens
 
 
 class Server:
     """Feeds the lanes chunk by chunk, those that have one ready together."""
 
-    def __init__(self, recognizer: StreamingRecognizer, simulate: bool) -> None:
-        self.recognizer, self.simulate = recognizer, simulate
-        self.rate = recognizer.release.frontend.fs
+    def __init__(self, pipeline: LivePipeline, simulate: bool) -> None:
+        self.pipeline, self.simulate = pipeline, simulate
+        self.rate, self.stride = pipeline.rate, pipeline.recognizer.stride
 
     def open(self, item: Item, wave: Tensor) -> Lane:
         """A lane for one more utterance, whose speaker begins now."""
-        return Lane(item, wave, self.recognizer.open(), time.perf_counter())
+        return Lane(item, wave, self.pipeline.open(), time.perf_counter())
 
     def step(self, lanes: list[Lane]) -> list[Lane]:
         """Give the next chunk to the lanes that are due; returns those that ended."""
         due = self._wait(lanes) if self.simulate else lanes
-        blocks = [lane.take(self.recognizer.stride) for lane in due]
+        blocks = [lane.take(self.stride) for lane in due]
         began = time.perf_counter()
-        tokens, streams = self.recognizer.feed_all(
-            [lane.stream for lane in due], blocks, [lane.ended for lane in due]
+        events, states = self.pipeline.feed_all(
+            [lane.state for lane in due], blocks, [lane.ended for lane in due]
         )
         done = time.perf_counter()
-        for lane, new, stream in zip(due, tokens, streams, strict=True):
-            lane.stream = stream
+        for lane, new, state in zip(due, events, states, strict=True):
+            lane.state = state
             lane.note(new, self.rate, done - began, done if self.simulate else None)
         return [lane for lane in due if lane.ended]
 
     def _wait(self, lanes: list[Lane]) -> list[Lane]:
         """Sleep until the speaker of a lane has said its next chunk."""
-        stride = self.recognizer.stride
-        due = [lane.begun + min(lane.fed + stride, len(lane.wave)) / self.rate for lane in lanes]
+        heard = [min(lane.fed + self.stride, len(lane.wave)) / self.rate for lane in lanes]
+        due = [lane.begun + seconds for lane, seconds in zip(lanes, heard, strict=True)]
         time.sleep(max(0.0, min(due) - time.perf_counter()))
         now = time.perf_counter()
         return [lane for lane, when in zip(lanes, due, strict=True) if when <= now]
@@ -121,7 +129,7 @@ def write_lane(tables: GrowingTables, lane: Lane, totals: Totals, rate: int) -> 
     key, seconds = lane.item.key, len(lane.wave) / rate
     last = 1000 * (lane.free - seconds)
     rtf = lane.spent / seconds if seconds else 0.0
-    tables.add("text", key, lane.stream.text.text)
+    tables.add("text", key, join_texts(lane.texts))
     for token in lane.tokens:
         start, length = token.start_ms / 1000, (token.end_ms - token.start_ms) / 1000
         tables.add("ctm", key, f"1 {start:.3f} {length:.3f} {token.text} {token.confidence:.4f}")
@@ -171,7 +179,7 @@ def statistics_of(config: DictConfig, totals: Totals, total: int, elapsed: float
         return {"median": round(statistics.median(ordered), 1), "p90": round(ninth, 1)}
 
     return {
-        "model": str(config.model),
+        **{name: config[name] and str(config[name]) for name in MODELS},
         "data": str(config.data),
         "chunk_size": list(config.chunk_size),
         "encoder_chunk_look_back": config.encoder_chunk_look_back,
@@ -188,6 +196,19 @@ def statistics_of(config: DictConfig, totals: Totals, total: int, elapsed: float
     }
 
 
+def load_pipeline(config: DictConfig, chunking: Chunking) -> LivePipeline:
+    """The models of the configuration."""
+    return LivePipeline(
+        config.model,
+        config.vad_model or None,
+        config.punc_model or None,
+        config.second_pass or None,
+        chunking=chunking,
+        device=choose_device(config.device),
+        dtype=torch.bfloat16 if config.bf16 else None,
+    )
+
+
 def decode_streaming(config: DictConfig) -> int:
     """Decode `config.data`; an utterance that cannot be read is reported, counted and skipped."""
     if config.num_threads:
@@ -198,13 +219,11 @@ def decode_streaming(config: DictConfig) -> int:
         tuple(config.chunk_size), config.encoder_chunk_look_back, config.decoder_chunk_look_back
     )
     out = result_folder(config.out, config.data)
-    release = load_directory(find_model(config.model))
-    dtype = torch.bfloat16 if config.bf16 else None
-    recognizer = StreamingRecognizer(release, chunking, choose_device(config.device), dtype)
+    pipeline = load_pipeline(config, chunking)
     items = data_items(Path(config.data))
     begun = time.perf_counter()
     with closing(GrowingTables(out, [*TABLES, "stats.json"], TABLES)) as tables:
-        server = Server(recognizer, config.simulate)
+        server = Server(pipeline, config.simulate)
         totals = decode_list(server, items, tables, config.streams)
     stats = statistics_of(config, totals, len(items), time.perf_counter() - begun)
     write_text(out / "stats.json", json.dumps(stats, ensure_ascii=False, indent=1) + "\n")

@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from paraformer.data.tables import readable
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.programs.overrides import (
     Override,
@@ -63,8 +64,7 @@ def run(config_name: str, function: Callable[[DictConfig], int | None]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error}; check the path"
-    # A file name in it need not be UTF-8.
-    print(message.encode("utf-8", "backslashreplace").decode("utf-8"), file=sys.stderr)
+    print(readable(message), file=sys.stderr)
     return 1
 
 

@@ -66,9 +66,7 @@ class Together:
     """Ours, all streams in one batch."""
 
     def __init__(self, model: Any, count: int) -> None:
-        from paraformer.decode.streaming import Chunking
-
-        self.recognizer = model.online.recognizer(Chunking())
+        self.recognizer = model.streamer(**CUT).recognizer
         self.states = [self.recognizer.open() for _ in range(count)]
 
     @property

@@ -11,13 +11,19 @@ import pytest
 import soundfile
 import torch
 
+from paraformer.data.audio import read_audio
 from paraformer.data.tables import read_table
+from paraformer.decode.punctuate import Punctuator
+from paraformer.decode.recognize import Recognizer
 from paraformer.decode.streaming import Chunking, StreamingRecognizer
-from paraformer.models.checkpoint import load_directory, save_directory
+from paraformer.decode.text import join_texts
+from paraformer.decode.vad import VoiceActivity
+from paraformer.models.checkpoint import load_directory, load_punctuation, load_vad, save_directory
 from tests import tiny
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.cli
+ORACLE = ROOT / "tests" / "fixtures" / "oracle"
 TOKEN_LIST = {"tokenizer_conf": {"unk_symbol": "<unk>"}}
 
 
@@ -82,6 +88,59 @@ def test_text_and_times_of_a_list(model, data, tmp_path, streams):
     assert (out / "failed").read_text(encoding="utf8") == ""
 
 
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Speech with pauses, cut by the detector into the segments that come along."""
+    folder = tmp_path_factory.mktemp("recordings")
+    clips = [read_audio(ORACLE / "inputs" / f"clip_{name}.flac") for name in "ab"]
+    quiet = torch.zeros(24000)
+    detector, segments = VoiceActivity(load_vad(ORACLE / "fsmn_vad")), {}
+    for key, parts in {"u0": clips, "u1": clips[::-1]}.items():
+        wave = torch.cat([parts[0], quiet, parts[1], quiet])
+        soundfile.write(folder / f"{key}.wav", wave.numpy(), 16000, subtype="PCM_16")
+        wave = read_audio(folder / f"{key}.wav")
+        segments[key] = [
+            (s, wave[s.start_ms * 16 : s.end_ms * 16]) for s in detector.segments(wave)
+        ]
+    lines = [f"{key} {folder / key}.wav\n" for key in segments]
+    (folder / "wav.scp").write_text("".join(lines), encoding="utf8")
+    return folder, segments
+
+
+def test_a_vad_cuts_the_stream_and_times_stay_those_of_the_recording(model, recordings, tmp_path):
+    folder, segments = recordings
+    out = tmp_path / "out"
+    vad = f"+vad_model={ORACLE / 'fsmn_vad'}"
+    run(f"model={model}", f"data={folder}", f"out={out}", "streams=2", vad)
+    recognizer = StreamingRecognizer(load_directory(model))
+    rows = [line.split() for line in (out / "ctm").read_text(encoding="utf8").splitlines()]
+    for key, parts in segments.items():
+        assert len(parts) >= 2
+        fed = [(recognizer.feed(recognizer.open(), wave, True), span) for span, wave in parts]
+        assert read_table(out / "text")[key] == join_texts(s.text.text for (_, s), _ in fed)
+        own = [(row[4], round(1000 * float(row[2]))) for row in rows if row[0] == key]
+        expected = [(t.text, t.start_ms + span.start_ms) for (ts, _), span in fed for t in ts]
+        assert own == expected
+        assert own
+
+
+def test_a_second_pass_and_marks(model, recordings, tmp_path):
+    folder, segments = recordings
+    out, second = tmp_path / "out", save_directory(tmp_path / "second", tiny.release(seed=3))
+    models = [f"+vad_model={ORACLE / 'fsmn_vad'}", f"+punc_model={ORACLE / 'ct_punc'}"]
+    run(f"model={model}", f"data={folder}", f"out={out}", *models, f"+second_pass={second}")
+    offline = Recognizer(load_directory(second))
+    punctuator = Punctuator(load_punctuation(ORACLE / "ct_punc"))
+    rows = [line.split() for line in (out / "ctm").read_text(encoding="utf8").splitlines()]
+    for key, parts in segments.items():
+        best = [outcome.best for outcome in offline.recognize([wave for _, wave in parts])]
+        marked = [punctuator.punctuate(r.tight).text if r.tight else "" for r in best]
+        assert read_table(out / "text")[key] == join_texts(marked)
+        assert [row[4] for row in rows if row[0] == key] == [t for r in best for t in r.tokens]
+    stats = json.loads((out / "stats.json").read_text(encoding="utf8"))
+    assert stats["second_pass"] == str(second)
+
+
 def test_in_real_time_it_takes_as_long_as_the_audio(model, data, tmp_path):
     out = tmp_path / "out"
     run(f"model={model}", f"data={data}", f"out={out}", "simulate=true", "streams=3")
@@ -113,6 +172,7 @@ def test_what_cannot_be_read_is_reported_and_the_rest_decoded(model, data, tmp_p
         ("streams=0", "streams"),
         ("chunk_size=[0,10]", "chunk_size"),
         ("chunk_size=[0,0,5]", "three"),
+        ("+second_pass=nowhere", "nowhere"),
     ],
 )
 def test_bad_options_are_one_line(model, data, tmp_path, option, message):

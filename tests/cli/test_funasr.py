@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -183,3 +184,40 @@ def test_a_model_without_weights_is_refused(capsys, tmp_path):
     (tmp_path / "m" / "model.pt").unlink()
     assert main([f"+model={tmp_path / 'm'}", str(CLIPS[0])]) == 1
     assert "model.pt: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("nbest=1.5", "nbest=1.5: give a whole number of 1 or more"),
+        ("beam_size=0", "beam_size=0: give a whole number of 1 or more"),
+        ("decoding_ctc_weight=nan", "give a number from 0 to 1"),
+        ("batch_size=0", "batch_size=0: give a whole number of 1 or more"),
+        ("batch_size_s=nan", "batch_size_s=nan: give a number above 0"),
+        ("penalty=nan", "penalty=nan: give a number"),
+        ("min_success=2", "min_success=2.0: give a number from 0 to 1"),
+        ("ncpu=1000000", "ncpu=1000000: give a whole number from 1 to 1024"),
+        ("fs=0", "fs=0: give a whole number from 1 to 1000000"),
+        ("segments=nowhere", "nowhere: no such file of segments"),
+        ("encoder_conf.attention_heads=3", "does not divide the width 32"),
+        ("frontend_conf.lfr_m=0", "frontend_conf.lfr_m=0: give a whole number|frontend.lfr_m=0"),
+        (f"init_param={CLIPS[0]}", "clip_a.flac: no weights can be read from it"),
+        (f"output_dir={CLIPS[0]}", "clip_a.flac: is a file; give another folder"),
+    ],
+)
+def test_a_value_that_cannot_be_is_one_line(capsys, argument, message):
+    code, out, err = call(capsys, CLIPS[0], f"+{argument}")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert re.search(f"^funasr: .*({message})", err)
+
+
+def test_names_that_are_not_utf8_are_read_and_written(capsys, caplog, tmp_path):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/x\xff.flac")
+    shutil.copy(CLIPS[0], odd)
+    missing = os.fsdecode(b"\xfe.wav")
+    code, out, _ = call(capsys, odd, missing, f"+output_dir={tmp_path / 'out'}", "+min_success=0")
+    assert (code, out) == (0, f"x\\xff {TEXTS[0]}\n\\xfe\n")
+    assert "No such file" in caplog.text
+    text = (tmp_path / "out" / "1best_recog" / "text").read_text("utf-8")
+    assert text == out
+    assert (tmp_path / "out" / "failed").read_text("utf-8").startswith("\\xfe ")

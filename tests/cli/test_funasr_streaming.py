@@ -12,12 +12,19 @@ import pytest
 import soundfile
 import torch
 
+from paraformer.data.audio import read_audio
+from paraformer.decode.punctuate import Punctuator
+from paraformer.decode.recognize import Recognizer
 from paraformer.decode.streaming import StreamingRecognizer
-from paraformer.models.checkpoint import load_directory, save_directory
+from paraformer.decode.text import join_texts
+from paraformer.decode.vad import VoiceActivity
+from paraformer.models.checkpoint import load_directory, load_punctuation, load_vad, save_directory
 from tests import tiny
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.cli
 FUNASR = [sys.executable, "-m", "paraformer"]
+ORACLE = ROOT / "tests" / "fixtures" / "oracle"
 ONLINE = {"model": "ParaformerStreaming", "decoder_conf": {"sanm_shfit": 2}}
 
 
@@ -98,6 +105,67 @@ def test_a_terminal_shows_the_whole_text(model, wav, text):
         assert process.wait(timeout=300) == 0
     os.close(main)
     assert shown.decode().strip() == text
+
+
+@pytest.fixture(scope="module")
+def speech():
+    """Two sentences with a pause behind each, 16-bit samples."""
+    clips = [read_audio(ORACLE / "inputs" / f"clip_{name}.flac") for name in "ab"]
+    wave = torch.cat([clips[0], torch.zeros(24000), clips[1], torch.zeros(24000)])
+    return (wave * 32767).round().short().numpy().astype("<i2")
+
+
+@pytest.fixture(scope="module")
+def texts(speech, second):
+    """What the second pass reads in each segment of the VAD."""
+    wave = torch.from_numpy(speech.astype(np.float32) / 32768)
+    spans = VoiceActivity(load_vad(ORACLE / "fsmn_vad")).segments(wave)
+    waves = [wave[start * 16 : end * 16] for start, end in spans]
+    return [o.best.tight for o in Recognizer(load_directory(second)).recognize(waves)]
+
+
+@pytest.fixture(scope="module")
+def lines(texts):
+    """The same with marks."""
+    marks = Punctuator(load_punctuation(ORACLE / "ct_punc"))
+    return [marks.punctuate(text).text for text in texts if text]
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory):
+    return save_directory(tmp_path_factory.mktemp("second"), tiny.release(seed=3))
+
+
+def live_options(second):
+    models = {"vad_model": ORACLE / "fsmn_vad", "punc_model": ORACLE / "ct_punc"}
+    return [f"+{name}={path}" for name, path in {**models, "second_pass": second}.items()]
+
+
+def test_a_microphone_with_a_vad_gives_a_line_for_each_segment(model, second, speech, lines):
+    """The first is there while the speaker goes on."""
+    command = [*FUNASR, f"+model={model}", *live_options(second), "+input=-"]
+    first, rest = speech[:-30000], speech[-30000:]
+    assert len(lines) >= 2
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(first.tobytes())
+        process.stdin.flush()
+        assert process.stdout.readline().decode() == f"{lines[0]}\n"
+        left, _ = process.communicate(rest.tobytes(), timeout=300)
+    assert left.decode().splitlines() == lines[1:]
+
+
+def test_a_file_with_a_vad_is_one_line(model, second, speech, texts, tmp_path):
+    soundfile.write(tmp_path / "x.wav", speech, 16000)
+    done = funasr(f"+model={model}", *live_options(second)[::2], f"+input={tmp_path / 'x.wav'}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == f"{join_texts(texts)}\n"
+
+
+def test_a_second_pass_needs_a_stream(second, speech):
+    done = funasr(f"+model={second}", f"+second_pass={second}", "+input=-", input=speech.tobytes())
+    assert done.returncode == 1
+    assert "second_pass: goes with a streaming model" in done.stderr.decode()
 
 
 @pytest.mark.parametrize(

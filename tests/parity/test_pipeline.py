@@ -46,7 +46,7 @@ def test_text_of_segments_joined(model, cases):
 
 
 def test_text_with_marks(marked, cases):
-    """Blanks and case are set aside: ours keeps the case, and blanks between English words alone."""
+    """Blanks and case are set aside: ours keeps the case, and blanks between English words."""
     (expected,) = cases["paraformer + vad(800) + punc"]
     (found,) = marked.generate(str(EXAMPLE), return_raw_text=True)
     assert without_blanks(found["text"]) == without_blanks(expected["text"])

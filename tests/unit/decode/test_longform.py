@@ -97,9 +97,9 @@ def test_audio_behind_the_last_segment_is_dropped(monkeypatch):
     segmenter, kept = Segmenter(Script((1000, 2000))), []
     forget = segmenter._forget
 
-    def watch(tape, open_ms):
-        forget(tape, open_ms)
-        kept.append(len(tape.wave))
+    def watch(held, open_ms):
+        forget(held, open_ms)
+        kept.append(len(held.tape.wave))
 
     monkeypatch.setattr(segmenter, "_forget", watch)
     silence = torch.zeros(30 * RATE)

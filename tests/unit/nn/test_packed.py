@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from paraformer.nn.packed import PackedLinear, for_inference
+from paraformer.nn.packed import PackedConv, PackedLinear, for_inference
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -28,6 +28,34 @@ def test_a_packed_layer_is_the_layer(shape, bias):
     x = torch.randn(shape)
     with torch.inference_mode():
         torch.testing.assert_close(PackedLinear(linear)(x), linear(x), atol=1e-5, rtol=1e-5)
+
+
+@needs_onednn
+@pytest.mark.parametrize("frames", [3, 4, 200])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_packed_convolution_is_the_convolution(frames, kernel):
+    conv = torch.nn.Conv1d(64, 80, kernel)
+    x = torch.randn(2, 64, frames)
+    with torch.inference_mode():
+        torch.testing.assert_close(PackedConv(conv)(x), conv(x), atol=1e-5, rtol=1e-5)
+
+
+@needs_onednn
+def test_shapes_without_end_take_no_memory_without_end():
+    """What oneDNN keeps for each number of rows is bounded by few numbers of rows."""
+    met = set()
+    layer = PackedLinear(torch.nn.Linear(64, 80))
+    product = torch.ops.mkldnn._linear_pointwise
+
+    def watch(x, *rest):
+        met.add(len(x))
+        return product(x, *rest)
+
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.ops.mkldnn, "_linear_pointwise", watch)
+        for rows in range(1, 2500):
+            assert layer(torch.zeros(rows, 64)).shape == (rows, 80)
+    assert len(met) <= 32
 
 
 @needs_onednn

@@ -1,0 +1,278 @@
+"""Forced alignment: recordings and their texts become the times of each word.
+
+The text stays as its user wrote it. A word is what stands between blanks in scripts that have them,
+else a character; marks are not spoken, and what the model has no token for keeps its place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+from unicodedata import category
+
+import torch
+from torch import Tensor
+
+from paraformer.data.inputs import TABLES
+from paraformer.data.tables import read_rows
+from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
+from paraformer.data.words import breakable
+from paraformer.decode.recognize import POOLED_BATCHES, Batching, plan_batches
+from paraformer.decode.timestamps import (
+    SILENCE,
+    Clock,
+    Span,
+    Times,
+    frame_seconds,
+    milliseconds,
+)
+from paraformer.errors import AudioError, CheckpointError, DataError, ParaformerError
+from paraformer.models.checkpoint import AlignerRelease
+from paraformer.nn.packed import for_inference
+
+Tokenizer = CharTokenizer | SentencepieceTokenizer
+UNKNOWN = "<unk>"  # token of a word that the tokenizer makes nothing of: the model only counts it
+_APOSTROPHES = "'’"
+
+
+class Unit(NamedTuple):
+    """A word of a text, text[start:end], and the tokens that it is for the model."""
+
+    text: str
+    tokens: list[str]
+    start: int
+    end: int
+
+
+class Alignment(NamedTuple):
+    """Words of a text as they stand in it, and when they were spoken."""
+
+    words: list[str]
+    timestamps: Times  # [start, end] of each word in ms
+    spans: list[Span]  # words, and the silences between them, in seconds
+    token_spans: list[Span]  # the same of tokens
+    places: list[tuple[int, int]]  # words[i] is text[start:end]
+
+    @property
+    def text(self) -> str:
+        """The words, with a blank between any two."""
+        return " ".join(self.words)
+
+
+NOTHING = Alignment([], [], [], [], [])
+# A pair that failed keeps its place, as the error that says why.
+Outcome = Alignment | ParaformerError
+Pair = tuple[Tensor | ParaformerError, str | ParaformerError]
+
+
+class ForcedAligner:
+    """A loaded aligner on a device. What a pair gives does not depend on what stands beside it."""
+
+    def __init__(
+        self,
+        release: AlignerRelease,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """dtype: a half precision for the encoder (by autocast), None: float32."""
+        self.device, self.dtype = torch.device(device), dtype
+        self.model = for_inference(release.model, self.device, dtype)
+        self.frontend, self.tokenizer = release.frontend, release.tokenizer
+        self.frame_seconds = frame_seconds(release.frontend, release.model.encoder)
+
+    def align(
+        self,
+        waves: Iterable[Tensor],
+        texts: Iterable[str],
+        batching: Batching | None = None,
+    ) -> list[Outcome]:
+        """One outcome for each wave (N,), of the sampling rate of the model, and its text."""
+        pairs = zip(waves, texts, strict=True)
+        return list(self.stream(((self.frontend(wave), text) for wave, text in pairs), batching))
+
+    def stream(self, pairs: Iterable[Pair], batching: Batching | None = None) -> Iterator[Outcome]:
+        """Outcomes for features (T, D) and texts, or for what went wrong instead, in order.
+
+        Some minutes of audio are held at a time, however many pairs there are.
+        """
+        batching = batching or Batching()
+        most = max(1, int(batching.max_seconds / self.frame_seconds))
+        pool: list[Pair] = []
+        frames = 0
+        for feats, text in pairs:
+            pool.append((feats, text))
+            frames += 0 if isinstance(feats, ParaformerError) else len(feats)
+            if frames >= POOLED_BATCHES * most or len(pool) >= 16 * batching.max_utterances:
+                yield from self._align_pool(pool, batching.max_utterances, most)
+                pool, frames = [], 0
+        yield from self._align_pool(pool, batching.max_utterances, most)
+
+    def _align_pool(self, pool: Sequence[Pair], max_utterances: int, most: int) -> list[Outcome]:
+        outcomes: list[Outcome] = [NOTHING] * len(pool)
+        feats: dict[int, Tensor] = {}
+        units: dict[int, list[Unit]] = {}
+        for place, (x, text) in enumerate(pool):
+            wrong = next((one for one in (x, text) if isinstance(one, ParaformerError)), None)
+            if wrong is not None:
+                outcomes[place] = wrong
+            elif isinstance(x, Tensor) and isinstance(text, str):
+                feats[place], units[place] = x, split_units(text, self.tokenizer)
+                outcomes[place] = self._refusal(len(x), units[place])
+        ready = {p: len(x) for p, x in feats.items() if outcomes[p] is NOTHING and units[p]}
+        for batch in plan_batches(ready, max_utterances, most):
+            found = self._align_batch([feats[p] for p in batch], [units[p] for p in batch])
+            for place, outcome in zip(batch, found, strict=True):
+                outcomes[place] = outcome
+        return outcomes
+
+    def _refusal(self, frames: int, units: Sequence[Unit]) -> Outcome:
+        """Why a text cannot have been spoken in so many frames; NOTHING if it can."""
+        count = sum(len(unit.tokens) for unit in units)
+        if count <= frames * self.model.predictor.upsample_times:
+            return NOTHING
+        seconds = frames * self.frame_seconds
+        if frames == 0:
+            return AudioError(f"{count} tokens in no audio; give the recording of this text")
+        return DataError(
+            f"{count} tokens in {seconds:.2f} s; is it the text of this recording? give its own"
+        )
+
+    @torch.inference_mode()
+    def _align_batch(self, feats: list[Tensor], units: list[list[Unit]]) -> list[Outcome]:
+        padded = torch.nn.utils.rnn.pad_sequence(feats, batch_first=True).to(self.device)
+        lengths = torch.tensor([len(x) for x in feats], device=self.device)
+        tokens = [[token for unit in row for token in unit.tokens] for row in units]
+        counts = torch.tensor([len(row) for row in tokens], device=self.device)
+        half = self.dtype is not None
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=half):
+            memory, frames = self.model.encode(padded, lengths)
+        timeline = self.model.timeline(memory, frames, counts)
+        sound = timeline.weights.isfinite().all(1).tolist()
+        clock = Clock(timeline, self.frame_seconds)
+        return [
+            _gather(units[row], clock.spans(row, tokens[row]))
+            if sound[row]
+            else CheckpointError("the model's output is not finite; its weights are damaged")
+            for row in range(len(feats))
+        ]
+
+
+def _gather(units: Sequence[Unit], token_spans: list[Span]) -> Alignment:
+    """Spans of tokens -> those of the words they belong to; a silence inside a word is part of
+    it.
+    """
+    owners = iter([number for number, unit in enumerate(units) for _ in unit.tokens])
+    spans: list[Span] = []
+    word = -1
+    for span in token_spans:
+        if span.text == SILENCE:
+            spans.append(span)
+            continue
+        owner = next(owners)
+        if owner == word:
+            while spans[-1].text == SILENCE:
+                spans.pop()
+            spans[-1] = spans[-1]._replace(end=span.end)
+        else:
+            spans.append(Span(units[owner].text, span.start, span.end))
+        word = owner
+    words = [unit.text for unit in units]
+    places = [(unit.start, unit.end) for unit in units]
+    return Alignment(words, milliseconds(spans), spans, token_spans, places)
+
+
+def split_units(text: str, tokenizer: Tokenizer) -> list[Unit]:
+    """The words of a text with their tokens, in order.
+
+    >>> tokens = ["我", "he@@", "llo", "<unk>"]
+    >>> tokenizer = CharTokenizer(tokens, {"我": ["我"], "hello": tokens[1:3]})
+    >>> [(unit.text, len(unit.tokens)) for unit in split_units("我, HELLO!汪", tokenizer)]
+    [('我', 1), ('HELLO', 2), ('汪', 1)]
+    """
+    units: list[Unit] = []
+    for match in re.finditer(r"\S+", text):
+        chunk, start = match[0], match.start()
+        if _listed(chunk, tokenizer):
+            units += _shared_out(chunk, start, tokenizer.tokenize(chunk))
+            continue
+        for run, place in _runs(chunk):
+            pieces = [piece for piece in tokenizer.tokenize(run) if piece != "▁"]
+            units += _shared_out(run, start + place, pieces)
+    return units
+
+
+def _listed(chunk: str, tokenizer: Tokenizer) -> bool:
+    """Whether the model knows what stands between two blanks as a whole."""
+    return isinstance(tokenizer, CharTokenizer) and chunk.lower() in (tokenizer.seg_dict or ())
+
+
+def _runs(chunk: str) -> Iterator[tuple[str, int]]:
+    """Words of scripts with blanks, and all other characters that are spoken; and their places."""
+    kinds = [_kind(chunk, place) for place in range(len(chunk))]
+    place = 0
+    for kind, group in groupby(kinds):
+        size = len(list(group))
+        run = chunk[place : place + size]
+        if kind == "letter":
+            yield run, place
+        elif kind == "sign":
+            yield from ((char, place + i) for i, char in enumerate(run))
+        place += size
+
+
+def _kind(chunk: str, place: int) -> str:
+    """`letter` of a word of several, `sign` that is a word by itself, or `mark`: not spoken."""
+    char = chunk[place]
+    inside = chunk[place - 1 : place].isalpha() and chunk[place + 1 : place + 2].isalpha()
+    if char in _APOSTROPHES and inside:
+        return "letter"
+    if category(char)[0] in "PZC":
+        return "mark"
+    return "sign" if char.isdigit() or breakable(f"a{char}", 1) else "letter"
+
+
+def _shared_out(run: str, start: int, pieces: Sequence[str]) -> Iterator[Unit]:
+    """A run as one word, or a listed run in another script as one word each of its characters."""
+    whole = "".join(piece.replace("@@", "") for piece in pieces)
+    one = any("@@" in piece for piece in pieces) or not breakable(f"a{run}", 1)
+    if one or len(whole) != len(run) or len(pieces) != len(run):
+        yield Unit(run, list(pieces) or [UNKNOWN], start, start + len(run))
+        return
+    for place, (char, piece) in enumerate(zip(run, pieces, strict=True), start):
+        yield Unit(char, [piece], place, place + 1)
+
+
+def pair_texts(source: object, keys: Sequence[str]) -> list[str | DataError]:
+    """The text of each recording: a string or a file for one, a file or a list for several.
+
+    A line of a file is `id text`. Where no id of the file is one of `keys`, its lines go to them in
+    their order; with one recording and one line the whole line is its text.
+    """
+    if isinstance(source, (list, tuple)):
+        return _in_order([str(text) for text in source], keys, "text")
+    path = Path(source) if isinstance(source, (str, Path)) else None
+    if path is None:
+        raise DataError(f"text: {type(source).__name__} is none; give a string, a list or a file")
+    if isinstance(source, str) and path.suffix.lower() not in TABLES:
+        return _in_order([source], keys, "text")
+    rows = read_rows(path)
+    if len(keys) == len(rows) == 1 and rows[0].key != keys[0]:
+        return [f"{rows[0].key} {rows[0].value}".strip()]
+    table = {row.key: row.value for row in reversed(rows)}
+    if not table.keys() & set(keys):
+        return _in_order([row.value or row.key for row in rows], keys, str(path))
+    return [
+        table[key] if key in table else DataError(f"{path}: no text of '{key}'; add it")
+        for key in keys
+    ]
+
+
+def _in_order(texts: Sequence[str], keys: Sequence[str], where: str) -> list[str | DataError]:
+    if len(texts) != len(keys):
+        raise DataError(
+            f"{where}: {len(texts)} texts for {len(keys)} recordings; give one for each"
+        )
+    return list(texts)

@@ -1,0 +1,235 @@
+"""Hotwords as users give them (a string, a list, a file, an address, words with weights) become
+token ids; what the model cannot hear is named and left out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from paraformer.data.audio import download
+from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
+from paraformer.errors import AudioError, ConfigError, DataError
+from paraformer.models.contextual import ContextualParaformer
+from paraformer.models.paraformer import Paraformer
+from paraformer.models.seaco import SeacoParaformer
+from paraformer.nn.bias import HotwordMemory
+
+log = logging.getLogger(__name__)
+
+MOST_HOTWORDS = 5000
+MOST_TOKENS = 64  # of one hotword
+SHOWN = 20  # hotwords that a message names
+_SEPARATORS = re.compile(r"[\s,，、;；]+")
+_WEIGHT = re.compile(r"-?\d+(\.\d+)?")
+_RUN = re.compile(r"[A-Za-z']+|.", re.DOTALL)
+_URL = re.compile(r"https?://", re.IGNORECASE)
+_ENCODINGS = ("utf-8-sig", "gb18030")
+
+Tokenizer = CharTokenizer | SentencepieceTokenizer
+
+
+class Hotword(NamedTuple):
+    """A word or phrase to listen for."""
+
+    text: str
+    ids: tuple[int, ...]
+    weight: float | None = None  # as given; the models here listen to all alike
+
+
+class HotwordList(NamedTuple):
+    """What is listened for, and why the rest is not."""
+
+    words: list[Hotword]
+    left_out: list[str]
+
+    @property
+    def ids(self) -> list[tuple[int, ...]]:
+        """What `remember` of a model takes."""
+        return [word.ids for word in self.words]
+
+
+class _Given(NamedTuple):
+    text: str
+    weight: float | None = None
+
+
+def read_hotwords(given: object, tokenizer: Tokenizer) -> HotwordList:
+    """The hotwords of any form of the argument, each once; None and an empty string are none.
+
+    A string: each word between blanks, commas or semicolons is one; if it ends in `.txt`, begins
+    with `http`, or is a `Path`, each line of that file. A line, or an entry of a list: one hotword,
+    blanks inside belong to it, and a number behind the last is its weight. A mapping, or a string
+    of JSON: hotwords with their weights.
+
+    >>> tokenizer = CharTokenizer(["阿", "里", "a@@", "pi", "<unk>"], {"api": ["a@@", "pi"]})
+    >>> read_hotwords("阿里 API", tokenizer).ids
+    [(0, 1), (2, 3)]
+    """
+    entries = [entry for entry in _entries(given) if entry.text.strip()]
+    words: dict[tuple[int, ...], Hotword] = {}
+    left_out: list[str] = []
+    for text, weight in entries:
+        try:
+            ids = _encode(text, tokenizer)
+        except DataError as error:
+            left_out.append(str(error))
+            continue
+        words.setdefault(ids, Hotword(text, ids, weight))
+    if len(words) > MOST_HOTWORDS:
+        raise DataError(
+            f"hotword: {len(words)} hotwords; at most {MOST_HOTWORDS} are heard: give fewer"
+        )
+    found = HotwordList(list(words.values()), left_out)
+    if entries:
+        _report(found)
+    return found
+
+
+def remember(model: Paraformer, hotwords: HotwordList) -> HotwordMemory | None:
+    """What `decode` of a model takes, None for an empty list; made once for many batches."""
+    if not hotwords.words:
+        return None
+    if not isinstance(model, SeacoParaformer | ContextualParaformer):
+        raise ConfigError(
+            f"hotword: {type(model).__name__} models hear none; take a SeacoParaformer, such as "
+            "paraformer-zh, or leave hotword out"
+        )
+    return model.remember(hotwords.ids)
+
+
+def _report(found: HotwordList) -> None:
+    names = ", ".join(word.text for word in found.words[:SHOWN])
+    more = len(found.words) - SHOWN
+    log.info("%d hotwords: %s%s", len(found.words), names, f" and {more} more" if more > 0 else "")
+    for reason in found.left_out[:SHOWN]:
+        log.warning("hotword %s", reason)
+    if len(found.left_out) > SHOWN:
+        log.warning("%d more hotwords are left out", len(found.left_out) - SHOWN)
+
+
+def _entries(given: object) -> Iterator[_Given]:
+    if given is None:
+        return
+    if isinstance(given, Path):
+        yield from _lines(_read(given), str(given))
+    elif isinstance(given, str):
+        yield from _in_string(given.strip())
+    elif isinstance(given, Mapping):
+        for text, weight in given.items():
+            yield _Given(str(text), _number(weight, str(text)))
+    elif isinstance(given, Iterable) and not isinstance(given, (bytes, bytearray)):
+        for entry in given:
+            if not isinstance(entry, str):
+                raise DataError(f"hotword: {entry!r} in the list is no text; give words alone")
+            yield _with_weight(entry)
+    else:
+        raise DataError(
+            f"hotword: {type(given).__name__} holds no words; give a string, a list or a file"
+        )
+
+
+def _in_string(text: str) -> Iterator[_Given]:
+    if _URL.match(text):
+        try:
+            content = download(text)
+        except AudioError as error:
+            raise DataError(str(error)) from error
+        yield from _lines(content, text)
+    elif text.lower().endswith(".txt"):
+        yield from _lines(_read(Path(text)), text)
+    elif text.startswith(("{", "[")):
+        try:
+            yield from _entries(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise DataError(f"hotword: '{text}' is not JSON ({error}); mend it") from error
+    else:
+        yield from (_Given(word) for word in _SEPARATORS.split(text))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.expanduser().read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path}: {error.strerror} (looked for {path.absolute()}); give a file of hotwords, "
+            "one a line"
+        ) from error
+
+
+def _lines(content: bytes, where: str) -> Iterator[_Given]:
+    for encoding in _ENCODINGS:
+        try:
+            text = content.decode(encoding)
+            break
+        except UnicodeDecodeError:
+            continue
+    else:
+        raise DataError(f"{where}: neither UTF-8 nor GB18030 text; convert it with iconv")
+    for line in text.splitlines():
+        yield _with_weight(line)
+
+
+def _with_weight(line: str) -> _Given:
+    """A number behind a word is its weight; a number alone is a word."""
+    *words, last = line.split() or [""]
+    if words and _WEIGHT.fullmatch(last):
+        return _Given(" ".join(words), float(last))
+    return _Given(" ".join([*words, last]))
+
+
+def _number(weight: object, text: str) -> float | None:
+    if weight is None or (isinstance(weight, (int, float)) and not isinstance(weight, bool)):
+        return None if weight is None else float(weight)
+    raise DataError(f"hotword: the weight {weight!r} of '{text}' is no number; give one or none")
+
+
+def _encode(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Token ids of a hotword; one that the model has no tokens for is a DataError."""
+    plain = unicodedata.normalize("NFKC", text)
+    if isinstance(tokenizer, SentencepieceTokenizer):
+        pieces = tokenizer.tokenize(plain)
+    else:
+        pieces = [piece for word in plain.split() for piece in _pieces(word, text, tokenizer)]
+    ids = tuple(tokenizer.tokens_to_ids(pieces))
+    if not ids or tokenizer.unk_id in ids:
+        raise DataError(f"'{text}' is left out: nothing in it is a word of this model")
+    if len(ids) > MOST_TOKENS:
+        raise DataError(f"'{text}' is left out: {len(ids)} tokens, more than {MOST_TOKENS}")
+    return ids
+
+
+def _pieces(word: str, text: str, tokenizer: CharTokenizer) -> list[str]:
+    """Pieces of one word: its own, else those of its English runs and of all other characters.
+
+    Capitals that are no word are spelled (NBA); other English words that the model does not know
+    cannot be heard as one. Marks are nothing.
+    """
+    if whole := _look_up(word, tokenizer):
+        return whole
+    pieces: list[str] = []
+    for run in _RUN.findall(word):
+        found = _look_up(run, tokenizer)
+        if not found and run.isupper():
+            found = [piece for char in run for piece in _look_up(char, tokenizer) or [char]]
+        if not found and unicodedata.category(run[0])[0] != "P":
+            raise DataError(f"'{text}' is left out: the model does not know '{run}'")
+        pieces += found
+    return pieces
+
+
+def _look_up(word: str, tokenizer: CharTokenizer) -> list[str]:
+    """Pieces of a listed word or a token itself; nothing where it is neither."""
+    if word.startswith("<"):
+        return []  # <s> and its like are not spoken
+    for form in (word.lower(), word):
+        if tokenizer.seg_dict is not None and form in tokenizer.seg_dict:
+            return tokenizer.seg_dict[form]
+        if tokenizer.tokens_to_ids([form]) != [tokenizer.unk_id]:
+            return [form]
+    return []
