@@ -82,10 +82,8 @@ def make_trainer(config: dict[str, Any], release: PunctuationRelease) -> Punctua
     )
 
 
-def write_final(
-    config: dict[str, Any], release: PunctuationRelease, trainer: PunctuationTrainer
-) -> Path:
-    """`dir`/final: the mean of the best epochs that are still on disk, calibrated on dev."""
+def write_final(config: dict[str, Any], release: PunctuationRelease) -> Path:
+    """`dir`/final: the mean of the best epochs that are still on disk."""
     folder = Path(config["dir"])
     records = read_records(folder / "epochs.jsonl")
     on_disk = [r for r in records if (folder / f"epoch-{r['epoch']}.pt").is_file()]
@@ -93,8 +91,6 @@ def write_final(
     weights = average_weights([folder / f"epoch-{epoch}.pt" for epoch in epochs])
     release.model.load_state_dict(weights, strict=True)
     log.info("%s: mean of epochs %s", folder / "final", ", ".join(map(str, epochs)))
-    if config["calibrate"]:
-        log.info("bias of no mark lowered by %.1f", trainer.calibrate())
     return save_punctuation(folder / "final", release, dtype=PRECISIONS[config["precision"]])
 
 
@@ -117,7 +113,7 @@ def train_punctuation(config: DictConfig) -> int:
         clear_run(trainer.folder)
     trainer.run()
     if not trainer.stopping:
-        write_final(settings, release, trainer)
+        write_final(settings, release)
     return 0
 
 

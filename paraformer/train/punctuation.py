@@ -19,7 +19,6 @@ from paraformer.data.words import strip_marks
 from paraformer.errors import ConfigError, DataError
 from paraformer.limits import check_fields, limited
 from paraformer.models.checkpoint import PunctuationRelease
-from paraformer.models.ct_transformer import CtTransformer
 from paraformer.score import MarkCounts, count_marks
 from paraformer.train.losses import Losses
 from paraformer.train.objective import Objective
@@ -239,30 +238,6 @@ class PunctuationTrainer(Trainer):
             best = self.objective.model(moved.ids, moved.lengths).argmax(-1)
             counts += _count(moved.labels, best)
         return {"loss": loss / words, "f1": counts.f1, "token_error_rate": 1.0 - counts.f1 / 100}
-
-    @torch.no_grad()
-    def calibrate(self, most: float = 2.0) -> float:
-        """Lower the model's bias of "no mark" so that F1 on the dev set is largest.
-
-        Cross-entropy leaves a mark out where it is rather likely than certain, which costs more
-        recall than it gains precision. Returns what was taken off, at most `most`, in steps of 0.1.
-        """
-        self.objective.eval()
-        model = cast(CtTransformer, self.objective.model)
-        rows, labels = [], []
-        for batch in self.dev_loader.epoch(0):
-            moved = cast(WordBatch, batch.to(self.device))
-            keep = moved.labels != IGNORED
-            rows.append(model(moved.ids, moved.lengths)[keep])
-            labels.append(moved.labels[keep])
-        logits, wanted = torch.cat(rows), torch.cat(labels)
-        scores = []
-        for _ in range(round(10 * most) + 1):
-            scores.append(_count(wanted, logits.argmax(-1)).f1)
-            logits[:, NO_MARK] -= 0.1
-        best = scores.index(max(scores)) / 10
-        model.decoder.bias[NO_MARK] -= best
-        return best
 
 
 def _count(labels: Tensor, best: Tensor) -> MarkCounts:

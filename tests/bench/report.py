@@ -22,6 +22,7 @@ UNITS = {
 # The processor time of a round belongs to these.
 WHOLE = ("rtf", "chunk_ms_mean")
 HEADER = ("task", "ours", "peer", "ratio", "processor time", "load of others", "target")
+QUIET = 0.1  # processors; two threads lose a factor of 2 or 3 to one busy neighbour
 ALIKE = 0.99  # outputs that agree less are worth a line
 
 
@@ -111,7 +112,7 @@ def _output(answer: Answer) -> Sequence[Any]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Columns in step, as Markdown; then what the outputs did not agree in."""
+    """Columns in step, as Markdown; then what makes a figure doubtful."""
     lines = [HEADER, *(_cells(row) for row in rows)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(HEADER))]
     lines.insert(1, tuple("-" * width for width in widths))
@@ -121,6 +122,9 @@ def table(rows: Sequence[Row]) -> str:
         for row in rows
         if row.agreement is not None and row.agreement < ALIKE
     ]
+    most = max((load for row in rows for load in row.others if load is not None), default=0.0)
+    if most > QUIET:
+        text.append(f"others used up to {most:.1f} processors: trust the ratios of processor time")
     return "\n".join(text)
 
 

@@ -7,8 +7,9 @@
 
 Prints a table and writes JSON. In each round every engine does a task in turn; figures are medians
 of the rounds, and less is better. A ratio is ours by the peer's. The load of others is how many
-processors all else on the machine used meanwhile: above 0.1 a figure says little by itself, and
-the ratio of processor time more than that of time.
+processors all else on the machine used meanwhile: above 0.1 a figure says little by itself, and the
+ratio of processor time more, best with --threads 1: threads that wait for each other take their
+time too.
 """
 
 from __future__ import annotations

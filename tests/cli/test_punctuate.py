@@ -68,6 +68,18 @@ def test_the_size_of_windows_counts(folder):
     assert read_table(folder / "2") != read_table(folder / "20")
 
 
+def test_the_bundled_model_marks_its_examples(tmp_path):
+    example = ROOT / "paraformer/bundled/ct-punc-mini/example/text"
+    done = program(tmp_path, "punctuate", f"text={example}", "out=marked")
+    assert done.returncode == 0, done.stderr
+    marked = read_table(tmp_path / "marked")
+    assert marked["demo_1"] == "今天下雨，所以我们没有出门，在家里看了一天的书。"
+    assert marked["demo_2"] == "明天你有空吗？我想请你吃饭。"
+    assert " happy new year " in marked["demo_3"]
+    weights = example.parent.parent / "model.pt"
+    assert weights.stat().st_size < 10e6
+
+
 def test_scores_are_printed_and_written(folder):
     done = program(folder, "score_punctuation", "ref=ref", "hyp=hyp", "out=f1")
     assert (done.returncode, done.stdout.splitlines()) == (0, LINES), done.stderr

@@ -17,6 +17,7 @@ from paraformer.data.frontend import Frontend
 from paraformer.decode.endpoint import Span
 from paraformer.decode.vad import VoiceActivity
 from paraformer.errors import ConfigError
+from paraformer.hub import find_model
 from paraformer.models.checkpoint import load_vad
 from paraformer.models.fsmn_vad import VadOptions
 from paraformer.programs.score_vad import Finding, Score, boundary_errors, find, label, score_vad
@@ -75,6 +76,14 @@ def test_segments_are_those_of_the_stream():
         wave = read_audio(path)
         assert find(release, wave).segments == VoiceActivity(release).segments(wave)
     assert find(release, torch.zeros(399)) == (pytest.approx(np.zeros(0)), [])
+
+
+def test_the_bundled_detector_finds_what_the_reference_finds_with_it():
+    """Segments of funasr 1.4.16, given the bundled directory and max_end_silence_time=800."""
+    folder = find_model("fsmn-vad-mini")
+    wave = read_audio(folder / "example" / "two_sentences.flac")
+    found = VoiceActivity(load_vad(folder)).segments(wave)
+    assert found == [Span(570, 3800), Span(4890, 7870)]
 
 
 def test_labels_pass_through_the_segment_machine():

@@ -113,8 +113,8 @@ def test_labels_by_energy(local) -> None:
     loud = (time >= 0.5) & (time < 1.0) | (time >= 1.06) & (time < 1.3)
     wave = np.where(loud, wave, 0) + 1e-4 * np.random.default_rng(0).standard_normal(len(time))
     ((begin, end),) = local.speech_spans(wave)
-    assert abs(begin / 16000 - 0.5) < 0.015
-    assert abs(end / 16000 - 1.3 - local.Rule().hold_ms / 1000) < 0.015
+    assert abs(begin / 16000 - 0.5) < 0.025  # a frame
+    assert abs(end / 16000 - 1.3 - local.Rule().hold_ms / 1000) < 0.025
     assert local.speech_spans(0.1 * np.random.default_rng(0).standard_normal(32000)) == []
     pieces = local.pauses(wave, [(begin, end)])
     assert len(pieces) == 2 and all(np.abs(piece).max() < 1e-3 for piece in pieces)

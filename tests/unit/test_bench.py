@@ -310,6 +310,9 @@ def test_the_table():
     assert cells[3][-1] == "0.7, missed"
     assert len({len(line) for line in lines[:4]}) == 1
     assert lines[4] == "7 parts, funasr: outputs agree to 66.7 %"
+    assert lines[5].startswith("others used up to 0.5 processors")
+    quiet = [row._replace(others=(0.0, None), agreement=1.0) for row in rows]
+    assert len(report.table(quiet).splitlines()) == 4
 
 
 def test_segments_agree_as_whole_segments():

@@ -15,16 +15,19 @@ import re
 import sys
 from pathlib import Path
 
-from pypinyin import Style, lazy_pinyin
-
-from paraformer.data.tables import read_table, write_table
+from paraformer.data.tables import read_rows, read_table, write_table, write_text
 from paraformer.data.tokenizer import read_seg_dict
+from paraformer.errors import ConfigError, ParaformerError
 
 RUN = re.compile(r"[\u4e00-\u9fa5]+|[^\u4e00-\u9fa5\s]+")
 
 
 def units_of(text: str, seg_dict: dict[str, list[str]]) -> list[str]:
     """Initials and toned finals; a syllable without an initial is its final alone."""
+    try:
+        from pypinyin import Style, lazy_pinyin
+    except ImportError as error:
+        raise ConfigError("needs pypinyin; pip install 'paraformer-toolkit[train]'") from error
     units = []
     for run in RUN.findall(text):
         if not re.match(r"[\u4e00-\u9fa5]", run):
@@ -49,12 +52,15 @@ def main() -> int:
     table = {key: units_of(text, seg_dict) for key, text in read_table(args.data / "text").items()}
     if not args.units.is_file():
         inventory = sorted({unit for units in table.values() for unit in units})
-        args.units.write_text("\n".join(inventory) + "\n", encoding="utf8")
-    known = set(args.units.read_text(encoding="utf8").split())
+        write_text(args.units, "\n".join(inventory) + "\n")
+    known = {row.key for row in read_rows(args.units)}
     lines = {key: " ".join(u for u in units if u in known) for key, units in table.items()}
     write_table(args.data / "text_units", lines)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ParaformerError as error:
+        sys.exit(f"local/make_units.py: {error}")

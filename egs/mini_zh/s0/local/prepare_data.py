@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paraformer.data.tables import read_table, write_table
+from paraformer.errors import ParaformerError
 
 CHINESE = re.compile(r"^[\u4e00-\u9fa5]+$")
 SPEAKERS = {"test": range(1, 7), "dev": range(7, 9)}  # of DSPSpeech-20: D01..D06 and D07, D08
@@ -154,4 +155,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ParaformerError as error:
+        sys.exit(f"local/prepare_data.py: {error}")

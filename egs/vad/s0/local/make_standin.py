@@ -20,16 +20,17 @@ import soundfile
 from paraformer.data.tables import write_table
 
 RATE = 16000
-ROOM_DB = -55.0
+ROOM_DB = -75.0
 FOLDERS = {"synthetic": 0, "speechocean762/train": 12, "speechocean762/test": 4}  # speakers
 
 
 def resonate(wave: np.ndarray, hertz: float, width: float) -> np.ndarray:
     """One formant: a resonance of (N,) samples, in the frequency domain."""
-    spectrum = np.fft.rfft(wave)
-    bins = np.fft.rfftfreq(len(wave), 1 / RATE)
-    passed: np.ndarray = np.fft.irfft(spectrum / (1 + 1j * (bins - hertz) / width), len(wave))
-    return passed
+    size = 1 << len(wave).bit_length()
+    spectrum = np.fft.rfft(wave, size)
+    bins = np.fft.rfftfreq(size, 1 / RATE)
+    passed = np.fft.irfft(spectrum / (1 + 1j * (bins - hertz) / width), size)
+    return passed[: len(wave)]
 
 
 def syllable(random: np.random.Generator, pitch: float) -> np.ndarray:
@@ -84,7 +85,7 @@ def main() -> int:
     """Write all folders."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--number", type=int, default=60, help="utterances of each folder")
+    parser.add_argument("--number", type=int, default=40, help="utterances of each folder")
     args = parser.parse_args()
     for seed, (name, speakers) in enumerate(FOLDERS.items()):
         write_folder(args.out / name, seed, args.number, speakers)

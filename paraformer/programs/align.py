@@ -1,0 +1,146 @@
+"""When each word of known texts was spoken, by a released forced aligner.
+
+Writes into `out`: ctm (`id 1 start duration word`, NIST's and Kaldi's table of word times),
+intervals (`id start end word`: words and `<sil>` without gaps from 0 to the end of each utterance,
+as a TextGrid tier has them), both in seconds; failed (`id reason`); and at the end stats.json.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from paraformer.auto import choose_device
+from paraformer.data.frontend import Frontend
+from paraformer.data.inputs import Cache, Item, list_items
+from paraformer.data.tables import read_table, write_text
+from paraformer.decode.align import Alignment, ForcedAligner, Outcome, Pair
+from paraformer.decode.recognize import Batching
+from paraformer.decode.timestamps import SILENCE, Span
+from paraformer.errors import DataError, ParaformerError
+from paraformer.formats import GrowingTables
+from paraformer.hub import find_model
+from paraformer.limits import check_values
+from paraformer.models.checkpoint import load_aligner
+from paraformer.programs.decode import LIMITS, data_items, result_folder
+from paraformer.programs.hydra_main import run
+
+log = logging.getLogger(__name__)
+
+TABLES = ("ctm", "intervals")
+
+
+class Times:
+    """The tables of the results in `out`, which holds nothing of an earlier run."""
+
+    def __init__(self, out: Path) -> None:
+        self.done = self.words = 0
+        self.tables = GrowingTables(out, [*TABLES, "failed", "stats.json"], [*TABLES, "failed"])
+
+    def add(self, key: str, outcome: Outcome, seconds: float) -> None:
+        """Write the word times of an utterance, or why there are none."""
+        if isinstance(outcome, ParaformerError):
+            log.warning("utterance '%s': %s", key, outcome)
+            self.tables.add("failed", key, str(outcome))
+            return
+        self.done += 1
+        self.words += len(outcome.words)
+        for text, start, end in tile(outcome, seconds):
+            self.tables.add("intervals", key, f"{start:.3f} {end:.3f} {text}")
+            if text != SILENCE:
+                self.tables.add("ctm", key, f"1 {start:.3f} {end - start:.3f} {text}")
+
+
+def tile(found: Alignment, seconds: float) -> list[Span]:
+    """Words and silences that follow each other without a gap from 0 to `seconds`, in whole ms."""
+    tiled: list[Span] = []
+    before = 0.0
+    for text, start, end in found.spans:
+        start, end = (min(round(x, 3), round(seconds, 3)) for x in (start, end))
+        if start > before:
+            tiled.append(Span(SILENCE, before, start))
+        if text != SILENCE or end > start:
+            tiled.append(Span(text, start, end))
+        before = end
+    if round(seconds, 3) > before:
+        tiled.append(Span(SILENCE, before, round(seconds, 3)))
+    return tiled
+
+
+def align(config: DictConfig) -> int:
+    """Align `config.data` with its texts; what cannot be aligned is reported and counted."""
+    check_values({name: config[name] for name in LIMITS}, LIMITS)
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    data = Path(config.data)
+    folder = data if data.is_dir() else data.parent
+    out = result_folder(config.out, str(folder))
+    items = data_items(data) if data.is_dir() else list_items(data)
+    texts = read_table(config.text or folder / "text")
+    release = load_aligner(find_model(config.model))
+    dtype = torch.bfloat16 if config.bf16 else None
+    aligner = ForcedAligner(release, choose_device(config.device), dtype)
+    batching = Batching(config.batch_size, config.batch_frames / 100)
+    seconds: list[float] = []
+    times = Times(out)
+    begun = time.perf_counter()
+    outcomes = aligner.stream(_pairs(items, texts, release.frontend, seconds), batching)
+    bar = tqdm(outcomes, total=len(items), desc="align", unit="utt", disable=None, leave=False)
+    with closing(times.tables):
+        for place, outcome in enumerate(bar):
+            times.add(items[place].key, outcome, seconds[place])
+    _write_stats(out, config, times, seconds, time.perf_counter() - begun)
+    log.info("aligned %d of %d utterances, %d words", times.done, len(items), times.words)
+    return 0 if times.done >= config.min_success * len(items) else 1
+
+
+def _pairs(
+    items: Sequence[Item], texts: dict[str, str], frontend: Frontend, seconds: list[float]
+) -> Iterator[Pair]:
+    """Features and text of each utterance; the audio of one without text is not read."""
+    cache = Cache()
+    for item in items:
+        text = texts.get(item.key)
+        if text is None:
+            error = DataError("no text of this id; add it to the table of texts")
+            seconds.append(0.0)
+            yield error, error
+            continue
+        try:
+            wave = item.read(None, frontend.fs, cache)
+        except ParaformerError as error:
+            seconds.append(0.0)
+            yield error, text
+            continue
+        seconds.append(len(wave) / frontend.fs)
+        yield frontend(wave), text
+
+
+def _write_stats(
+    out: Path, config: DictConfig, times: Times, seconds: list[float], elapsed: float
+) -> None:
+    heard = sum(seconds)
+    stats = {
+        "model": str(config.model),
+        "data": str(config.data),
+        "utterances": len(seconds),
+        "aligned": times.done,
+        "words": times.words,
+        "audio_seconds": round(heard, 3),
+        "elapsed_seconds": round(elapsed, 3),
+        "rtf": round(elapsed / heard, 5) if heard else None,
+    }
+    write_text(out / "stats.json", json.dumps(stats, ensure_ascii=False, indent=1) + "\n")
+
+
+def main() -> int:
+    """Entry of `bin/align.py` and `funasr-align`."""
+    return run("align", align)
