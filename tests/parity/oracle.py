@@ -24,7 +24,12 @@ from torch import Tensor
 
 from paraformer.data.audio import read_audio
 from paraformer.decode.text import postprocess
-from paraformer.models.checkpoint import Release, load_directory
+from paraformer.models.checkpoint import (
+    AlignerRelease,
+    Release,
+    load_aligner,
+    load_directory,
+)
 from paraformer.train.chunking import ReleasedChunks
 from paraformer.train.losses import Losses, Weights, paraformer_losses
 from tests.conftest import ROOT, SHARED, needs_shared
@@ -42,8 +47,8 @@ class Place(NamedTuple):
 
 def _places() -> dict[str, list[Any]]:
     project = [("paraformer", "paraformer"), ("paraformer", "sanm_seed1"), ("conformer",) * 2]
-    project.append(("paraformer-streaming",) * 2)
-    found: dict[str, list[Any]] = {"paraformer": [], "conformer": [], "paraformer-streaming": []}
+    project += [(kind,) * 2 for kind in ("paraformer-streaming", "bicif", "seaco", "fa-zh")]
+    found: dict[str, list[Any]] = {kind: [] for kind, _ in project}
     for kind, name in project:
         place = Place(FIXTURES / "oracle" / name, FIXTURES)
         found[kind].append(pytest.param(place, id=f"project-{name}"))
@@ -61,12 +66,13 @@ def _places() -> dict[str, list[Any]]:
 _PLACES = _places()
 SANM, CONFORMER = _PLACES["paraformer"], _PLACES["conformer"]
 ONLINE = _PLACES["paraformer-streaming"]
+BICIF, SEACO, ALIGNER = _PLACES["bicif"], _PLACES["seaco"], _PLACES["fa-zh"]
 
 
 class Oracle(NamedTuple):
     """One model with what the reference makes of it."""
 
-    release: Release
+    release: Release | AlignerRelease
     arrays: dict[str, Tensor]
     facts: dict[str, Any]
     root: Path
@@ -110,7 +116,8 @@ class Oracle(NamedTuple):
 def load_oracle(place: Place) -> Oracle:
     facts = json.loads((place.folder / "expected.json").read_text(encoding="utf-8"))
     arrays = load_arrays(place.folder)
-    return Oracle(load_directory(place.folder), arrays, facts, place.root)
+    load = load_aligner if facts.get("kind") == "fa-zh" else load_directory
+    return Oracle(load(place.folder), arrays, facts, place.root)
 
 
 def released_chunks(oracle: Oracle) -> ReleasedChunks:
