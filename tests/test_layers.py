@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "models": {"nn", "limits", "errors"},
     "models.checkpoint": {"models", "nn", "data", "errors"},
     "models.builders": {"models", "nn", "errors"},
+    "models.aligner": {"models.paraformer", "nn", "errors"},
     "models.bicif": {"models.paraformer", "nn", "errors"},
     "models.seaco": {"models.bicif", "nn", "errors"},
     "models.contextual": {"models.paraformer", "nn", "errors"},

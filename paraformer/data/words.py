@@ -1,4 +1,4 @@
-"""Words of mixed text as punctuation models count them, and the marks that may stand behind them."""
+"""Words of mixed text as punctuation models count them, and the marks that may stand behind."""
 
 from __future__ import annotations
 

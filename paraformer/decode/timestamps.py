@@ -89,10 +89,12 @@ def frame_seconds(frontend: Frontend, encoder: Encoder) -> float:
 
 
 def plain_timeline(heard: CifOutput, memory_lengths: Tensor) -> Timeline:
-    """The timeline of a model without second head (`pred_timestamp`): its own weights, in which the
-    tail counts as a frame.
+    """The timeline of a model without second head (`pred_timestamp`); the tail counts as a frame.
+
+    As in the reference, which gives the two to its function in the wrong order, the weights are
+    what each frame holds, and tokens begin where equal parts of that are reached.
     """
-    return Timeline(heard.alphas, heard.peaks, memory_lengths + 1, 1)
+    return Timeline(heard.peaks, heard.alphas, memory_lengths + 1, 1)
 
 
 def _fires(weights: Tensor, peaks: Tensor, count: int) -> list[float]:

@@ -91,6 +91,16 @@ def test_the_times_of_words(oracle, timeline):
         assert (read.text, read.timestamps) == (expected["text"], expected["timestamp"])
 
 
+@torch.no_grad()
+def test_the_count_of_the_second_head(oracle, lessons):
+    """What training compares with the length of the text."""
+    model = oracle.release.model
+    memory, lengths = model.encode(*pad([feats for feats, _ in lessons]))
+    counts = model.predictor.fine_weights(memory, lengths).sum(1)
+    expected = [oracle.single(number)["token_num2"] for number in range(len(lessons))]
+    assert counts.tolist() == pytest.approx(expected, rel=1e-4)
+
+
 def test_each_alone_and_in_another_order(oracle, timeline):
     feats = oracle.feats()
     turned = timeline_of(oracle, feats[::-1])

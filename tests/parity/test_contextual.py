@@ -23,19 +23,18 @@ CASES = ("none", "few", "scaled", "many")
 
 def folders():
     listed = map(Path, filter(None, os.environ.get("PARAFORMER_ORACLES", "").split(os.pathsep)))
-    contextual = [path for path in listed if (path / "expected.npz").is_file()]
-    others = [path for path in contextual if "ContextualParaformer" in config(path)]
+    others = [path for path in listed if facts_of(path).get("kind") == "contextual"]
     return [FIXTURES / "oracle" / "contextual", *others]
 
 
-def config(path):
-    return (path / "config.yaml").read_text(encoding="utf-8")
+def facts_of(path):
+    return json.loads((path / "expected.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module", params=folders(), ids=lambda path: path.name)
 def oracle(request):
-    facts = json.loads((request.param / "expected.json").read_text(encoding="utf-8"))
-    return Oracle(load_directory(request.param), load_arrays(request.param), facts, FIXTURES)
+    arrays, facts = load_arrays(request.param), facts_of(request.param)
+    return Oracle(load_directory(request.param), arrays, facts, FIXTURES)
 
 
 @torch.no_grad()
