@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -12,6 +13,16 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PARAFORMER_SHARED", ROOT.parent / "shared"))
 settings.register_profile("tests", deadline=None)  # a busy machine is no failure
 settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def log_level():
+    """A model that was asked to be quiet does not silence the tests behind it."""
+    logger = logging.getLogger("paraformer")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
 
 needs_shared = pytest.mark.skipif(
     not (SHARED / "oracle").is_dir(),

@@ -77,7 +77,7 @@ def test_the_other_type_leaves_no_file_of_the_first(folder):
         (["text=empty", "out=o"], "empty: no transcripts"),
         (["text=text", "out=o", "type=word"], "type=word: unknown type; choose char or bpe"),
         (["text=text", "out=o", "english=x"], "english=x: unknown; choose one of"),
-        (["text=text", "out=o", "type=bpe", "bpe_size=4"], "bpe_size=4: too small"),
+        (["text=text", "out=o", "type=bpe", "bpe_size=4"], "bpe_size=4: give a whole number"),
         (["text=text", "out=o", "type=bpe", "bpe_size=10000"], "bpe_size=10000: the text gives"),
     ],
 )

@@ -89,7 +89,8 @@ def test_a_frame_is_upsampled_into_its_own_steps():
 
 def test_smoothing_and_noise_bound_the_weights():
     predictor = CifPredictorV3(WIDTH, smooth_factor2=0.25, noise_threshold2=0.1)
-    weights = predictor.fine_weights(10 * torch.randn(1, 50, WIDTH), torch.tensor([50]))
+    with torch.no_grad():
+        weights = predictor.fine_weights(10 * torch.randn(1, 50, WIDTH), torch.tensor([50]))
     assert float(weights.min()) == 0.0
     assert 0.1 < float(weights.max()) <= 0.15
 
