@@ -13,7 +13,7 @@ import torch
 from paraformer.decode.text import postprocess
 from paraformer.decode.timestamps import Clock, frame_seconds, milliseconds, one_line
 from paraformer.nn.cif_v3 import single_fire_peaks
-from tests.parity.oracle import BICIF, SEACO, close, pad, recognise
+from tests.parity.oracle import BICIF, SEACO, close, pad
 
 pytestmark = pytest.mark.parametrize("oracle", BICIF + SEACO, indirect=True, scope="module")
 

@@ -1,4 +1,4 @@
-"""The second head: its fires equal the reference's loop, and no utterance sees another's padding."""
+"""The second head: its fires equal the reference's loop; no utterance sees another's padding."""
 
 from __future__ import annotations
 
