@@ -117,11 +117,11 @@ def table(rows: Sequence[Row]) -> str:
     widths = [max(len(line[place]) for line in lines) for place in range(len(HEADER))]
     lines.insert(1, tuple("-" * width for width in widths))
     text = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
-    text += [
+    text += dict.fromkeys(  # several figures of one task have one such line
         f"{row.task}, {row.peer}: outputs agree to {100 * row.agreement:.1f} %"
         for row in rows
         if row.agreement is not None and row.agreement < ALIKE
-    ]
+    )
     most = max((load for row in rows for load in row.others if load is not None), default=0.0)
     if most > QUIET:
         text.append(f"others used up to {most:.1f} processors: trust the ratios of processor time")

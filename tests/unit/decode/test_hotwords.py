@@ -1,0 +1,247 @@
+"""Every form in which hotwords come gives the same list; what cannot be heard is named."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import logging
+import threading
+
+import pytest
+import torch
+
+from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
+from paraformer.decode import hotwords as module
+from paraformer.decode.hotwords import Hotword, read_hotwords, remember
+from paraformer.errors import ConfigError, DataError
+from paraformer.models.checkpoint import load_directory
+from tests import tiny
+from tests.conftest import ROOT
+
+FIXTURES = ROOT / "tests" / "fixtures"
+TOKENS = ["<blank>", "<s>", "</s>", *"一二三你好n", "b", "a", "1", "he@@", "llo", "ok", "<unk>"]
+SEG_DICT = {"hello": ["he@@", "llo"], "ok": ["ok"], **{c: [c] for c in "一二三你好nba1"}}
+TOKENIZER = CharTokenizer(TOKENS, SEG_DICT)
+
+
+def texts(given, tokenizer=TOKENIZER):
+    return [word.text for word in read_hotwords(given, tokenizer).words]
+
+
+def tokens(given, tokenizer=TOKENIZER):
+    return [tokenizer.ids_to_tokens(ids) for ids in read_hotwords(given, tokenizer).ids]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "一二 hello",
+        "一二,hello",
+        "一二，hello；",
+        " 一二\nhello\t",
+        "一二 hello 一二 HELLO",
+        ["一二", "hello"],
+        ("一二", " hello ", "", "一二"),
+        {"一二": 20, "hello": None},
+        '{"一二": 20, "hello": 5.5}',
+        '["一二", "hello"]',
+    ],
+    ids=str,
+)
+def test_forms_of_the_argument(given):
+    assert tokens(given) == [["一", "二"], ["he@@", "llo"]]
+
+
+@pytest.mark.parametrize("given", [None, "", "  ", [], {}, "，、", ["", " "]], ids=repr)
+def test_nothing_to_listen_for(given, caplog):
+    with caplog.at_level(logging.INFO):
+        assert read_hotwords(given, TOKENIZER) == ([], [])
+    assert not caplog.records
+
+
+# files
+
+
+LINES = "一二 20\n\nhello ok\n 你 好 \n1\n好 -3.5\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gbk", "gb18030"])
+@pytest.mark.parametrize("as_text", [True, False])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_file(tmp_path, encoding, as_text, line_end):
+    """A line is a phrase, a number behind it its weight; a number alone is a hotword."""
+    path = tmp_path / "words.txt"
+    path.write_bytes(LINES.replace("\n", line_end).encode(encoding))
+    found = read_hotwords(str(path) if as_text else path, TOKENIZER)
+    assert found.left_out == []
+    assert [(word.text, word.weight) for word in found.words] == [
+        ("一二", 20.0),
+        ("hello ok", None),
+        ("你 好", None),
+        ("1", None),
+        ("好", -3.5),
+    ]
+    assert found.words[1].ids == tuple(TOKENIZER.tokens_to_ids(["he@@", "llo", "ok"]))
+
+
+def test_any_name_of_a_path_is_a_file(tmp_path):
+    path = tmp_path / "words"
+    path.write_text("一二\n", "utf-8")
+    assert texts(path) == ["一二"]
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(DataError, match=r"none\.txt: No such file .*give a file of hotwords"):
+        read_hotwords(str(tmp_path / "none.txt"), TOKENIZER)
+
+
+def test_a_file_of_something_else(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(DataError, match=r"words\.txt: neither UTF-8 nor GB18030"):
+        read_hotwords(path, TOKENIZER)
+
+
+@pytest.fixture
+def address(tmp_path):
+    (tmp_path / "words.txt").write_text(LINES, "utf-8")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(tmp_path))
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_address(address):
+    assert texts(f"{address}/words.txt") == ["一二", "hello ok", "你 好", "1", "好"]
+    with pytest.raises(DataError, match=r"none\.txt: HTTP Error 404.*check the address"):
+        read_hotwords(f"{address}/none.txt", TOKENIZER)
+
+
+# words
+
+
+@pytest.mark.parametrize(
+    ("word", "pieces"),
+    [
+        ("HELLO", ["he@@", "llo"]),
+        ("一hello二", ["一", "he@@", "llo", "二"]),
+        ("NBA", ["n", "b", "a"]),
+        ("a1好", ["a", "1", "好"]),
+        ("ＯＫ", ["ok"]),
+        ("你好！", ["你", "好"]),
+        ("《你·好》", ["你", "好"]),
+    ],
+)
+def test_pieces_of_a_word(word, pieces):
+    assert tokens([word]) == [pieces]
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("zzz", "the model does not know 'zzz'"),
+        ("一丐", "the model does not know '丐'"),
+        ("nba", "the model does not know 'nba'"),
+        ("hello你x", "the model does not know 'x'"),
+        ("1+1", r"the model does not know '\+'"),
+        ("<s>", "the model does not know '<'"),
+        ("<unk>", "the model does not know '<'"),
+        ("？！", "nothing in it is a word of this model"),
+        ("一" * 65, "65 tokens, more than 64"),
+    ],
+)
+def test_words_that_are_left_out(word, reason, caplog):
+    found = read_hotwords([word, "你好"], TOKENIZER)
+    assert [w.text for w in found.words] == ["你好"]
+    (message,) = found.left_out
+    assert message.startswith(f"'{word}' is left out: ")
+    pytest.raises(DataError, module._encode, word, TOKENIZER).match(reason)
+    assert f"hotword {message}" in caplog.text
+
+
+def test_without_seg_dict():
+    plain = CharTokenizer(TOKENS)
+    assert tokens(["你好", "OK", "一ok"], plain) == [["你", "好"], ["ok"], ["一", "ok"]]
+
+
+def test_sentencepiece():
+    bpe = FIXTURES / "bpe"
+    tokenizer = SentencepieceTokenizer(bpe / "bpe.model")
+    case = json.loads((bpe / "expected.json").read_text("utf-8"))[0]
+    found = read_hotwords([case["text"]], tokenizer)
+    assert found.ids == [tuple(case["ids"])]
+
+
+def test_what_is_heard_is_said(caplog):
+    with caplog.at_level(logging.INFO):
+        read_hotwords("一二 hello zzz", TOKENIZER)
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("INFO", "2 hotwords: 一二, hello"),
+        ("WARNING", "hotword 'zzz' is left out: the model does not know 'zzz'"),
+    ]
+
+
+def test_of_long_lists_the_first_are_named(caplog):
+    numbers = [f"{i:05b}".replace("0", "一").replace("1", "二") for i in range(32)]
+    with caplog.at_level(logging.INFO):
+        read_hotwords([*numbers, *(f"z{'z' * i}" for i in range(30))], TOKENIZER)
+    messages = [r.getMessage() for r in caplog.records]
+    assert messages[0].startswith("32 hotwords: 一一一一一, ")
+    assert messages[0].endswith(" and 12 more")
+    assert len(messages) == 22
+    assert messages[-1] == "10 more hotwords are left out"
+
+
+def test_too_many(monkeypatch):
+    monkeypatch.setattr(module, "MOST_HOTWORDS", 3)
+    assert len(read_hotwords("一 二 三", TOKENIZER).words) == 3
+    with pytest.raises(DataError, match="hotword: 4 hotwords; at most 3 are heard: give fewer"):
+        read_hotwords("一 二 三 你", TOKENIZER)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (5, "hotword: int holds no words"),
+        (b"abc", "hotword: bytes holds no words"),
+        ([1], "hotword: 1 in the list is no text"),
+        ({"一": "x"}, "the weight 'x' of '一' is no number"),
+        ({"一": True}, "the weight True of '一' is no number"),
+        ('{"一": 1', "is not JSON"),
+    ],
+)
+def test_arguments_that_are_wrong(given, message):
+    with pytest.raises(DataError, match=message):
+        read_hotwords(given, TOKENIZER)
+
+
+# models
+
+
+def test_a_model_that_hears_none():
+    model = tiny.release().model
+    assert remember(model, read_hotwords("", TOKENIZER)) is None
+    with pytest.raises(ConfigError, match="hotword: Paraformer models hear none; take a Seaco"):
+        remember(model, read_hotwords("一", TOKENIZER))
+
+
+@pytest.mark.parametrize("kind", ["seaco", "contextual"])
+def test_models_that_hear_them(kind):
+    release = load_directory(FIXTURES / "oracle" / kind)
+    words = "".join(token for token in release.tokenizer.tokens if "\u4e00" <= token <= "\u9fa5")
+    found = read_hotwords([words[:2], words[2:5]], release.tokenizer)
+    assert [type(word) for word in found.words] == [Hotword, Hotword]
+    with torch.no_grad():
+        memory = remember(release.model, found)
+    assert memory is not None
+    assert memory.embeds.shape == (3, 32)
+    assert {kv.shape for kv in memory.projected} == {(3, 64)}
