@@ -73,7 +73,11 @@ def driver(command: Sequence[str], threads: int) -> Iterator[Driver]:
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         ) as process,
     ):
-        yield Driver(process, errors)
+        try:
+            yield Driver(process, errors)
+        except BaseException:
+            process.terminate()  # whatever stopped us, nobody waits for its answer
+            raise
 
 
 class Once:

@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -85,6 +86,7 @@ class Bench:
         self.args, self.peer = args, peer
         self.answers: Answers = {}
         self.skipped: Skipped = {}
+        self.contests = contests(args, ["funasr", *(ONNX_ENGINES if args.onnx else ())])
         self.models = args.models / f"{args.size}-{args.seed}"
         self.no_onnx = ""
         if args.onnx:
@@ -98,17 +100,18 @@ class Bench:
         if not self.no_onnx:
             self.models = folder
 
-    def run(self) -> list[Row]:
-        """Measure everything."""
-        rivals = ["funasr", *(ONNX_ENGINES if self.args.onnx else ())]
-        rows = contests(self.args, rivals)
-        for program in dict.fromkeys(row.program for row in rows):
-            asked = [row for row in rows if row.program == program]
+    def measure(self) -> None:
+        """Run everything."""
+        for program in dict.fromkeys(row.program for row in self.contests):
+            asked = [row for row in self.contests if row.program == program]
             if program == "cif":
                 self._cif(asked)
             else:
                 self._program(program, asked)
-        return [compare(row, self.answers, self.skipped) for row in rows]
+
+    def rows(self) -> list[Row]:
+        """What has been measured so far."""
+        return [compare(row, self.answers, self.skipped) for row in self.contests]
 
     def _program(self, program: str, rows: Sequence[Contest]) -> None:
         """All rounds of all tasks of a program, engine after engine within each task."""
@@ -265,18 +268,24 @@ def write_json(path: Path, bench: Bench, rows: Sequence[Row]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write; 1 if ours did not run."""
+    """Measure, print, write; 1 if ours did not run, 130 if it was stopped before the end."""
     args = parse(argv)
     bench = Bench(args, find_peer(args.peer, install=args.install_peer, onnx=args.onnx))
-    rows = bench.run()
+    stopped = False
+    try:
+        bench.measure()
+    except KeyboardInterrupt:
+        stopped = True
+    rows = bench.rows()
     print(table(rows))
     write_json(args.out, bench, rows)
-    say(f"{args.out}: all figures")
+    say(f"{args.out}: {'what was measured until the stop' if stopped else 'all figures'}")
     failed = {program: why for (program, engine), why in bench.skipped.items() if engine == "ours"}
     for program, why in failed.items():
         say(f"{program}: ours failed: {why}")
-    return 1 if failed else 0
+    return 130 if stopped else int(bool(failed))
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

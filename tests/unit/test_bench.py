@@ -348,6 +348,22 @@ def test_all_tasks_have_rows():
     assert {row.metric for row in rows} <= set(report.UNITS)
 
 
+def test_a_run_that_is_stopped_keeps_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def measure_some(bench: run.Bench) -> None:
+        bench.answers.update(ANSWERS)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.Bench, "measure", measure_some)
+    out = tmp_path / "bench.json"
+    assert run.main(["--tasks", "offline", "--peer", sys.executable, "--out", str(out)]) == 130
+    rows = json.loads(out.read_text("utf8"))["rows"]
+    assert [row["ratio"] for row in rows] == [0.8, None, None]
+    assert [row["skipped"] for row in rows] == ["", "not measured", "not measured"]
+    assert "funasr 0.25" in capsys.readouterr().out
+
+
 @pytest.mark.cli
 def test_one_command_from_models_to_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
