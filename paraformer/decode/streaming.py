@@ -6,6 +6,7 @@ A stream is cut every `chunk_size[1]` frames (60 ms each, 960 samples). Where it
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -125,6 +126,9 @@ class StreamingRecognizer:
         _, shift = streaming_frontend.frame_samples(release.frontend)
         self.frame_samples = shift * release.frontend.lfr_n
         self._fresh = self.model.initial_state(self.rule)
+        # What the last step was split into, and the whole: streams that stay together are not
+        # joined anew each time.
+        self._last: tuple[list[StreamState], StreamState | None] = ([], None)
 
     @property
     def stride(self) -> int:
@@ -193,7 +197,7 @@ class StreamingRecognizer:
         feats = torch.nn.utils.rnn.pad_sequence([p.feats for p in pieces], batch_first=True)
         if feats.size(1) == 0:  # only what the state holds
             feats = feats.new_zeros(len(pieces), 1, self.release.frontend.output_size)
-        state = join_states([streams[piece.place].model for piece in pieces])
+        state = self._join([streams[piece.place].model for piece in pieces])
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             logp, fired, state = self.model.forward_chunk(
                 feats.to(self.device), counts, final, state, self.rule
@@ -201,7 +205,7 @@ class StreamingRecognizer:
         best, ids = logp.max(-1)
         rows = zip(
             pieces,
-            split_states(state, len(pieces)),
+            self._split(state, len(pieces)),
             ids.tolist(),
             best.exp().tolist(),
             fired.sums.tolist(),
@@ -218,6 +222,17 @@ class StreamingRecognizer:
             tokens[piece.place] += [
                 Token(text, *span, c) for text, (_, span, c) in zip(texts, spoken, strict=True)
             ]
+
+    def _join(self, states: list[StreamState]) -> StreamState:
+        """The states as one batch: that of the last step, where it was split into these."""
+        parts, joined = self._last
+        same = len(parts) == len(states) and all(map(operator.is_, parts, states))
+        return joined if same and joined is not None else join_states(states)
+
+    def _split(self, state: StreamState, batch: int) -> list[StreamState]:
+        parts: list[StreamState] = split_states(state, batch)
+        self._last = (parts, state) if batch > 1 else ([], None)
+        return parts
 
     def _spans(
         self, stream: Stream, sums: list[float], count: int, new: int

@@ -107,13 +107,30 @@ class CifPredictorV3(CifPredictor):
         return Timeline(weights, single_fire_peaks(weights), steps, self.upsample_times)
 
     def _look_around(self, x: Tensor, steps: Tensor) -> Tensor:
-        """(B, S, D) -> (B, S, 2 * D) with the steps before and behind in view."""
-        if x.size(1) == 0 or bool((steps == x.size(1)).all()):
-            return self.blstm(x)[0]  # without packing, in half the time on a CPU
-        # The backward direction has to begin at the end of each utterance, not in its padding.
+        """(B, S, D) -> (B, S, 2 * D) with the steps before and behind in view.
+
+        The backward direction has to begin at the end of each utterance, not in its padding.
+        """
+        if x.device.type == "cpu":  # packed sequences take 1.6 times as long there
+            turned = _turn(self._one_way(_turn(x, steps), "_reverse"), steps)
+            return torch.cat((self._one_way(x, ""), turned), dim=-1)
         packed = nn.utils.rnn.pack_padded_sequence(
             x, steps.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
         )
         return nn.utils.rnn.pad_packed_sequence(
             self.blstm(packed)[0], batch_first=True, total_length=x.size(1)
         )[0]
+
+    def _one_way(self, x: Tensor, direction: str) -> Tensor:
+        """One direction of the LSTM, from the first step on: (B, S, D) -> (B, S, D)."""
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        weights = [getattr(self.blstm, name + direction) for name in names]
+        state = x.new_zeros(1, x.size(0), x.size(2))
+        return torch.lstm(x, (state, state), weights, True, 1, 0.0, False, False, True)[0]
+
+
+def _turn(x: Tensor, steps: Tensor) -> Tensor:
+    """The first steps (B,) of each row of (B, S, D) in reverse order, the others where they are."""
+    place = torch.arange(x.size(1), device=x.device)
+    source = torch.where(place < steps[:, None], steps[:, None] - 1 - place, place)
+    return x.gather(1, source[..., None].expand(-1, -1, x.size(2)))

@@ -76,6 +76,21 @@ def test_padding_does_not_change_the_weights(predictor):
 
 
 @torch.no_grad()
+def test_both_directions_equal_torch_on_packed_sequences():
+    predictor = CifPredictorV3(WIDTH, upsample_type="cnn_blstm", upsample_times=3)
+    x, steps = torch.randn(3, 8, WIDTH), torch.tensor([8, 5, 1])
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        x, steps, batch_first=True, enforce_sorted=False
+    )
+    expected, _ = torch.nn.utils.rnn.pad_packed_sequence(
+        predictor.blstm(packed)[0], batch_first=True
+    )
+    ours = predictor._look_around(x, steps)
+    for row, count in enumerate(steps.tolist()):
+        torch.testing.assert_close(ours[row, :count], expected[row, :count], atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
 def test_a_frame_is_upsampled_into_its_own_steps():
     """Without convolution and LSTM no step sees another frame: frame t -> steps 3t to 3t + 2."""
     predictor = CifPredictorV3(WIDTH, upsample_type="cnn", upsample_times=3, use_cif1_cnn=False)
