@@ -9,6 +9,7 @@ first, the task is done once without counting. It runs in the project's environm
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -129,14 +130,11 @@ def parse_task(task: str) -> tuple[int, int]:
 
 def auto_model(args: argparse.Namespace) -> Any:
     """Ours and the reference have the same class, built by the same call."""
-    if args.engine == "ours":
-        from paraformer import AutoModel
-    else:
-        from funasr import AutoModel
     import torch
 
+    package = importlib.import_module("paraformer" if args.engine == "ours" else "funasr")
     quiet = {"disable_update": True, "disable_pbar": True, "log_level": "ERROR"}
-    model = AutoModel(model=str(args.model), device="cpu", ncpu=args.threads, **quiet)
+    model = package.AutoModel(model=str(args.model), device="cpu", ncpu=args.threads, **quiet)
     torch.set_num_threads(args.threads)
     return model
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,7 +43,9 @@ CUT = {"chunk_size": [0, 10, 5], "encoder_chunk_look_back": 4, "decoder_chunk_lo
 class Streams(Protocol):
     """Streams that are fed together."""
 
-    texts: list[str]
+    @property
+    def texts(self) -> list[str]:
+        """What each has said so far."""
 
     def feed(self, blocks: list[np.ndarray], last: bool) -> None:
         """A chunk (N,) for each."""
@@ -135,8 +138,14 @@ def load_model(args: argparse.Namespace) -> Any:
     return auto_model(args)
 
 
-ONE_BY_ONE = {"ours": Calls, "funasr": Calls, "funasr-onnx": FunasrOnnx, "sherpa-onnx": SherpaOnnx}
-IN_A_BATCH = {"ours": Together, "sherpa-onnx": SherpaOnnx}
+Open = Callable[[Any, int], Streams]
+ONE_BY_ONE: dict[str, Open] = {
+    "ours": Calls,
+    "funasr": Calls,
+    "funasr-onnx": FunasrOnnx,
+    "sherpa-onnx": SherpaOnnx,
+}
+IN_A_BATCH: dict[str, Open] = {"ours": Together, "sherpa-onnx": SherpaOnnx}
 
 
 def open_streams(engine: str, model: Any, task: str) -> list[Streams]:
