@@ -8,12 +8,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from paraformer.errors import ConfigError
 from paraformer.formats import check_folder
-from paraformer.limits import Limits, check_values
+from paraformer.limits import Limits
 from paraformer.models.checkpoint import (
     PunctuationRelease,
     build_punctuation,
@@ -21,9 +19,9 @@ from paraformer.models.checkpoint import (
     save_punctuation,
 )
 from paraformer.models.weights import load_weights
-from paraformer.programs.average_model import PRECISIONS
 from paraformer.programs.hydra_main import run
-from paraformer.programs.train import LIMITS, clear_run, make_writer, pick_device, section
+from paraformer.programs.schedule import run_schedule
+from paraformer.programs.train import LIMITS, make_writer, pick_device, section
 from paraformer.train.optim import Optim
 from paraformer.train.punctuation import (
     PassageLoader,
@@ -31,12 +29,6 @@ from paraformer.train.punctuation import (
     PunctuationTrainer,
     Sampling,
     read_passages,
-)
-from paraformer.train.snapshots import (
-    average_weights,
-    best_epochs,
-    read_records,
-    seed_everything,
 )
 from paraformer.train.trainer import Training
 
@@ -82,39 +74,9 @@ def make_trainer(config: dict[str, Any], release: PunctuationRelease) -> Punctua
     )
 
 
-def write_final(config: dict[str, Any], release: PunctuationRelease) -> Path:
-    """`dir`/final: the mean of the best epochs that are still on disk."""
-    folder = Path(config["dir"])
-    records = read_records(folder / "epochs.jsonl")
-    on_disk = [r for r in records if (folder / f"epoch-{r['epoch']}.pt").is_file()]
-    epochs = best_epochs(on_disk, "token_error_rate", config["average"])
-    weights = average_weights([folder / f"epoch-{epoch}.pt" for epoch in epochs])
-    release.model.load_state_dict(weights, strict=True)
-    log.info("%s: mean of epochs %s", folder / "final", ", ".join(map(str, epochs)))
-    return save_punctuation(folder / "final", release, dtype=PRECISIONS[config["precision"]])
-
-
 def train_punctuation(config: DictConfig) -> int:
-    """Train to the end of the schedule; a run stopped by SIGTERM continues when started again."""
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)  # a DictConfig always is
-    settings = {str(key): value for key, value in plain.items()}
-    check_values(settings, LIMITS | OWN_LIMITS)
-    if settings["precision"] not in PRECISIONS:
-        raise ConfigError(f"precision={settings['precision']}: not known; fp32 or fp16")
-    if settings["num_threads"]:
-        torch.set_num_threads(settings["num_threads"])
-    seed_everything(settings["seed"])
-    release = make_release(settings)
-    trainer = make_trainer(settings, release)
-    if settings["resume"]:
-        trainer.resume()
-    else:
-        clear_run(trainer.folder)
-    trainer.run()
-    if not trainer.stopping:
-        write_final(settings, release)
-    return 0
+    """See `run_schedule`."""
+    return run_schedule(config, LIMITS | OWN_LIMITS, make_release, make_trainer, save_punctuation)
 
 
 def main() -> int:

@@ -10,30 +10,21 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from paraformer.errors import ConfigError
 from paraformer.formats import check_folder
-from paraformer.limits import Limits, check_values
+from paraformer.limits import Limits
 from paraformer.models.checkpoint import VadRelease, build_vad, load_vad, save_vad
-from paraformer.programs.average_model import PRECISIONS
 from paraformer.programs.hydra_main import run
+from paraformer.programs.schedule import run_schedule
 from paraformer.programs.train import (
     LIMITS,
-    clear_run,
     make_writer,
     part,
     pick_device,
     section,
 )
 from paraformer.train.optim import Optim
-from paraformer.train.snapshots import (
-    average_weights,
-    best_epochs,
-    read_records,
-    seed_everything,
-)
 from paraformer.train.trainer import Training
 from paraformer.train.vad import (
     PieceLoader,
@@ -95,39 +86,9 @@ def _read(folder: Path, release: VadRelease) -> list[Recording]:
     return recordings
 
 
-def write_final(config: dict[str, Any], release: VadRelease) -> Path:
-    """`dir`/final: the mean of the best epochs that are still on disk."""
-    folder = Path(config["dir"])
-    records = read_records(folder / "epochs.jsonl")
-    on_disk = [r for r in records if (folder / f"epoch-{r['epoch']}.pt").is_file()]
-    epochs = best_epochs(on_disk, "token_error_rate", config["average"])
-    weights = average_weights([folder / f"epoch-{epoch}.pt" for epoch in epochs])
-    release.model.load_state_dict(weights, strict=True)
-    log.info("%s: mean of epochs %s", folder / "final", ", ".join(map(str, epochs)))
-    return save_vad(folder / "final", release, dtype=PRECISIONS[config["precision"]])
-
-
 def train_vad(config: DictConfig) -> int:
-    """Train to the end of the schedule; a run stopped by SIGTERM continues when started again."""
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)  # a DictConfig always is
-    settings = {str(key): value for key, value in plain.items()}
-    check_values(settings, LIMITS | OWN_LIMITS)
-    if settings["precision"] not in PRECISIONS:
-        raise ConfigError(f"precision={settings['precision']}: not known; fp32 or fp16")
-    if settings["num_threads"]:
-        torch.set_num_threads(settings["num_threads"])
-    seed_everything(settings["seed"])
-    release = make_release(settings)
-    trainer = make_trainer(settings, release)
-    if settings["resume"]:
-        trainer.resume()
-    else:
-        clear_run(trainer.folder)
-    trainer.run()
-    if not trainer.stopping:
-        write_final(settings, release)
-    return 0
+    """See `run_schedule`."""
+    return run_schedule(config, LIMITS | OWN_LIMITS, make_release, make_trainer, save_vad)
 
 
 def main() -> int:
