@@ -26,7 +26,7 @@ from sources import Clips, find_clips
 from paraformer.data.tables import write_table
 
 SETS = {  # part whose clips are mixed, hours, how
-    "train": ("train", 2.0, Recipe()),
+    "train": ("train", 10.0, Recipe()),
     "dev": ("dev", 0.25, Recipe()),
     "test_clean": ("test", 0.3, Recipe(clean=True)),
     "test_noisy": ("test", 0.3, Recipe(snr=(5.0, 30.0))),
