@@ -21,12 +21,15 @@ from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import Item
 from paraformer.data.recordings import UNREADABLE, Reader, read_numbers, read_recorded
 from paraformer.data.tables import read_table
+from paraformer.data.word_times import TimedWord, marks_of, read_ctm, timed_words
 from paraformer.errors import AudioError, DataError
 from paraformer.limits import check_fields, limited
 
 log = logging.getLogger(__name__)
 
 UNCOUNTED = "not in utt2num_frames"
+NO_MARKS = torch.zeros(0, 0, 2)
+FRAME_SECONDS = 0.01
 
 
 class Utterance(NamedTuple):
@@ -39,6 +42,7 @@ class Utterance(NamedTuple):
     units: list[int]  # its tokens in a second inventory (pinyin, ...), empty when there is none
     speaker: str
     audio: Item | None = None
+    words: Sequence[TimedWord] = ()  # those whose times are known
 
 
 class _Source(NamedTuple):
@@ -72,6 +76,7 @@ class Batch(NamedTuple):
     units: Tensor  # (B, W), W = 0 without a second inventory
     unit_lengths: Tensor  # (B,)
     seconds: float  # of audio
+    marks: Tensor = NO_MARKS  # (B, M, 2) seconds and tokens begun by then, padded by 0
 
     def to(self, device: torch.device) -> Batch:
         """The same with its tensors on another device."""
@@ -84,6 +89,7 @@ class Batch(NamedTuple):
             self.units.to(device),
             self.unit_lengths.to(device),
             self.seconds,
+            self.marks.to(device),
         )
 
 
@@ -111,7 +117,7 @@ def read_utterances(
     units: dict[str, list[int]] | None = None,
     frontend: Frontend | None = None,
 ) -> tuple[list[Utterance], dict[str, list[str]]]:
-    """Utterances of a data directory (text [utt2spk], feats.scp and utt2num_frames), and the
+    """Utterances of a data directory (text [utt2spk ctm], feats.scp and utt2num_frames), and the
     dropped keys by reason.
 
     stacked: frames of 10 ms in one encoder frame, of which an utterance needs more than tokens.
@@ -124,6 +130,7 @@ def read_utterances(
     sources = _stored(folder) if frontend is None or stored else _recorded(folder, frontend)
     text = read_table(folder / "text")
     speakers = read_table(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
+    times = read_ctm(folder / "ctm") if (folder / "ctm").is_file() else {}
     kept, dropped = [], defaultdict(list)
     for key in sorted(text.keys() - sources.keys()):
         dropped["no features" if stored else "no audio"].append(key)
@@ -134,7 +141,8 @@ def read_utterances(
             dropped[reason].append(key)
             continue
         second = (units or {}).get(key, [])
-        kept.append(Utterance(key, feats, frames, ids, second, speakers.get(key, key), audio))
+        speaker, words = speakers.get(key, key), timed_words(times, key, ids, encode)
+        kept.append(Utterance(key, feats, frames, ids, second, speaker, audio, words))
     if not kept:
         reasons = ", ".join(f"{len(keys)} {reason}" for reason, keys in dropped.items())
         raise DataError(f"{folder}: no usable utterance ({reasons or 'it is empty'})")
@@ -255,6 +263,24 @@ def _pad(rows: Sequence[Sequence[int]], multiple: int = 4) -> tuple[Tensor, Tens
     return padded, torch.tensor(lengths, dtype=torch.int64)
 
 
+def _marks(rows: Sequence[tuple[Sequence[Utterance], Sequence[int]]]) -> Tensor:
+    """Utterances of each row and the frames at which they begin -> (B, M, 2), see `Batch`."""
+    marks = [
+        marks_of(
+            [
+                (begin * FRAME_SECONDS, len(u.ids), u.words)
+                for u, begin in zip(members, begins, strict=True)
+            ]
+        )
+        for members, begins in rows
+    ]
+    padded = torch.zeros(len(rows), max(map(len, marks), default=0), 2)
+    for row, found in zip(padded, marks, strict=True):
+        if found:
+            row[: len(found)] = torch.tensor(found)
+    return padded
+
+
 class Loader:
     """Batches of one epoch after another; `frontend` stacks and normalises what `augment` made.
 
@@ -320,7 +346,7 @@ class Loader:
         """Read, augment, stack and pad the rows of one batch, less what cannot be read."""
         random = np.random.default_rng(tuple(seed))
         made = [(e.frames, *row) for e in examples if (row := self._row(e, random))]
-        rows, members = [x for _, x, _ in made], [parts for _, _, parts in made]
+        rows, members = [x for _, x, _, _ in made], [parts for _, _, parts, _ in made]
         lengths = torch.tensor([len(x) for x in rows], dtype=torch.int64)
         step = -(-self.batching.frame_step // self.frontend.lfr_n)
         width = -(-max(map(len, rows), default=0) // step) * step
@@ -330,15 +356,19 @@ class Loader:
         text, text_lengths = _pad([[t for u in m for t in u.ids] for m in members])
         units, unit_lengths = _pad([[t for u in m for t in u.units] for m in members])
         keys = ["+".join(u.key for u in m) for m in members]
-        seconds = sum(frames for frames, _, _ in made) / 100
-        return Batch(keys, feats, lengths, text, text_lengths, units, unit_lengths, seconds)
+        seconds = sum(frames for frames, _, _, _ in made) * FRAME_SECONDS
+        marks = _marks([(parts, begins) for _, _, parts, begins in made])
+        return Batch(keys, feats, lengths, text, text_lengths, units, unit_lengths, seconds, marks)
 
     def _row(
         self, example: Example, random: np.random.Generator
-    ) -> tuple[Tensor, list[Utterance]] | None:
-        """Features (T, D) of a row, and the utterances in it; None where none could be read."""
+    ) -> tuple[Tensor, list[Utterance], list[int]] | None:
+        """Features (T, D) of a row, the utterances in it and the frames of 10 ms at which they
+        begin; None where none could be read.
+        """
         pieces: list[np.ndarray] = []
         members: list[Utterance] = []
+        begins: list[int] = []
         for gap, part in zip(example.gaps, example.parts, strict=False):
             utterance = self.utterances[part]
             try:
@@ -348,6 +378,7 @@ class Loader:
                 continue
             pieces += [quiet_frames(x, gap, random), x] if gap else [x]
             members.append(utterance)
+            begins.append(sum(map(len, pieces)) - len(x))
         if not members:
             return None
         if example.gaps[-1]:
@@ -356,7 +387,7 @@ class Loader:
         if self.augment is not None:
             joined = self.augment(joined, self.mean, random)
         row = self.frontend.stack(torch.from_numpy(np.require(joined, None, ["C", "W"])))
-        return self.frontend.normalize(row), members
+        return self.frontend.normalize(row), members, begins
 
     def _log_mel(self, utterance: Utterance) -> np.ndarray:
         """Log-mel (T, n_mels) from the archive or of the audio."""

@@ -42,7 +42,7 @@ normalize_before concat_after selfattention_layer_type filter_length_min
 filter_length_max cmvn_file use_1st_decoder_loss split_with_space threshold
 tail_mask token_list seg_dict_file bpemodel ctc_type reduce ignore_nan_grad
 chunk_size stride pad_left encoder_att_look_back_factor decoder_att_look_back_factor
-use_output_layer wo_input_layer
+use_output_layer wo_input_layer bias_encoder_type seaco_length_normal
 """
 SILENT = {*_SILENT.split(), *UNUSED_OPTIONS}
 

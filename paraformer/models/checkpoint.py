@@ -280,6 +280,12 @@ def build(config: Config, directory: Path | None = None) -> Release:
     return Release(model, frontend, tokenizer, config, directory)
 
 
+def build_any(config: Config) -> Release | AlignerRelease:
+    """The recogniser or the forced aligner that a configuration describes."""
+    aligner = config["model"] == "MonotonicAligner"
+    return build_aligner(config) if aligner else build(config)
+
+
 def build_tokenizer(config: Config) -> Tokenizer:
     """`tokenizer` and `tokenizer_conf` of a config.yaml with the paths of its files."""
     conf = config.get("tokenizer_conf") or {}

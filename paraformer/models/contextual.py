@@ -81,6 +81,21 @@ class ContextualDecoder(SanmDecoder):
             x = layer(x, frames, memory, keys)
         return self.after_norm(x)
 
+    def forward(
+        self,
+        embeds: Tensor,
+        token_lengths: Tensor,
+        memory: Tensor,
+        memory_lengths: Tensor,
+        keys: Tensor | None = None,
+        projected: Tensor | None = None,
+        scale: float = 1.0,
+    ) -> Tensor:
+        """As `hidden`, to logits (B, U, V)."""
+        return self.output_layer(
+            self.hidden(embeds, token_lengths, memory, memory_lengths, keys, projected, scale)
+        )
+
 
 class ContextualParaformer(Paraformer):
     """A Paraformer with a `ContextualDecoder` and the encoder of its hotwords."""
@@ -118,7 +133,7 @@ class ContextualParaformer(Paraformer):
         Without hotwords the list holds the entry for none. clas_scale: how much hotwords count.
         """
         (projected,) = (hotwords or self.remember([])).projected
-        hidden = self.decoder.hidden(
+        logits = self.decoder(
             embeds, token_lengths, memory, memory_lengths, None, projected, clas_scale
         )
-        return F.log_softmax(self.decoder.output_layer(hidden).float(), dim=-1)
+        return F.log_softmax(logits.float(), dim=-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -199,19 +199,20 @@ class Paraformer(nn.Module):
         text: Tensor,
         text_lengths: Tensor,
         plan: ChunkPlan | None = None,
+        beside: Mapping[str, Tensor] | None = None,
     ) -> Teaching:
         """Decode with the true number of tokens and, by the sampler, some of the true tokens
-        shown. With a plan, `memory` is the rows of its chunks.
+        shown. With a plan, `memory` is the rows of its chunks. beside: what else the decoder takes.
         """
         targets, lengths = self.targets(text, text_lengths)
         size = targets.size(1)
         if plan is None:
             predicted = self.predictor.forward_to(memory, memory_lengths, lengths, size)
-            seen = {}
+            seen = dict(beside or {})
         else:
             alphas = self.predictor.weights_in_chunks(memory, plan)
             predicted = fire_to(alphas, memory, lengths, size)
-            seen = {"keys": plan.token_keys(predicted.sums, lengths, size)}
+            seen = {**(beside or {}), "keys": plan.token_keys(predicted.sums, lengths, size)}
 
         def decode(embeds: Tensor) -> Tensor:
             logits: Tensor = self.decoder(embeds, lengths, memory, memory_lengths, **seen)

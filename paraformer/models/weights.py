@@ -62,6 +62,24 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
     model.load_state_dict(state, strict=True)
 
 
+def load_matching(model: nn.Module, path: Path) -> tuple[list[str], list[str]]:
+    """Load the parameters that a file has in common with a model, which then keeps its others.
+
+    Returns the names of the model's that the file lacks, and of the file's that the model has no
+    place for. A parameter of both with two shapes is an error.
+    """
+    state, own = read_weights(path), model.state_dict()
+    common = {name: value for name, value in state.items() if name in own}
+    for name, value in common.items():
+        if value.shape != own[name].shape:
+            shapes = f"{tuple(value.shape)}, not {tuple(own[name].shape)}"
+            raise CheckpointError(f"{path}: {name} is {shapes}; give a model of the same widths")
+    if not common:
+        raise CheckpointError(f"{path}: has no parameter of this model; give another")
+    model.load_state_dict(common, strict=False)
+    return sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+
+
 def save_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None) -> None:
     """Write the state dict atomically, floating-point values as `dtype` if given."""
     state = {

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from paraformer.errors import ConfigError
 from paraformer.formats import check_folder
 from paraformer.limits import Limits, check
-from paraformer.models.checkpoint import build, read_yaml, save_directory
+from paraformer.models.checkpoint import build_any, read_yaml, save_directory
 from paraformer.models.weights import load_state
 from paraformer.programs.hydra_main import run
 from paraformer.train.snapshots import average_weights, best_epochs, read_records
@@ -40,7 +40,7 @@ def average_model(config: DictConfig) -> int:
         known = ", ".join(records[0]) if records else "none: no epoch is finished"
         raise ConfigError(f"{folder}: no metric '{config.metric}'; there are {known}")
     epochs = best_epochs(rated, config.metric, config.num, last=config.last)
-    release = build(read_yaml(folder / "config.yaml"))
+    release = build_any(read_yaml(folder / "config.yaml"))
     weights = average_weights([folder / f"epoch-{epoch}.pt" for epoch in epochs])
     load_state(release.model, weights, folder / f"epoch-{epochs[-1]}.pt")
     save_directory(check_folder(out), release, dtype=PRECISIONS[config.precision])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -29,26 +30,38 @@ from paraformer.data.dataset import (
     read_utterances,
 )
 from paraformer.data.tables import read_rows, read_table, write_table, write_text
+from paraformer.decode.timestamps import frame_seconds
 from paraformer.errors import ConfigError
 from paraformer.formats import check_folder
 from paraformer.limits import Limits, check, check_values
+from paraformer.models.builders import HOTWORD_KEYS, SPELLINGS
 from paraformer.models.checkpoint import (
     MODEL_KEYS,
     SILENT,
+    AlignerRelease,
     Release,
     accepted,
-    build,
+    build_any,
     load_weights,
     merge,
     override_keys,
 )
+from paraformer.models.weights import load_matching
 from paraformer.options import THREADS, nearest
 from paraformer.programs.hydra_main import run
 from paraformer.train.chunking import Chunking, DynamicChunk, ReleasedChunks
+from paraformer.train.hotwords import Sampler, Sampling, SeacoWeights
 from paraformer.train.losses import Weights
-from paraformer.train.objective import Objective, UnitCtc
+from paraformer.train.objective import (
+    AlignerObjective,
+    Heads,
+    Objective,
+    TrainObjective,
+    UnitCtc,
+)
 from paraformer.train.optim import Optim
 from paraformer.train.snapshots import seed_everything
+from paraformer.train.times import SecondHead
 from paraformer.train.trainer import Trainer, Training, Writer
 
 log = logging.getLogger(__name__)
@@ -73,7 +86,8 @@ def released_config(config: dict[str, Any]) -> dict[str, Any]:
     tokenizer = {key: str(path) for key, path in files.items() if path.is_file()}
     tokenizer["token_list"] = str(lang / "tokens.json")
     paths = {"tokenizer_conf": tokenizer, "frontend_conf": {"cmvn_file": str(config["cmvn"])}}
-    return merge(part(config, "model"), paths)
+    absent = {key for key in ("decoder", "decoder_conf") if config["model"].get(key) is None}
+    return {k: v for k, v in merge(part(config, "model"), paths).items() if k not in absent}
 
 
 def unit_ids(inventory: object) -> dict[str, int]:
@@ -98,7 +112,9 @@ def read_units(inventory: object, folder: Path) -> Units:
     return {key: [ids[u] for u in line.split()] for key, line in table.items()}
 
 
-def load_set(folder: Path, release: Release, units: Units, report: Path) -> list[Utterance]:
+def load_set(
+    folder: Path, release: Release | AlignerRelease, units: Units, report: Path
+) -> list[Utterance]:
     """Utterances of a data directory; what is dropped is counted, and listed in `report`."""
     frontend = release.frontend
     stride = encoder_stride(frontend)
@@ -158,10 +174,21 @@ def chunking(config: dict[str, Any]) -> Chunking | None:
     return ReleasedChunks(**{name: conf[name] for name in names})
 
 
-def initialize(release: Release, source: str) -> None:
-    """Weights of a released directory or of one epoch."""
+def initialize(release: Release | AlignerRelease, source: str, in_part: bool) -> None:
+    """Weights of a released directory or of one epoch; in_part: only what the two have in common.
+
+    A predictor that gets a second head keeps the first: its parameters have the same names.
+    """
     path = Path(source)
-    load_weights(release.model, path / "model.pt" if path.is_dir() else path)
+    path = path / "model.pt" if path.is_dir() else path
+    if not in_part:
+        load_weights(release.model, path)
+        return
+    new, left = load_matching(release.model, path)
+    for what, names in (("new", new), ("not taken over", left)):
+        parts = Counter(".".join(name.split(".")[:2]) for name in names)
+        shown = ", ".join(f"{part} ({count})" for part, count in parts.items())
+        log.info("%s: parameters %s: %s", path, what, shown or "none")
 
 
 def part(config: dict[str, Any], name: str) -> dict[str, Any]:
@@ -197,7 +224,8 @@ def unit_ctc(config: dict[str, Any], release: Release) -> UnitCtc:
 
 def loss_weights(conf: dict[str, Any]) -> Weights:
     """What `model_conf` says of the losses; a key that nothing reads is named in a warning."""
-    for key in sorted(conf.keys() - MODEL_KEYS - SILENT - set(Weights._fields)):
+    known = MODEL_KEYS | HOTWORD_KEYS | SILENT | {*Weights._fields, *SeacoWeights._fields}
+    for key in sorted({SPELLINGS.get(key, key) for key in conf} - known):
         log.warning("model.model_conf.%s is not known and has no effect", key)
     return Weights(**{key: value for key, value in conf.items() if key in Weights._fields})
 
@@ -209,17 +237,10 @@ def make_trainer(config: dict[str, Any]) -> Trainer:
     optim = section(Optim, "optim", part(config, "optim"))
     training = section(Training, "training", part(config, "training"))
     device = pick_device(config["device"])
-    release = build(released_config(config))
-    objective = Objective(
-        release.model,
-        loss_weights(config["model"].get("model_conf") or {}),
-        unit_ctc(config, release),
-        config["warm_steps"],
-        specaug(config["model"]),
-        chunking(config),
-    )
+    release = build_any(released_config(config))
     if config["init"]:
-        initialize(release, str(config["init"]))
+        initialize(release, str(config["init"]), config["init_in_part"])
+    objective = make_objective(config, release)
     folder = check_folder(config["dir"])
     readers = max(1, (os.cpu_count() or 1) // 4)  # the rest of the processor trains
 
@@ -232,6 +253,30 @@ def make_trainer(config: dict[str, Any]) -> Trainer:
     train, dev = loader("data", augment, config["seed"]), loader("dev", None, None)
     writer = make_writer(folder)
     return Trainer(objective, train, dev, optim, training, folder, device, writer)
+
+
+def make_objective(config: dict[str, Any], release: Release | AlignerRelease) -> TrainObjective:
+    """What the model is trained for, which its class says."""
+    conf = config["model"].get("model_conf") or {}
+    weights, frozen = loss_weights(conf), list(config["freeze"] or [])
+    heads = Heads(
+        frame_seconds(release.frontend, release.model.encoder),
+        section(SecondHead, "second_head", part(config, "second_head")),
+        Sampler(section(Sampling, "hotwords", part(config, "hotwords"))),
+        SeacoWeights(**{key: conf[key] for key in SeacoWeights._fields if key in conf}),
+    )
+    if isinstance(release, AlignerRelease):
+        return AlignerObjective(release.model, weights, specaug(config["model"]), heads, frozen)
+    return Objective(
+        release.model,
+        weights,
+        unit_ctc(config, release),
+        config["warm_steps"],
+        specaug(config["model"]),
+        chunking(config),
+        heads,
+        frozen,
+    )
 
 
 def clear_run(folder: Path) -> None:

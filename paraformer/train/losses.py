@@ -4,13 +4,14 @@ encoder.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from paraformer.models.paraformer import Paraformer
+from paraformer.models.paraformer import Paraformer, Teaching
 from paraformer.nn.chunks import ChunkPlan
 
 
@@ -78,25 +79,19 @@ def paraformer_losses(
     text: Tensor,
     text_lengths: Tensor,
     plan: ChunkPlan | None = None,
+    beside: Mapping[str, Tensor] | None = None,
 ) -> Losses:
     """CE + MAE (+ CTC) of a batch (`spec` names: loss_att, loss_pre, loss_ctc).
 
     encoded: output and lengths of `model.encode`; text (B, U) padded by ignore_id, text_lengths
-    (B,). With a plan, the output is that of `model.encode_in_chunks`.
+    (B,). With a plan, the output is that of `model.encode_in_chunks`. beside: see `teach`.
     """
     memory, memory_lengths = encoded
-    taught = model.teach(memory, memory_lengths, text, text_lengths, plan)
-    tokens = taught.target_lengths.sum()
-    size = tokens if weights.length_normalized_loss else tokens.new_tensor(text.size(0))
-    smoothed = label_smoothed_sum(
-        taught.logits, taught.targets, weights.lsm_weight, model.ignore_id
-    )
+    taught = model.teach(memory, memory_lengths, text, text_lengths, plan, beside)
+    stats = decoder_losses(model, weights, taught)
+    size = batch_size(weights, taught.target_lengths)
     count_error = (taught.target_lengths - taught.predicted.total).abs().sum()
-    stats = {
-        "loss_att": smoothed / size,
-        "loss_pre": count_error / size,
-        "acc": (taught.first_guess == taught.targets).sum() / tokens,
-    }
+    stats["loss_pre"] = count_error / size
     loss = stats["loss_att"]
     if model.ctc_head is not None and weights.ctc_weight > 0.0:
         frames, memory_lengths = encoded if plan is None else plan.roll_up(memory)
@@ -107,6 +102,28 @@ def paraformer_losses(
         share = size if weights.length_normalized_loss else (each > 0).sum().clamp(min=1)
         stats["loss_ctc"] = each.sum() / share
         loss = weights.ctc_weight * stats["loss_ctc"] + (1.0 - weights.ctc_weight) * loss
-    loss = loss + weights.predictor_weight * stats["loss_pre"]
-    stats = {name: value.detach() for name, value in stats.items()}
-    return Losses(loss, float(size), {**stats, "loss": loss.detach()})
+    return summed(loss + weights.predictor_weight * stats["loss_pre"], float(size), stats)
+
+
+def batch_size(weights: Weights, target_lengths: Tensor) -> Tensor:
+    """What sums over a batch are divided by: its tokens, or its utterances."""
+    if weights.length_normalized_loss:
+        return target_lengths.sum()
+    return target_lengths.new_tensor(len(target_lengths))
+
+
+def decoder_losses(model: Paraformer, weights: Weights, taught: Teaching) -> dict[str, Tensor]:
+    """Cross-entropy of a pass with known text (`loss_att`) and the accuracy of its first guess."""
+    smoothed = label_smoothed_sum(
+        taught.logits, taught.targets, weights.lsm_weight, model.ignore_id
+    )
+    return {
+        "loss_att": smoothed / batch_size(weights, taught.target_lengths),
+        "acc": (taught.first_guess == taught.targets).sum() / taught.target_lengths.sum(),
+    }
+
+
+def summed(loss: Tensor, weight: float, parts: dict[str, Tensor]) -> Losses:
+    """A loss with the parts that it is the sum of."""
+    stats = {name: value.detach() for name, value in parts.items()}
+    return Losses(loss, weight, {**stats, "loss": loss.detach()})

@@ -1,21 +1,38 @@
-"""The training objective: the losses of the model and, if asked for, CTC over a second inventory
-inside the encoder.
+"""The training objective: the losses of the model, of its heads for times and hotwords and, if
+asked for, CTC over a second inventory inside the encoder.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from paraformer.data.augment import SpecAug, SpecAugLfr
 from paraformer.data.dataset import Batch
+from paraformer.errors import ConfigError
+from paraformer.models.aligner import Aligner
+from paraformer.models.contextual import ContextualParaformer
 from paraformer.models.paraformer import CtcHead, Paraformer
+from paraformer.models.seaco import SeacoParaformer
 from paraformer.nn.chunks import ChunkPlan, make_plan
+from paraformer.nn.cif_v3 import CifPredictorV3
 from paraformer.nn.mask import zero_padding
 from paraformer.train.chunking import Chunking
-from paraformer.train.losses import Losses, Weights, ctc_losses, paraformer_losses
+from paraformer.train.hotwords import Hotwords, Sampler, SeacoWeights, check_no_bias, seaco_losses
+from paraformer.train.losses import (
+    Losses,
+    Weights,
+    batch_size,
+    ctc_losses,
+    paraformer_losses,
+    summed,
+)
+from paraformer.train.times import SecondHead, second_head_losses
 
 
 @dataclass(frozen=True)
@@ -30,8 +47,64 @@ class UnitCtc:
     weight: float = 0.3
 
 
-class Objective(nn.Module):
-    """Batch -> loss; owns the model and the heads that only training needs."""
+@dataclass(frozen=True)
+class Heads:
+    """What only models with a second head (times) or with hotwords have."""
+
+    frame_seconds: float = 0.06  # of the encoder's output
+    second: SecondHead = SecondHead()
+    hotwords: Sampler = field(default_factory=Sampler)
+    seaco: SeacoWeights = SeacoWeights()
+
+
+class TrainObjective(nn.Module):
+    """Batch -> loss, and what the training loop asks of it.
+
+    Parts of its `model` may be frozen: they get no gradient, and run as in recognition, without
+    dropout.
+    """
+
+    model: nn.Module
+    warm_steps = 0
+    metric = "token_error_rate"  # of validation, the smaller the better
+
+    def __init__(self, model: nn.Module, frozen: Sequence[str] = ()) -> None:
+        """frozen: the first parts of the names of parameters, such as `encoder`."""
+        super().__init__()
+        self.model = model
+        names = [name for name, _ in model.named_parameters()]
+        for prefix in frozen:
+            if not any(is_part(name, prefix) for name in names):
+                raise ConfigError(f"freeze: no parameter's name begins with '{prefix}'")
+        for name, parameter in model.named_parameters():
+            if any(is_part(name, prefix) for prefix in frozen):
+                parameter.requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise ConfigError("freeze: leaves nothing to train; name fewer parts")
+
+    def errors(self, batch: Any) -> tuple[int, int]:
+        """Errors and reference tokens of recognition, for validation; 0 and 0: there is no text."""
+        return 0, 0
+
+    def train(self, mode: bool = True) -> TrainObjective:
+        """As of any module, but parts that are frozen as a whole stay in evaluation mode."""
+        super().train(mode)
+        for module in self.model.modules():
+            own = list(module.parameters())
+            if own and not any(parameter.requires_grad for parameter in own):
+                module.eval()
+        return self
+
+
+def is_part(name: str, prefix: str) -> bool:
+    """Whether a dotted name is that of a part or of something in it."""
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+class Objective(TrainObjective):
+    """The losses of a recogniser; owns the model and the heads that only training needs."""
+
+    model: Paraformer
 
     def __init__(
         self,
@@ -41,13 +114,19 @@ class Objective(nn.Module):
         warm_steps: int = 0,
         specaug: SpecAug | SpecAugLfr | None = None,
         chunking: Chunking | None = None,
+        heads: Heads | None = None,
+        frozen: Sequence[str] = (),
     ) -> None:
         """warm_steps: for that many first steps the CTC heads and the predictor learn without the
         decoder. specaug and chunking are applied in training mode alone.
         """
-        super().__init__()
-        self.specaug, self.chunking = specaug, chunking
-        self.model, self.weights, self.warm_steps = model, weights, warm_steps
+        super().__init__(model, frozen)
+        self.specaug, self.chunking, self.heads = specaug, chunking, heads or Heads()
+        if isinstance(model, SeacoParaformer):
+            check_no_bias(model)
+        if chunking is not None and isinstance(model, (SeacoParaformer, ContextualParaformer)):
+            raise ConfigError("dynamic_chunk: hotwords are learnt from whole utterances; set 0")
+        self.weights, self.warm_steps = weights, warm_steps
         self.unit = unit if unit is not None and unit.size > 0 else None
         if self.unit is not None:
             self.unit_head = CtcHead(model.encoder.output_size, self.unit.size)
@@ -62,9 +141,7 @@ class Objective(nn.Module):
         if step <= self.warm_steps:
             result = self._warm(memory, lengths, batch, plan)
         else:
-            result = paraformer_losses(
-                self.model, self.weights, (memory, lengths), batch.text, batch.text_lengths, plan
-            )
+            result = self._whole(memory, lengths, batch, plan)
         if self.unit is None or tapped is None:
             return result
         heard, counts = (tapped, lengths) if plan is None else plan.roll_up(tapped)
@@ -85,9 +162,67 @@ class Objective(nn.Module):
         )
         return zero_padding(memory, lengths), lengths, tapped
 
+    def _whole(
+        self, memory: Tensor, lengths: Tensor, batch: Batch, plan: ChunkPlan | None
+    ) -> Losses:
+        """The losses of the model itself."""
+        encoded, text = (memory, lengths), (batch.text, batch.text_lengths)
+        if isinstance(self.model, SeacoParaformer):
+            words = self._hotwords(batch, self.model.no_bias)
+            result = seaco_losses(self.model, self.weights, self.heads.seaco, encoded, text, words)
+        else:
+            beside = {}
+            if isinstance(self.model, ContextualParaformer):
+                listed = self._hotwords(batch, self.model.eos).words
+                (beside["projected"],) = self.model.remember(listed).projected
+            result = paraformer_losses(self.model, self.weights, encoded, *text, plan, beside)
+        predictor = self.model.predictor
+        if plan is not None or not isinstance(predictor, CifPredictorV3):
+            return result
+        return self._with_times(result, predictor, encoded, batch)
+
+    def _hotwords(self, batch: Batch, no_bias: int) -> Hotwords:
+        """Those of a batch; in validation the same ones each time."""
+        generator = None if self.training else torch.Generator().manual_seed(0)
+        return self.heads.hotwords.draw(batch.text, batch.text_lengths, no_bias, generator)
+
+    def _with_times(
+        self,
+        result: Losses,
+        predictor: CifPredictorV3,
+        encoded: tuple[Tensor, Tensor],
+        batch: Batch,
+    ) -> Losses:
+        """The losses of the second head added."""
+        second, seaco = self.heads.second, isinstance(self.model, SeacoParaformer)
+        weight = second.count_weight
+        if weight is None:  # the released recipe
+            weight = 0.0 if seaco else 0.5 * self.weights.predictor_weight
+        if weight == 0.0 and (second.time_weight == 0.0 or not batch.marks.numel()):
+            return result
+        _, counts = self.model.targets(batch.text, batch.text_lengths)
+        error, distance = second_head_losses(
+            predictor, encoded, counts, batch.marks, self.heads.frame_seconds
+        )
+        parts = {"loss_pre2": error / batch_size(self.weights, counts)}
+        loss = result.loss + weight * parts["loss_pre2"]
+        if distance is not None:
+            parts["loss_time"] = distance
+            loss = loss + second.time_weight * distance
+        return summed(loss, result.weight, {**result.stats, **parts})
+
+    def errors(self, batch: Batch) -> tuple[int, int]:
+        """Errors and reference tokens of greedy decoding, for validation: a model that takes
+        hotwords is given those of the batch.
+        """
+        model = self.model
+        if isinstance(model, (SeacoParaformer, ContextualParaformer)):
+            memory = model.remember(self._hotwords(batch, model.eos).words)
+            return token_errors(model, batch, partial(model.decode, hotwords=memory))
+        return token_errors(model, batch, model.decode)
+
     def _size(self, batch: Batch) -> Tensor:
-        utterances = batch.text_lengths.new_tensor(len(batch.text_lengths))
-        return batch.text_lengths.sum() if self.weights.length_normalized_loss else utterances
+        return batch_size(self.weights, batch.text_lengths)
 
     def _warm(
         self, memory: Tensor, lengths: Tensor, batch: Batch, plan: ChunkPlan | None
@@ -108,17 +243,55 @@ class Objective(nn.Module):
             )
             stats["loss_ctc"] = each.sum() / size
             loss = loss + self.weights.ctc_weight * stats["loss_ctc"]
-        stats = {name: value.detach() for name, value in stats.items()}
-        return Losses(loss, float(size), {**stats, "loss": loss.detach()})
+        return summed(loss, float(size), stats)
 
 
-def token_errors(model: Paraformer, batch: Batch) -> tuple[int, int]:
-    """Errors and reference tokens of greedy decoding, for validation."""
+class AlignerObjective(TrainObjective):
+    """Batch -> how far the second head of an aligner is from the number of tokens and from known
+    times (released `MonotonicAligner`).
+    """
+
+    model: Aligner
+    metric = "loss"
+
+    def __init__(
+        self,
+        model: Aligner,
+        weights: Weights,
+        specaug: SpecAug | SpecAugLfr | None = None,
+        heads: Heads | None = None,
+        frozen: Sequence[str] = (),
+    ) -> None:
+        super().__init__(model, frozen)
+        self.weights, self.specaug, self.heads = weights, specaug, heads or Heads()
+
+    def forward(self, batch: Batch, step: int) -> Losses:
+        """Losses of an optimiser step."""
+        if self.specaug is not None and self.training:
+            batch = batch._replace(feats=self.specaug(batch.feats, batch.lengths))
+        encoded = self.model.encode(batch.feats, batch.lengths)
+        counts = batch.text_lengths + self.model.predictor_bias
+        head = self.heads
+        error, distance = second_head_losses(
+            self.model.predictor, encoded, counts, batch.marks, head.frame_seconds
+        )
+        size = batch_size(self.weights, counts)
+        parts = {"loss_pre2": error / size}
+        weight = 1.0 if head.second.count_weight is None else head.second.count_weight
+        loss = weight * parts["loss_pre2"]
+        if distance is not None:
+            parts["loss_time"] = distance
+            loss = loss + head.second.time_weight * distance
+        return summed(loss, float(size), parts)
+
+
+def token_errors(model: Paraformer, batch: Batch, decode: Callable[..., Tensor]) -> tuple[int, int]:
+    """Errors and reference tokens of greedy decoding by a model's `decode`, for validation."""
     from rapidfuzz.distance import Levenshtein
 
     memory, lengths = model.encode(batch.feats, batch.lengths)
     predicted = model.predict(memory, lengths)
-    best = model.decode(predicted.embeds, predicted.token_lengths, memory, lengths).argmax(-1)
+    best = decode(predicted.embeds, predicted.token_lengths, memory, lengths).argmax(-1)
     errors = 0
     for row, count, text, length in zip(
         best.tolist(),

@@ -43,6 +43,8 @@ class Optim:
         decayed: list[nn.Parameter] = []
         plain: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
             matrix = parameter.ndim > 1 and "embed" not in name
             (decayed if matrix else plain).append(parameter)
         groups = [

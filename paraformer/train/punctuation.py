@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from paraformer.data.dataset import Loader
 from paraformer.data.tables import read_table
 from paraformer.data.tokenizer import Vocabulary
 from paraformer.data.words import strip_marks
@@ -21,9 +20,8 @@ from paraformer.limits import check_fields, limited
 from paraformer.models.checkpoint import PunctuationRelease
 from paraformer.score import MarkCounts, count_marks
 from paraformer.train.losses import Losses
-from paraformer.train.objective import Objective
-from paraformer.train.optim import Optim
-from paraformer.train.trainer import Trainer, Training, Writer
+from paraformer.train.objective import TrainObjective
+from paraformer.train.trainer import Trainer
 
 IGNORED = 0  # released ignore_id: the class <unk>, which no word has, fills the rows up
 NO_MARK = 1  # `_` of a released punc_list
@@ -177,14 +175,12 @@ def _sentence_starts(labels: np.ndarray, ends: Sequence[int]) -> np.ndarray:
     return np.flatnonzero(np.isin(labels, ends)) + 1
 
 
-class PunctuationObjective(nn.Module):
+class PunctuationObjective(TrainObjective):
     """Batch -> weighted cross-entropy of the mark behind each word (released `punc_weight`)."""
 
     def __init__(self, release: PunctuationRelease, smoothing: float = 0.0) -> None:
-        super().__init__()
-        self.model = release.model
+        super().__init__(release.model)
         self.smoothing = smoothing
-        self.warm_steps = 0
         conf = release.config["model_conf"]
         weights = conf.get("punc_weight") or [1.0] * len(release.marks)
         self.weights: Tensor
@@ -209,30 +205,13 @@ class PunctuationObjective(nn.Module):
 class PunctuationTrainer(Trainer):
     """The training loop over words; an epoch is judged by F1 over all marks of the dev set."""
 
-    def __init__(
-        self,
-        objective: PunctuationObjective,
-        train: PassageLoader,
-        dev: PassageLoader,
-        optim: Optim,
-        training: Training,
-        folder: Path,
-        device: torch.device,
-        writer: Writer | None = None,
-    ) -> None:
-        # The loop asks no more of them than these have: batches, losses, a model.
-        loaders = cast(Loader, train), cast(Loader, dev)
-        super().__init__(
-            cast(Objective, objective), *loaders, optim, training, folder, device, writer
-        )
-
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Mean loss, F1 in per cent, and as token_error_rate its complement."""
         self.objective.eval()
         counts, loss, words = MarkCounts(), 0.0, 0.0
         for batch in self.dev_loader.epoch(0):
-            moved = cast(WordBatch, batch.to(self.device))
+            moved: WordBatch = batch.to(self.device)
             result = self.objective(moved, self.position.step)
             loss, words = loss + float(result.loss) * result.weight, words + result.weight
             best = self.objective.model(moved.ids, moved.lengths).argmax(-1)

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from paraformer.data.dataset import Batch, Loader
+from paraformer.data.dataset import Batch
 from paraformer.errors import ConfigError, DataError
 from paraformer.limits import check_fields, limited
 from paraformer.train.losses import Losses
-from paraformer.train.objective import Objective, autocast, token_errors
+from paraformer.train.objective import TrainObjective, autocast
 from paraformer.train.optim import Optim
 from paraformer.train.snapshots import (
     Position,
@@ -54,6 +54,13 @@ class Training:
             raise ConfigError(f"training.precision={self.precision}: not known; fp32 or bf16")
 
 
+class Batches(Protocol):
+    """Where batches come from."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """Batches of an epoch from number `start`."""
+
+
 class Writer(Protocol):
     """What the loop needs of a tensorboard writer."""
 
@@ -88,16 +95,17 @@ class Trainer:
 
     def __init__(
         self,
-        objective: Objective,
-        train: Loader,
-        dev: Loader,
+        objective: TrainObjective,
+        train: Batches,
+        dev: Batches,
         optim: Optim,
         training: Training,
         folder: Path,
         device: torch.device,
         writer: Writer | None = None,
     ) -> None:
-        self.objective = objective.to(device)
+        self.objective = objective
+        objective.to(device)
         self.train_loader, self.dev_loader = train, dev
         self.optim, self.training = optim, training
         self.folder, self.device, self.writer = folder, device, writer
@@ -272,16 +280,17 @@ class Trainer:
                 continue
             moved, result = self._forward(batch, last_step)
             with autocast(self.device, self.training.precision):
-                wrong, size = token_errors(self.objective.model, moved)
+                wrong, size = self.objective.errors(moved)
             meter.add(result.stats, result.weight)
             errors, tokens = errors + wrong, tokens + size
         torch.set_rng_state(state)
-        return {**meter.means(), "token_error_rate": errors / max(tokens, 1)}
+        rate = {"token_error_rate": errors / tokens} if tokens else {}
+        return {**meter.means(), **rate}
 
     def _prune(self) -> None:
         """Delete the weights of epochs that are neither among the best nor among the last."""
         records = read_records(self.folder / "epochs.jsonl")
-        keep = set(best_epochs(records, "token_error_rate", self.training.keep_epochs))
+        keep = set(best_epochs(records, self.objective.metric, self.training.keep_epochs))
         keep |= set(best_epochs(records, "", self.training.keep_epochs, last=True))
         for record in records:
             path = self.folder / f"epoch-{record['epoch']}.pt"

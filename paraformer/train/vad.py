@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,16 +17,14 @@ from torch import Tensor, nn
 
 from paraformer.data.audio import read_audio
 from paraformer.data.cmvn import Cmvn, CmvnStatistics
-from paraformer.data.dataset import Loader
 from paraformer.data.frontend import ENERGY_FLOOR, Frontend, low_frame_rate
 from paraformer.data.tables import fields, read_table
 from paraformer.errors import ConfigError, DataError
 from paraformer.limits import check_fields, limited
 from paraformer.models.fsmn_vad import FsmnVad, VadOptions
 from paraformer.train.losses import Losses
-from paraformer.train.objective import Objective
-from paraformer.train.optim import Optim
-from paraformer.train.trainer import Trainer, Training, Writer
+from paraformer.train.objective import TrainObjective
+from paraformer.train.trainer import Trainer
 
 IGNORED = -1  # label of a frame that fills a row up
 SILENCE, SPEECH = 0, 1
@@ -227,17 +225,17 @@ class PieceLoader:
         return self.frontend.normalize(stacked)
 
 
-class VadObjective(nn.Module):
+class VadObjective(TrainObjective):
     """Batch -> cross-entropy of silence against all other classes together.
 
     A frame of silence counts `even_odds` times as much as one of speech: the network then gives a
     frame that is as likely the one as the other just the posterior that the threshold asks for.
     """
 
+    model: FsmnVad
+
     def __init__(self, model: FsmnVad, options: VadOptions) -> None:
-        super().__init__()
-        self.model = model
-        self.warm_steps = 0
+        super().__init__(model)
         self.silent = list(options.sil_pdf_ids)
         self.options = options
 
@@ -281,31 +279,16 @@ def even_odds(options: VadOptions) -> float:
 class VadTrainer(Trainer):
     """The training loop over frames; an epoch is judged by F1 of speech in the dev set."""
 
-    def __init__(
-        self,
-        objective: VadObjective,
-        train: PieceLoader,
-        dev: PieceLoader,
-        optim: Optim,
-        training: Training,
-        folder: Path,
-        device: torch.device,
-        writer: Writer | None = None,
-    ) -> None:
-        # The loop asks no more of them than these have: batches, losses, a model.
-        loaders = cast(Loader, train), cast(Loader, dev)
-        super().__init__(
-            cast(Objective, objective), *loaders, optim, training, folder, device, writer
-        )
+    objective: VadObjective
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Mean loss; F1, miss and false alarm in per cent; 1 - F1 as token_error_rate."""
         self.objective.eval()
-        objective = cast(VadObjective, self.objective)
+        objective = self.objective
         counts, loss, frames = FrameCounts(), 0.0, 0.0
         for batch in self.dev_loader.epoch(0):
-            moved = cast(FrameBatch, batch.to(self.device))
+            moved: FrameBatch = batch.to(self.device)
             result = objective(moved, self.position.step)
             loss, frames = loss + float(result.loss) * result.weight, frames + result.weight
             state = objective.model.initial_state(len(moved.feats))

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Write the `ctm` of a data directory: when the words and phrases of clean recordings begin and end.
+
+    local/find_times.py [--marks text_marks ...] DATA
+
+By the energy of the features (DATA/feats.scp), so only where the pauses are clearly quieter. A word
+by itself is one line. Of a sentence with marks (a table `id text`, ids as in DATA but for what
+stands before a `-`) each phrase is one, if there are as many pauses as marks between; else the
+sentence as a whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import kaldiio
+import numpy as np
+
+from paraformer.data.tables import read_table, write_text
+from paraformer.errors import ParaformerError
+
+SHIFT, WINDOW = 0.01, 0.025  # seconds
+MARKS = re.compile("[，。？！、；：,.?!;:—…]+")
+
+
+class Rule(NamedTuple):
+    """A frame is speech if it is less than `range_db` below the loud ones, and above the quiet ones
+    by `share` of the distance.
+    """
+
+    range_db: float = 35.0
+    share: float = 0.3
+    least_db: float = 30.0  # between loud and quiet frames, else nothing is told
+    burst: int = 4  # frames; shorter speech is a click
+    closure: int = 10  # frames; shorter silence is part of a sound
+    pause: int = 12  # frames; a silence between phrases
+
+
+def levels(feats: np.ndarray) -> np.ndarray:
+    """Log-mel (T, n_mels) -> decibels (T,)."""
+    decibels: np.ndarray = np.log(np.exp(feats.astype(np.float64)).sum(1)) * (10 / np.log(10))
+    return decibels
+
+
+def spans(level: np.ndarray, rule: Rule) -> list[tuple[int, int]]:
+    """First frames of speech, and of the silence behind; none where it is too noisy to tell."""
+    if len(level) < 10:
+        return []
+    loud, quiet = np.percentile(level, 95), np.percentile(level, 2)
+    if loud - quiet < rule.least_db:
+        return []
+    threshold = max(loud - rule.range_db, quiet + rule.share * (loud - quiet))
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], level > threshold, [0]])))
+    found: list[tuple[int, int]] = []
+    for begin, end in edges.reshape(-1, 2).tolist():
+        if found and begin - found[-1][1] <= rule.closure:
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((begin, end))
+    return [(begin, end) for begin, end in found if end - begin >= rule.burst]
+
+
+def phrases(text: str, marked: str | None, found: list[tuple[int, int]], rule: Rule) -> list[str]:
+    """Texts of the stretches of speech: one each, or the whole text where they do not match."""
+    parts = [part for part in MARKS.split(marked or text) if part]
+    long = [b for (_, a), (b, _) in zip(found[:-1], found[1:], strict=True) if b - a >= rule.pause]
+    fits = len(long) == len(parts) - 1 == len(found) - 1 and "".join(parts) == text
+    return parts if fits else [text]
+
+
+def seconds(frame: int) -> float:
+    """When the middle of a frame's window is half a shift ahead."""
+    return frame * SHIFT + (WINDOW - SHIFT) / 2
+
+
+def lines(key: str, text: str, marked: str | None, feats: np.ndarray, rule: Rule) -> list[str]:
+    """Lines of an utterance."""
+    found = spans(levels(feats), rule)
+    if not found:
+        return []
+    words = phrases(text, marked, found, rule)
+    ends = found if len(words) > 1 else [(found[0][0], found[-1][1])]
+    return [
+        f"{key} 1 {seconds(begin):.4f} {seconds(end) - seconds(begin):.4f} {word}\n"
+        for word, (begin, end) in zip(words, ends, strict=True)
+    ]
+
+
+def main() -> int:
+    """See the top of this file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--marks", type=Path, nargs="*", default=[])
+    args = parser.parse_args()
+    try:
+        marked = {key: text for path in args.marks for key, text in read_table(path).items()}
+        texts = read_table(args.data / "text")
+        rule, out, told = Rule(), [], 0
+        for key, place in read_table(args.data / "feats.scp").items():
+            text = texts.get(key, "").replace(" ", "")
+            feats = np.asarray(kaldiio.load_mat(place)) if text else np.zeros((0, 1))
+            rows = lines(key, text, marked.get(key.rsplit("-", 1)[-1]), feats, rule)
+            out += rows
+            told += bool(rows)
+        write_text(args.data / "ctm", "".join(out))
+    except (ParaformerError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{args.data / 'ctm'}: {len(out)} words or phrases of {told} utterances", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
