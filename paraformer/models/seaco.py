@@ -47,7 +47,13 @@ class HotwordDecoder(SanmDecoder):
         gets, (B, N), summed over heads and tokens.
         """
         real = length_mask(lengths, x.size(1))
-        frames = real[..., None].to(x.dtype)
+        return (self.attention(x, lengths, projected) * real[:, None, :, None]).sum((1, 2))
+
+    def attention(self, x: Tensor, lengths: Tensor, projected: Sequence[Tensor]) -> Tensor:
+        """Tokens (B, U, D) of lengths (B,) -> the attention of the last layer to each hotword,
+        (B, H, U, N).
+        """
+        frames = length_mask(lengths, x.size(1))[..., None].to(x.dtype)
         *layers, last = self._attending()
         for layer, kv in zip(layers, projected[:-1], strict=True):
             x = _attend(layer, _remember(layer, x, frames), kv)
@@ -55,8 +61,7 @@ class HotwordDecoder(SanmDecoder):
         q = split_heads(last.src_attn.linear_q(x).float(), last.src_attn.heads)
         keys = projected[-1].float().chunk(2, dim=-1)[0]
         k = split_heads(keys[None], last.src_attn.heads)
-        weights = torch.matmul(q * q.size(-1) ** -0.5, k.transpose(-1, -2)).softmax(-1)
-        return (weights * real[:, None, :, None]).sum((1, 2))
+        return torch.matmul(q * q.size(-1) ** -0.5, k.transpose(-1, -2)).softmax(-1)
 
 
 def _remember(layer: SanmDecoderLayer, x: Tensor, frames: Tensor) -> Tensor:

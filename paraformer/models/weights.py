@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 from collections.abc import Mapping
@@ -81,11 +82,17 @@ def load_matching(model: nn.Module, path: Path) -> tuple[list[str], list[str]]:
 
 
 def save_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None) -> None:
-    """Write the state dict atomically, floating-point values as `dtype` if given."""
-    state = {
-        name: value.detach().cpu().to(dtype if value.is_floating_point() else None).clone()
-        for name, value in model.state_dict().items()
-    }
+    """Write the state dict atomically, floating-point values as `dtype` if given.
+
+    Tensors that are equal, such as tied embeddings, stand in the file once.
+    """
+    state: dict[str, Tensor] = {}
+    stored: dict[tuple[torch.Size, torch.dtype, bytes], Tensor] = {}
+    for name, value in model.state_dict().items():
+        own = value.detach().cpu().to(dtype if value.is_floating_point() else None).clone()
+        flat = own.flatten().view(torch.uint8)
+        content = hashlib.sha256(flat.numpy().tobytes()).digest()
+        state[name] = stored.setdefault((own.shape, own.dtype, content), own)
     partial = path.with_suffix(".partial")
     torch.save({"state_dict": state}, partial)
     os.replace(partial, path)

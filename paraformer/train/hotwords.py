@@ -24,6 +24,7 @@ from paraformer.train.losses import (
 )
 
 IGNORED = -1
+LEAST_SHARE = 1e-6  # of attention, before its logarithm
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,22 @@ class Sampling:
     length: tuple[int, int] = limited((2, 8), 1, rising=True)  # tokens of a span
     second_probability: float = limited(0.1, 0, 1)  # that a long one gives two
     long: int = limited(12, 1)  # tokens; longer texts are long
+    attention_weight: float = limited(0.0, 0)  # of attention to the right hotword, in the loss
 
     def __post_init__(self) -> None:
         check_fields(self, "hotwords")
 
 
 class Hotwords(NamedTuple):
-    """The list of a batch, and what the hotword decoder should say."""
+    """The list of a batch, and what the hotword decoder should say and listen to."""
 
     words: list[list[int]]
-    labels: Tensor  # (B, U): the token inside the utterance's own spans, else "no hotword"
+    labels: Tensor  # (B, U): the token inside a hotword, else "no hotword", IGNORED past the end
+    places: Tensor  # (B, U): which of the list it is, len(words) for none
+
+    def to(self, device: torch.device) -> Hotwords:
+        """The same with its tensors on another device."""
+        return Hotwords(self.words, self.labels.to(device), self.places.to(device))
 
 
 class SeacoWeights(NamedTuple):
@@ -69,14 +76,9 @@ class Sampler:
         generator: torch.Generator | None = None,
     ) -> Hotwords:
         """Text (B, U) of lengths (B,) -> its hotwords; no_bias: the label where there is none."""
-        inside = torch.arange(text.size(1), device=text.device) < lengths[:, None]
-        labels = torch.where(inside, no_bias, IGNORED)
-        words = []
-        for row, (ids, length) in enumerate(zip(text.tolist(), lengths.tolist(), strict=True)):
-            for begin, end in self._spans(length, generator):
-                words.append(ids[begin:end])
-                labels[row, begin:end] = text[row, begin:end]
-        return Hotwords(words, labels)
+        rows = [row[:length] for row, length in zip(text.tolist(), lengths.tolist(), strict=True)]
+        words = [ids[begin:end] for ids in rows for begin, end in self._spans(len(ids), generator)]
+        return label(rows, words, text.size(1), no_bias).to(text.device)
 
     def _spans(self, length: int, generator: torch.Generator | None) -> list[tuple[int, int]]:
         """One span of a text of so many tokens, two that do not meet, or none."""
@@ -97,6 +99,33 @@ class Sampler:
         return begin, begin + size
 
 
+def label(rows: list[list[int]], words: list[list[int]], size: int, no_bias: int) -> Hotwords:
+    """Texts and hotwords -> labels of `size` tokens a row: wherever a hotword of the list stands,
+    in whichever text, and the longest where several do.
+
+    >>> found = label([[5, 6, 7], [9, 6, 7]], [[6, 7]], 3, 2)
+    >>> found.labels.tolist(), found.places.tolist()
+    ([[2, 6, 7], [2, 6, 7]], [[1, 0, 0], [1, 0, 0]])
+    """
+    # As strings of one character a token, where a search is a scan by the machine.
+    texts = ["".join(map(chr, row)) for row in rows]
+    strings = {"".join(map(chr, word)) for word in words}
+    listed = sorted(strings, key=lambda word: (-len(word), word))
+    labels = torch.full((len(rows), size), IGNORED)
+    places = torch.full((len(rows), size), len(listed))
+    for row, (ids, text) in enumerate(zip(rows, texts, strict=True)):
+        labels[row, : len(ids)] = no_bias
+        for place, word in enumerate(listed):
+            begin = text.find(word)
+            while begin >= 0:
+                end = begin + len(word)
+                if bool((places[row, begin:end] == len(listed)).all()):
+                    labels[row, begin:end] = torch.tensor(ids[begin:end])
+                    places[row, begin:end] = place
+                begin = text.find(word, begin + 1)
+    return Hotwords([[ord(char) for char in word] for word in listed], labels, places)
+
+
 def check_no_bias(model: SeacoParaformer) -> None:
     """The token that means "no hotword" has to be one of the model's."""
     size = model.hotword_output_layer.out_features
@@ -114,6 +143,7 @@ def seaco_losses(
     encoded: tuple[Tensor, Tensor],
     text: tuple[Tensor, Tensor],
     hotwords: Hotwords,
+    attention_weight: float = 0.0,
 ) -> Losses:
     """Cross-entropy of the hotword decoder; with `train_decoder` a little of the plain one's.
 
@@ -134,9 +164,29 @@ def seaco_losses(
     spoken = model.listen(predicted.embeds, hidden, lengths, projected)[:, : text[0].size(1)]
     parts |= _spoken_losses(spoken, hotwords.labels, model.no_bias, seaco)
     loss = parts["loss_seaco"]
+    if attention_weight > 0.0:
+        both = torch.cat((predicted.embeds, hidden.to(predicted.embeds.dtype)))
+        heard = model.seaco_decoder.attention(both, lengths.repeat(2), projected)
+        parts["loss_listen"] = attention_loss(heard, hotwords)
+        loss = loss + attention_weight * parts["loss_listen"]
     if seaco.train_decoder:
         loss = loss + seaco.seaco_weight * parts["loss_att"]
     return summed(loss, float(batch_size(weights, lengths)), parts)
+
+
+def attention_loss(attention: Tensor, hotwords: Hotwords) -> Tensor:
+    """Attention (2 * B, H, U', N) of both passes to the list, its last entry for none -> negative
+    log of what the right entry gets, the mean over tokens of which those inside hotwords and the
+    others count alike.
+    """
+    size = hotwords.places.size(1)
+    right = hotwords.places.repeat(2, 1)
+    shares = attention.mean(1)[:, :size].gather(2, right[..., None]).squeeze(2)
+    losses = -shares.clamp(min=LEAST_SHARE).log()
+    kept = (hotwords.labels != IGNORED).repeat(2, 1)
+    inside = kept & (right < len(hotwords.words))
+    means = [losses[part].mean() for part in (inside, kept & ~inside) if part.any()]
+    return torch.stack(means).mean()
 
 
 def _spoken_losses(

@@ -86,17 +86,29 @@ def paraformer_losses(
     encoded: output and lengths of `model.encode`; text (B, U) padded by ignore_id, text_lengths
     (B,). With a plan, the output is that of `model.encode_in_chunks`. beside: see `teach`.
     """
+    taught = model.teach(*encoded, text, text_lengths, plan, beside)
+    return taught_losses(model, weights, taught, encoded, (text, text_lengths), plan)
+
+
+def taught_losses(
+    model: Paraformer,
+    weights: Weights,
+    taught: Teaching,
+    encoded: tuple[Tensor, Tensor],
+    text: tuple[Tensor, Tensor],
+    plan: ChunkPlan | None = None,
+    decoder_weight: float = 1.0,
+) -> Losses:
+    """The same of a pass that is done; decoder_weight: of cross-entropy in the sum."""
     memory, memory_lengths = encoded
-    taught = model.teach(memory, memory_lengths, text, text_lengths, plan, beside)
     stats = decoder_losses(model, weights, taught)
     size = batch_size(weights, taught.target_lengths)
     count_error = (taught.target_lengths - taught.predicted.total).abs().sum()
     stats["loss_pre"] = count_error / size
-    loss = stats["loss_att"]
+    loss = decoder_weight * stats["loss_att"]
     if model.ctc_head is not None and weights.ctc_weight > 0.0:
         frames, memory_lengths = encoded if plan is None else plan.roll_up(memory)
-        logp = model.ctc_head(frames)
-        each = ctc_losses(logp, memory_lengths, text, text_lengths, model.blank_id)
+        each = ctc_losses(model.ctc_head(frames), memory_lengths, *text, model.blank_id)
         # The reference divides by utterances; per token where the other parts are, so that they
         # keep one scale.
         share = size if weights.length_normalized_loss else (each > 0).sum().clamp(min=1)

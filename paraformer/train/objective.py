@@ -169,7 +169,10 @@ class Objective(TrainObjective):
         encoded, text = (memory, lengths), (batch.text, batch.text_lengths)
         if isinstance(self.model, SeacoParaformer):
             words = self._hotwords(batch, self.model.no_bias)
-            result = seaco_losses(self.model, self.weights, self.heads.seaco, encoded, text, words)
+            listening = self.heads.hotwords.sampling.attention_weight
+            result = seaco_losses(
+                self.model, self.weights, self.heads.seaco, encoded, text, words, listening
+            )
         else:
             beside = {}
             if isinstance(self.model, ContextualParaformer):

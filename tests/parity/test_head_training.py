@@ -96,7 +96,7 @@ class TestSeaco:
         model.zero_grad()
         text = (batch.text, batch.text_lengths)
         return seaco_losses(
-            model, weights_of(oracle), seaco, encoded, text, Hotwords(words, labels)
+            model, weights_of(oracle), seaco, encoded, text, Hotwords(words, labels, labels)
         )
 
     def test_losses(self, oracle):

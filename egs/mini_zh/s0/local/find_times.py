@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Write the `ctm` of a data directory: when the words and phrases of clean recordings begin and end.
+"""Write the `ctm` of a data directory: when words and phrases of clean recordings begin and end.
 
     local/find_times.py [--marks text_marks ...] DATA
 
 By the energy of the features (DATA/feats.scp), so only where the pauses are clearly quieter. A word
-by itself is one line. Of a sentence with marks (a table `id text`, ids as in DATA but for what
-stands before a `-`) each phrase is one, if there are as many pauses as marks between; else the
-sentence as a whole.
+by itself is one line, the loudest stretch. Of a sentence with marks (a table `id text`, ids as in
+DATA but for what stands before a `-`) each phrase is one, if there are as many pauses as marks
+between; else the sentence as a whole.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ class Rule(NamedTuple):
     by `share` of the distance.
     """
 
-    range_db: float = 35.0
+    range_db: float = 28.0
     share: float = 0.3
     least_db: float = 30.0  # between loud and quiet frames, else nothing is told
     burst: int = 4  # frames; shorter speech is a click
     closure: int = 10  # frames; shorter silence is part of a sound
     pause: int = 12  # frames; a silence between phrases
+    apart: int = 25  # frames; a noise that is so far from a word by itself is not of it
 
 
 def levels(feats: np.ndarray) -> np.ndarray:
@@ -64,6 +65,18 @@ def spans(level: np.ndarray, rule: Rule) -> list[tuple[int, int]]:
     return [(begin, end) for begin, end in found if end - begin >= rule.burst]
 
 
+def loudest(level: np.ndarray, found: list[tuple[int, int]], rule: Rule) -> list[tuple[int, int]]:
+    """Of stretches of speech those around the loudest sounds: a word without clicks and steps."""
+    groups: list[list[tuple[int, int]]] = []
+    for span in found:
+        if groups and span[0] - groups[-1][-1][1] < rule.apart:
+            groups[-1].append(span)
+        else:
+            groups.append([span])
+    power = 10 ** (level / 10)
+    return max(groups, key=lambda group: power[group[0][0] : group[-1][1]].sum())
+
+
 def phrases(text: str, marked: str | None, found: list[tuple[int, int]], rule: Rule) -> list[str]:
     """Texts of the stretches of speech: one each, or the whole text where they do not match."""
     parts = [part for part in MARKS.split(marked or text) if part]
@@ -79,9 +92,12 @@ def seconds(frame: int) -> float:
 
 def lines(key: str, text: str, marked: str | None, feats: np.ndarray, rule: Rule) -> list[str]:
     """Lines of an utterance."""
-    found = spans(levels(feats), rule)
+    level = levels(feats)
+    found = spans(level, rule)
     if not found:
         return []
+    if marked is None:
+        found = loudest(level, found, rule)
     words = phrases(text, marked, found, rule)
     ends = found if len(words) > 1 else [(found[0][0], found[-1][1])]
     return [

@@ -1,0 +1,75 @@
+"""Known times of words in data directories."""
+
+from __future__ import annotations
+
+import pytest
+
+from paraformer.data.dataset import Batching, Loader, read_utterances
+from paraformer.data.word_times import Mark, TimedWord, marks_of, read_ctm, timed_words
+from paraformer.errors import DataError
+from tests import tiny
+
+
+def write(tmp_path, text):
+    path = tmp_path / "ctm"
+    path.write_text(text, encoding="utf8")
+    return path
+
+
+def test_a_ctm_is_read_in_the_order_of_time(tmp_path):
+    path = write(tmp_path, "a 1 0.50 0.25 二 0.9\na 1 0.10 0.30 一\nb A 0 1 三\n")
+    assert read_ctm(path) == {"a": [(0.1, 0.4, "一"), (0.5, 0.75, "二")], "b": [(0.0, 1.0, "三")]}
+
+
+@pytest.mark.parametrize("line", ["a 1 0.5", "a 1 x 0.2 一", "a 1 -1 0.2 一", "a 1 0 nan 一", "a"])
+def test_what_is_no_line_of_a_ctm_is_named(tmp_path, line):
+    with pytest.raises(DataError, match=r"ctm:2: .*; give `key channel"):
+        read_ctm(write(tmp_path, f"b 1 0 1 一\n{line}\n"))
+
+
+def encode(text):
+    return [ord(char) for char in text]
+
+
+def test_words_that_are_not_the_text_are_left_out():
+    table = {"a": [(0.0, 0.5, "一二"), (0.5, 0.9, "三")]}
+    assert timed_words(table, "a", encode("一二三"), encode) == [
+        TimedWord(0.0, 0.5, 2),
+        TimedWord(0.5, 0.9, 1),
+    ]
+    assert timed_words(table, "a", encode("一二"), encode) == []
+    assert timed_words(table, "b", encode("一二三"), encode) == []
+
+
+def test_a_part_without_times_is_counted_over():
+    known = [TimedWord(0.1, 0.4, 2)]
+    marks = marks_of([(0.0, 2, known), (1.0, 3, []), (2.0, 2, known)])
+    assert marks == [Mark(0.1, 1), Mark(2.1, 6), Mark(2.4, 8)]
+    assert marks_of([(0.0, 2, known), (1.0, 3, [])]) == [Mark(0.1, 1)]  # its end is not known
+
+
+def test_marks_stand_where_the_joined_features_put_them(tmp_path):
+    data = tiny.write_data(tmp_path / "data", count=6, speakers=1)
+    release = tiny.release()
+    utterances, _ = read_utterances(data, release.tokenizer.encode, 6)
+    write(data, "".join(f"{u.key} 1 0.05 0.3 {text_of(data, u.key)}\n" for u in utterances))
+    timed, _ = read_utterances(data, release.tokenizer.encode, 6)
+    assert all(len(u.words) == 1 for u in timed)
+    batching = Batching(join_probability=1.0, join_max=3, join_frames=2000, gap=(5, 9))
+    loader = Loader(timed, release.frontend, batching, seed=3)
+    (plan,) = [loader.plan(1)[0]]
+    batch = loader.collate(plan, (0, 1, 0))
+    for example, marks in zip(plan, batch.marks, strict=True):
+        begin, begun, expected = 0.0, 0, []
+        for gap, part in zip(example.gaps, example.parts, strict=False):
+            begin += gap / 100
+            expected.append((begin + 0.05, begun + 1))
+            last = (begin + 0.35, begun + len(timed[part].ids) + 1)
+            begin, begun = begin + timed[part].frames / 100, begun + len(timed[part].ids)
+        found = [tuple(mark) for mark in marks.tolist() if mark[1] > 0]
+        assert found == [pytest.approx(mark, abs=1e-4) for mark in [*expected, last]]
+
+
+def text_of(data, key):
+    lines = (data / "text").read_text(encoding="utf8").splitlines()
+    return next(line.split(" ", 1)[1].replace(" ", "") for line in lines if line.startswith(key))
