@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from paraformer import options as opts
+from paraformer.alignment_task import AlignTask
+from paraformer.decode.align import ForcedAligner
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Recognizer
 from paraformer.decode.streaming import Streamer
@@ -21,6 +23,7 @@ from paraformer.limits import check_fields
 from paraformer.live import LiveSession
 from paraformer.models.checkpoint import (
     Config,
+    load_aligner,
     load_directory,
     load_punctuation,
     load_release,
@@ -29,6 +32,7 @@ from paraformer.models.checkpoint import (
     override_keys,
     read_config,
 )
+from paraformer.output import Results
 from paraformer.tasks import PunctuationTask, Result, SpeechTask, Task, VadTask
 
 log = logging.getLogger(__name__)
@@ -46,6 +50,7 @@ class AutoModel:
     """
 
     def __init__(self, model: str | Path = opts.DEFAULT_MODEL, **keywords: Any) -> None:
+        keywords = opts.renamed(keywords)
         opts.refuse_not_built(keywords)
         passive = (*opts.NOT_BUILT, *opts.WITHOUT_EFFECT)
         given = {key: value for key, value in keywords.items() if key not in passive}
@@ -126,11 +131,14 @@ class AutoModel:
         """
         return list(self.stream(input, **keywords))
 
-    def stream(self, input: Any, **keywords: Any) -> Iterator[Result]:  # noqa: A002
-        """The same results one after another; some minutes of audio are held at a time."""
+    def stream(self, input: Any, **keywords: Any) -> Results:  # noqa: A002
+        """The same results one after another; some minutes of audio are held at a time.
+
+        With resume=True those that an earlier run has finished in output_dir are left out.
+        """
         call = self._call_options(keywords)
         if call.cache is not None:
-            return iter([self.task.feed(input, call)])
+            return Results(iter([self.task.feed(input, call)]))
         return self.task.stream(input, call, bool(CUTS & {*keywords, *self.defaults}))
 
     def streamer(self, **keywords: Any) -> Streamer:
@@ -150,6 +158,7 @@ class AutoModel:
         return self.task.live(self._call_options(keywords)).session()
 
     def _call_options(self, keywords: Mapping[str, Any]) -> opts.CallOptions:
+        keywords = opts.renamed(keywords)
         opts.refuse_not_built(keywords)
         passive = (*opts.NOT_BUILT, *opts.WITHOUT_EFFECT, *opts.names(opts.BuildOptions))
         given = {key: value for key, value in keywords.items() if key not in passive}
@@ -159,9 +168,19 @@ class AutoModel:
                 raise opts.unknown_key(key, known, "generate")
         call = opts.CallOptions(**{**self.defaults, **given})
         check_fields(call)
-        if call.data_type not in ("sound", "text"):
-            raise ConfigError(f"data_type={call.data_type}: not in this version; use sound")
+        self._check_data_type(opts.data_types(call.data_type))
+        if call.hotword and not isinstance(self.task, SpeechTask):
+            raise ConfigError("hotword: goes with a recogniser; leave it out")
         return call
+
+    def _check_data_type(self, kinds: list[str]) -> None:
+        pair = sorted(kinds) == ["sound", "text"]
+        if isinstance(self.task, AlignTask) and (pair or kinds == ["sound"]):
+            return
+        if pair:
+            raise ConfigError("data_type: only an aligner, such as fa-zh, takes sound and text")
+        if kinds not in (["sound"], ["text"]):
+            raise ConfigError(f"data_type={','.join(kinds)}: not in this version; use sound")
 
 
 def _vad_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
@@ -173,11 +192,18 @@ def _punctuation_task(directory: Path, given: dict[str, Any], build: opts.BuildO
     return PunctuationTask(Punctuator(release, choose_device(build.device)))
 
 
+def _align_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
+    device = choose_device(build.device)
+    release = load_aligner(directory, given)
+    return AlignTask(ForcedAligner(release, device, _precision(build, device)))
+
+
 # What is not recognition, by `model` of config.yaml.
 OTHER_TASKS: dict[str, Callable[[Path, dict[str, Any], opts.BuildOptions], Task]] = {
     "FsmnVADStreaming": _vad_task,
     "CTTransformer": _punctuation_task,
     "CTTransformerStreaming": _punctuation_task,
+    "MonotonicAligner": _align_task,
 }
 
 

@@ -3,20 +3,27 @@
   funasr meeting.wav
   funasr a.wav b.wav --model path/to/model_dir --output-format json
   funasr +model=path/to/model_dir +input=data/test/wav.scp +output_dir=exp/decode
+  funasr +model=path/to/fa-zh +input='[a.wav,text.txt]' +data_type='[sound,text]'
 
 key=value, +key=value, ++key=value, --key=value and --key value are equal, and a value means itself.
 One recording prints its text, a list or several files a line `key text` each (blanks in a key
-become `_`), output_format=json an object a line. Results go to stdout, all else to stderr. Exit
-code 1 if the only input fails, or less than min_success of a list.
+become `_`), output_format=json an object a line. Subtitles (srt, vtt, lrc, tsv) and textgrid are
+files in output_dir, or on stdout if there is one input; ctm and stm are a table. Results go to
+stdout, all else to stderr. Exit code 1 if the only input fails, or less than min_success of a list;
+130 after Ctrl-C and 143 after SIGTERM: what is finished is in output_dir, and the same command with
+resume=true does the rest, what has failed included. Finished texts are not printed again.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
 from typing import TYPE_CHECKING, Any, cast
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
 
 SHORT = {"m": "model", "H": "hub", "f": "output_format", "o": "output_dir", "l": "language"}
 SHORT["v"] = "verbose"
-ALIASES = {"model_hub": "hub", "format": "output_format"}
+ALIASES = {"model_hub": "hub", "format": "output_format", **opts.ALIASES}
 KINDS = (opts.CommandOptions, opts.BuildOptions, opts.CallOptions)
 KNOWN = opts.all_fields(*KINDS)
 # Switches of the reference that need no value, besides those whose default is false.
@@ -57,13 +64,29 @@ class Arguments:
             self.values[key] = value
 
 
+@dataclass
+class Counts:
+    """Of the utterances of a command; those of an earlier run are counted, but not their audio."""
+
+    total: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+
+    def add(self, result: Mapping[str, Any]) -> None:
+        """One more utterance."""
+        self.total += 1
+        self.failures += "error" in result
+        self.seconds += result.get("audio_seconds", 0.0)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The `funasr` command; returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        return _main(sys.argv[1:] if argv is None else list(argv))
+        with _sigterm_as_ctrl_c():
+            return _main(sys.argv[1:] if argv is None else list(argv))
     except ParaformerError as error:
         message = " ".join(str(error).split()).removeprefix("funasr: ")
         print(f"funasr: {message}", file=sys.stderr)
@@ -72,8 +95,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `… | head` has read enough; what is left in the buffer has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:
+        print(f"funasr: {stop or 'stopped'}", file=sys.stderr)
+        return 143 if isinstance(stop, Terminated) else 130
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which stops the command as Ctrl-C does."""
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Only where signals can be caught, in the main thread."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _main(argv: list[str]) -> int:
@@ -96,6 +141,8 @@ def _main(argv: list[str]) -> int:
         raise ConfigError("no input; give audio files, a list or a folder, see funasr --help")
     level = logging.INFO if command.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    # Whoever gives hotwords is told which of them are heard.
+    logging.getLogger("paraformer.decode.hotwords").setLevel(logging.INFO)
     settings.update(type_config(rest, command.model, str(settings.get("hub", "ms"))))
     return recognise(arguments.inputs, command, settings)
 
@@ -198,15 +245,17 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
     """Print a result for each input as it comes; the exit code says whether enough succeeded."""
     from paraformer.auto import AutoModel
     from paraformer.data.inputs import is_single
-    from paraformer.formats import check_format, format_result
-    from paraformer.tasks import shown_text
 
-    check_format(command.output_format)
-    alone = len(inputs) == 1 and is_single(inputs[0])
+    output_format = str(settings.get("output_format", "text"))
+    pair = len(opts.data_types(settings.get("data_type", "sound"))) == 2
+    if pair and len(inputs) == 1:
+        inputs = [part.strip(" '\"") for part in inputs[0].strip("[]()").split(",", 1)]
+    alone = len(inputs) == (2 if pair else 1) and is_single(inputs[0])
+    _check_output(output_format, alone, bool(settings.get("output_dir")))
     if sys.stdout.isatty():
         settings["disable_pbar"] = True
     model = AutoModel(command.model, **settings)
-    if alone and model.streaming and command.output_format == "text":
+    if alone and model.streaming and output_format == "text":
         blocks = _live_blocks(inputs[0], model, settings)
         if blocks is not None:
             live = any(settings.get(name) for name in ("vad_model", "punc_model", "second_pass"))
@@ -214,23 +263,56 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
     source: Any = [_source(name) for name in inputs]
     begun = time.perf_counter()
     results = model.stream(source[0] if len(source) == 1 else source)
-    total, failures, seconds = 0, 0, 0.0
-    for result in results:
-        total += 1
-        seconds += result.get("audio_seconds", 0.0)
-        if "error" in result:
-            failures += 1
-            if command.strict:
+    counts = Counts(total=results.skipped)
+    try:
+        for result in results:
+            counts.add(result)
+            if "error" in result and command.strict:
                 raise DataError(f"stopped at '{result['key']}', as strict=true asks")
-            if alone and command.output_format == "text":
-                continue
-        if command.output_format == "text" and "text" in result:
-            result = {**result, "text": shown_text(result)}
-        print(format_result(result, command.output_format, alone), flush=True)
-    _report(total, failures, seconds, time.perf_counter() - begun, command.verbose)
+            print(_shown(result, settings, alone), end="", flush=True)
+    except KeyboardInterrupt as stop:
+        folder = settings.get("output_dir")
+        kept = f"; what is finished is in {folder}, +resume=true goes on" if folder else ""
+        raise type(stop)(f"stopped{kept}") from None
+    _report(counts, time.perf_counter() - begun, command.verbose)
     if alone:
-        return 1 if failures else 0
-    return 0 if total > failures and total - failures >= command.min_success * total else 1
+        return 1 if counts.failures else 0
+    done = counts.total - counts.failures
+    return 0 if done and done >= command.min_success * counts.total else 1
+
+
+def _check_output(output_format: str, alone: bool, has_folder: bool) -> None:
+    """Refuse a format that is not known, or whose files have no place, before any work is done."""
+    from paraformer.formats import TIMED_FILES, check_format
+    from paraformer.timed_formats import check_extra
+
+    check_format(output_format)
+    check_extra(output_format)
+    if output_format in TIMED_FILES and not alone and not has_folder:
+        raise ConfigError(
+            f"output_format={output_format}: is a file for each recording; give output_dir=FOLDER"
+        )
+
+
+def _shown(result: dict[str, Any], settings: Mapping[str, Any], alone: bool) -> str:
+    """What is printed of a result; what is wrong with one stands in the log."""
+    from paraformer.formats import format_result
+    from paraformer.tasks import shown_text
+    from paraformer.timed_formats import format_timed, is_timed
+    from paraformer.transcripts import LineLimits
+
+    output_format = settings.get("output_format", "text")
+    if is_timed(output_format):
+        if settings.get("output_dir") or "error" in result:
+            return ""
+        keys = ("max_line_chars", "max_line_s")
+        limits = LineLimits(**{key: settings[key] for key in keys if key in settings})
+        return format_timed(result, output_format, limits)
+    if output_format == "text" and "error" in result and alone:
+        return ""
+    if output_format == "text" and "text" in result:
+        result = {**result, "text": shown_text(result)}
+    return format_result(result, output_format, alone) + "\n"
 
 
 def _live_blocks(name: str, model: AutoModel, settings: Mapping[str, Any]) -> Iterable[Any] | None:
@@ -243,6 +325,8 @@ def _live_blocks(name: str, model: AutoModel, settings: Mapping[str, Any]) -> It
     frontend = model.recognizer.release.frontend
     stdin = cast(BufferedReader, sys.stdin.buffer)
     if name == "-" and not is_audio_file(stdin):
+        if settings.get("resume"):
+            raise ConfigError("resume: a stream from stdin is not heard twice; leave it out")
         if settings.get("fs") not in (None, frontend.fs):
             raise ConfigError(f"fs={settings['fs']}: raw samples must have {frontend.fs} Hz")
         return raw_blocks(stdin, frontend.fs // 10)
@@ -276,13 +360,14 @@ def _source(name: str) -> str | bytes:
     return sys.stdin.buffer.read() if name == "-" else name
 
 
-def _report(total: int, failures: int, seconds: float, elapsed: float, verbose: bool) -> None:
-    if not verbose and (failures == 0 or total == 1):
+def _report(counts: Counts, elapsed: float, verbose: bool) -> None:
+    if not verbose and (counts.failures == 0 or counts.total == 1):
         return
-    line = f"recognised {total - failures} of {total} utterances"
-    if verbose and seconds:
-        factor = elapsed / seconds
-        line += f", {seconds:.1f} s of audio in {elapsed:.2f} s: real-time factor {factor:.3f}"
+    line = f"recognised {counts.total - counts.failures} of {counts.total} utterances"
+    if verbose and counts.seconds:
+        factor = elapsed / counts.seconds
+        line += f", {counts.seconds:.1f} s of audio in {elapsed:.2f} s: "
+        line += f"real-time factor {factor:.3f}"
     print(line, file=sys.stderr)
 
 

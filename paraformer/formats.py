@@ -1,19 +1,21 @@
-"""Results as lines: text to read, Kaldi tables, or JSON."""
+"""Results as lines: text to read, Kaldi tables, or JSON; `timed_formats` has those with times."""
 
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from paraformer.errors import ConfigError, DataError
+from paraformer.resume import FAILED, Finished, row_id
 
-FORMATS = ("text", "json")
-TABLES = ("text", "token")
-BLANKS = r"[ \t\r\n]+"  # other blanks, such as U+3000, separate nothing in a Kaldi table
+LINES = ("text", "json")
+TIMED_FILES = ("srt", "vtt", "textgrid", "lrc", "tsv")  # one for each recording
+TIMED_TABLES = ("ctm", "stm")  # one for all
+FORMATS = (*LINES, *TIMED_FILES, *TIMED_TABLES)
+TABLES = ("text", "token", "timestamp")
 Result = Mapping[str, Any]
 
 
@@ -23,7 +25,7 @@ def format_result(result: Result, output_format: str = "text", alone: bool = Fal
     >>> format_result({"key": "a b", "text": "你好"}), format_result({"text": "你好"}, alone=True)
     ('a_b 你好', '你好')
     """
-    check_format(output_format)
+    check_format(output_format, LINES)
     if output_format == "json":
         return json.dumps(result, ensure_ascii=False)
     # A VAD has segments in place of a text.
@@ -32,15 +34,16 @@ def format_result(result: Result, output_format: str = "text", alone: bool = Fal
     return text if alone else table_line(str(result["key"]), text)
 
 
-def check_format(output_format: str) -> None:
+def check_format(output_format: str, known: Sequence[str] = FORMATS) -> None:
     """Refuse a format that is not known, before any work is done."""
-    if output_format not in FORMATS:
-        raise ConfigError(f"output_format={output_format}: not known; use {' or '.join(FORMATS)}")
+    if output_format not in known:
+        choice = f"{', '.join(known[:-1])} or {known[-1]}"
+        raise ConfigError(f"output_format={output_format}: not known; use {choice}")
 
 
 def table_line(key: str, value: str) -> str:
-    """A line of a Kaldi table: blanks in the id become `_`, so that its first blank ends it."""
-    return f"{re.sub(BLANKS, '_', key)} {value}".rstrip()
+    """A line of a Kaldi table; see `row_id`."""
+    return f"{row_id(key)} {value}".rstrip()
 
 
 def check_folder(folder: str | Path) -> Path:
@@ -59,16 +62,36 @@ def _unwritable(path: Path, error: OSError) -> DataError:
     return DataError(f"{path}: {reason}; give another folder for the results")
 
 
+def find_finished(folder: str | Path, whole: Sequence[str], others: Sequence[str]) -> Finished:
+    """What an earlier run has finished in a folder of tables; see `Finished`."""
+    path = check_folder(folder)
+    try:
+        return Finished(path, whole, others)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 class GrowingTables:
     """Kaldi tables of one folder, each line on disk as soon as it is added, in that order.
 
     stale: patterns of what earlier runs may have left in the folder, which goes first. names: the
-    tables, relative to the folder, there from the start though empty.
+    tables, relative to the folder, there from the start though empty. finished: what is finished
+    there, which stays; then nothing is stale.
     """
 
-    def __init__(self, folder: str | Path, stale: Sequence[str], names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        stale: Sequence[str],
+        names: Sequence[str],
+        finished: Finished | None = None,
+    ) -> None:
         self.folder = check_folder(folder)
         self._files: dict[str, TextIO] = {}
+        self._finished = finished
+        mode: Literal["w", "a"] = "w"
+        if finished is not None:
+            mode, stale = "a", ()
         try:
             for path in [path for pattern in stale for path in self.folder.glob(pattern)]:
                 self._remove(path)
@@ -76,7 +99,7 @@ class GrowingTables:
                 path = self.folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 # A file name in a message need not be text of any encoding.
-                self._files[name] = path.open("w", encoding="utf-8", errors="backslashreplace")
+                self._files[name] = path.open(mode, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             self.close()
             raise _unwritable(path, error) from error
@@ -97,6 +120,19 @@ class GrowingTables:
         except OSError as error:
             raise _unwritable(self.folder / name, error) from error
 
+    def pending(self, keys: Sequence[str]) -> list[bool]:
+        """Which utterances are still to be done."""
+        finished = self._finished
+        return [finished is None or not finished.take(key) for key in keys]
+
+    def finish(self, keys: Sequence[str]) -> None:
+        """Close the files of a run that has come to its end: lines stand in the order of the ids,
+        however often the run was stopped.
+        """
+        self.close()
+        if self._finished is not None:
+            self._finished.sort(keys)
+
     def close(self) -> None:
         """Close the files; they are complete at any time before."""
         for file in self._files.values():
@@ -105,22 +141,43 @@ class GrowingTables:
 
 class ResultFolder:
     """`output_dir` as the reference lays it out: 1best_recog/{text,token}, 2best_recog/..., and
-    `failed`: a line `key reason` for each utterance without a result.
+    `failed`: a line `key reason` for each utterance without a result. timed: also `timestamp`, a
+    line `key [[start, end], ...]`, in ms. resume: what is finished stays. beside: a table that
+    somebody else writes there, before a result is added here. place: the folder of the tables of
+    each rank.
     """
 
-    def __init__(self, folder: str | Path, nbest: int = 1) -> None:
-        self.nbest = nbest
-        stale = [f"[0-9]*best_recog/{name}" for name in TABLES] + ["failed"]
-        tables = [f"{n}best_recog/{name}" for n in range(1, nbest + 1) for name in TABLES]
-        self._tables = GrowingTables(folder, stale, [*tables, "failed"])
+    def __init__(
+        self,
+        folder: str | Path,
+        nbest: int = 1,
+        timed: bool = False,
+        *,
+        names: Sequence[str] = TABLES[:2],
+        resume: bool = False,
+        beside: Sequence[str] = (),
+        place: str = "{}best_recog",
+    ) -> None:
+        self.nbest, self.place = nbest, place
+        self.names = TABLES if timed else names
+        stale = [f"{place.format('[0-9]*')}/{name}" for name in {*TABLES, *names}] + [FAILED]
+        tables = [f"{place.format(n)}/{name}" for n in range(1, nbest + 1) for name in self.names]
+        best, others = tables[: len(self.names)], [*tables[len(self.names) :], *beside]
+        finished = find_finished(folder, best, others) if resume else None
+        self._tables = GrowingTables(folder, stale, [*tables, FAILED], finished)
+        self.pending, self.finish = self._tables.pending, self._tables.finish
 
-    def add(self, key: str, readings: Sequence[tuple[str, Sequence[str]]], error: str = "") -> None:
-        """Text and tokens of each reading of one utterance, the best first; none: an empty one."""
-        for rank, (text, tokens) in enumerate(readings[: self.nbest] or [("", [])], 1):
-            for name, value in zip(TABLES, (text, " ".join(tokens)), strict=True):
-                self._tables.add(f"{rank}best_recog/{name}", key, value)
+    def add(self, key: str, readings: Sequence[Sequence[Any]], error: str = "") -> None:
+        """Text, tokens and, if timed, times of each reading of one utterance, the best first; none:
+        an empty one.
+        """
         if error:
-            self._tables.add("failed", key, error)
+            self._tables.add(FAILED, key, error)
+        ranked = list(enumerate(readings[: self.nbest] or [("", [], [])], 1))
+        for rank, (text, tokens, *times) in reversed(ranked):  # the best one last: see `Finished`
+            values = (text, " ".join(tokens), *map(str, times))
+            for name, value in zip(self.names, values, strict=False):
+                self._tables.add(f"{self.place.format(rank)}/{name}", key, value)
 
     def close(self) -> None:
         """Close the files; they are complete at any time before."""

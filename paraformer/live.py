@@ -21,7 +21,7 @@ from torch import Tensor
 from paraformer.decode.endpoint import OPEN, Span
 from paraformer.decode.longform import KEPT_MS, Cutting, Tape, limited
 from paraformer.decode.punctuate import Punctuator
-from paraformer.decode.recognize import Reading, Recognizer
+from paraformer.decode.recognize import Reading, Recognizer, Search
 from paraformer.decode.streaming import (
     Chunking,
     Stream,
@@ -30,6 +30,7 @@ from paraformer.decode.streaming import (
     read_samples,
 )
 from paraformer.decode.text import join_texts
+from paraformer.decode.timestamps import clip
 from paraformer.decode.vad import VoiceActivity
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.hub import find_model
@@ -138,7 +139,8 @@ class LivePipeline:
     Each is a name, a directory or what was made of one. model: whose words are shown as they come;
     vad_model ends segments, without it a stream is one segment; second_pass: a model of whole
     recordings that writes the final text of a segment, whose audio is kept until then; punc_model
-    puts marks into it. chunking, device and dtype are those of models to be loaded.
+    puts marks into it. chunking, device and dtype are those of models to be loaded; search is
+    what is wanted of the second pass.
     """
 
     def __init__(
@@ -151,7 +153,9 @@ class LivePipeline:
         chunking: Chunking | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
+        search: Search | None = None,
     ) -> None:
+        self.search = search
         if isinstance(model, (str, Path)):
             release = load_directory(find_model(model))
             model = StreamingRecognizer(release, chunking, device, dtype)
@@ -290,7 +294,8 @@ class LivePipeline:
         """What the second pass reads in each segment; None: there is none, or it failed."""
         if self.second is None:
             return deque(None for _ in jobs)
-        outcomes = deque(self.second.recognize([part for job in jobs for part in job.parts]))
+        parts = [part for job in jobs for part in job.parts]
+        outcomes = deque(self.second.recognize(parts, self.search))
         readings: deque[list[Reading] | None] = deque()
         for job in jobs:
             own = [outcomes.popleft() for _ in job.parts]
@@ -310,10 +315,28 @@ class LivePipeline:
         if readings is not None:
             text = join_texts(reading.tight for reading in readings)
             span = Span(job.segment.start_ms, job.end_ms)
-            tokens = tuple(_timed(readings, tokens, span))
+            own = self._own_times(job, readings)
+            tokens = tuple(_timed(readings, tokens, span) if own is None else own)
         if self.punctuator is not None and text:
             text = self.punctuator.punctuate(text).text
         return Event(FINAL, job.segment.start_ms, job.end_ms, text, tokens)
+
+    def _own_times(self, job: _Job, readings: Sequence[Reading]) -> list[Token] | None:
+        """The tokens of the second pass with the times that it gives them itself, if it does."""
+        tokens: list[Token] = []
+        heard = 0  # samples of the segment before each part
+        for part, reading in zip(job.parts, readings, strict=True):
+            if reading.token_times is None:
+                return None
+            begin = job.segment.start_ms + 1000 * heard // self.rate
+            heard += len(part)
+            end = min(job.segment.start_ms + 1000 * heard // self.rate, job.end_ms)
+            times = clip([[begin + s, begin + e] for s, e in reading.token_times], end)
+            for text, (start, stop), c in zip(
+                reading.tokens, times, reading.confidences, strict=True
+            ):
+                tokens.append(Token(text, start, stop, c))
+        return tokens
 
 
 def _reach_ms(detector: Detector) -> int:

@@ -21,19 +21,12 @@ NOT_BUILT = (
     "spk_kwargs",
     "spk_model_revision",
     "spk_mode",
-    "hotword",
-    "hotwords",
-    "lm_file",
-    "lm_weight",
-    "sentence_timestamp",
-    "pred_timestamp",
-    "output_timestamp",
-    "en_post_proc",
-    "timestamps",
     "spk",
     "subtitle_segment_mode",
 )
 # Keywords of the reference that change nothing here: this program asks no server and draws nothing.
+# There, batch_size_threshold_s ends a batch at a long segment, for the memory's sake; here no batch
+# is longer than batch_size_s with its padding, but for a single segment, so there is none to end.
 WITHOUT_EFFECT = (
     "disable_update",
     "trust_remote_code",
@@ -47,6 +40,12 @@ WITHOUT_EFFECT = (
 )
 
 
+# Other names of options, all of them of the reference.
+ALIASES = {
+    "hotwords": "hotword",
+    "output_timestamp": "pred_timestamp",
+    "timestamps": "pred_timestamp",
+}
 THREADS = Limits(1, 1024, whole=True)  # far more than that ends the process
 SHARE = Limits(0, 1)
 _COUNT = Limits(1, whole=True)
@@ -90,7 +89,7 @@ class CallOptions:
         None, "sampling rate of arrays and raw bytes (16000)", Limits(1, 1_000_000, whole=True)
     )
     segments: str = _option("", "Kaldi segments file of a list (default: beside wav.scp)")
-    data_type: str = _option("sound", "only sound in this version")
+    data_type: Any = _option("sound", "sound; of an aligner [sound,text]")
     batch_size: int = _option(64, "most utterances in a batch", _COUNT)
     batch_size_s: float = _option(
         60.0, "most seconds of audio in a batch, padding counted", Limits(0, above=True)
@@ -98,9 +97,14 @@ class CallOptions:
     nbest: int = _option(1, "how many different readings are wanted", _COUNT)
     decoding_ctc_weight: float = _option(0.0, "above 0: beam search with a CTC head's help", SHARE)
     beam_size: int = _option(2, "hypotheses of the beam search", _COUNT)
-    penalty: float = _option(0.0, "beam search: bonus for each token", Limits())
+    penalty: float = _option(0.0, "beam search, lm_file: bonus for each token", Limits())
     maxlenratio: float = _option(0.0, "beam search: most tokens by frames, or by -number", Limits())
     minlenratio: float = _option(0.0, "beam search: fewest tokens by frames", Limits(0))
+    lm_file: str = _option(
+        "", "n-gram model over tokens, ARPA or kenlm's, that chooses among readings; extra lm"
+    )
+    lm_weight: float = _option(0.3, "lm_file: weight of its log-probability", Limits(0))
+    lm_nbest: int = _option(64, "lm_file: readings to choose from; a beam gives its own", _COUNT)
     merge_vad: bool = _option(False, "join neighbouring segments of the VAD")
     merge_length_s: float = _option(15.0, "merge_vad: up to so many seconds", Limits(0, above=True))
     max_segment_s: float = _option(60.0, "cut longer segments where they are quietest", Limits(1))
@@ -114,6 +118,20 @@ class CallOptions:
         None, "VAD: how much likelier speech must be than noise (0.6)", Limits(-1, 1)
     )
     return_raw_text: bool = _option(False, "punc_model: also raw_text, without marks")
+    pred_timestamp: bool = _option(
+        False, "times also from a model not made for them (output_timestamp, timestamps)"
+    )
+    sentence_timestamp: bool = _option(False, "also sentence_info: sentences with their times")
+    en_post_proc: bool = _option(False, "sentence_timestamp: English marks in the sentences")
+    itn: bool = _option(
+        False, "numbers of several characters in digits: 二零二六年 as 2026年; needs the extra itn"
+    )
+    hotword: Any = _option(
+        "", "words to listen for: `a b`, a .txt file, one a line, or a URL; a list in Python"
+    )
+    nfilter: int = _option(50, "hotwords that an utterance keeps of a longer list", _COUNT)
+    seaco_weight: float = _option(1.0, "SeACo models: 0 never hears hotwords", SHARE)
+    clas_scale: float = _option(1.0, "ContextualParaformer: weight of hotwords", Limits(0))
     chunk_size: list[int] = field(
         default_factory=lambda: [0, 10, 5],
         metadata={"help": "streams: 60 ms frames computed again, new, looked ahead; a VAD: ms"},
@@ -127,7 +145,21 @@ class CallOptions:
     cache: Any = _option(None, "Python: a dict that keeps the stream between calls, empty at first")
     is_final: bool = _option(False, "with cache: this piece ends the stream")
     output_dir: str = _option("", "folder for 1best_recog/{text,token} and failed, line by line")
+    resume: bool = _option(
+        False, "go on in output_dir: what is finished there is neither done nor printed again"
+    )
+    output_format: str = _option(
+        "text",
+        "text (lines `key text`), json (an object a line); srt, vtt, lrc, tsv, textgrid (a file a "
+        "recording, in output_dir); ctm, stm (a table)",
+    )
+    max_line_chars: int = _option(42, "subtitles: columns of a line, two a Chinese sign", _COUNT)
+    max_line_s: float = _option(7.0, "subtitles: seconds of a line", Limits(0, above=True))
     disable_pbar: bool = _option(False, "no progress bar")
+
+    def __post_init__(self) -> None:
+        if self.resume and not self.output_dir:
+            raise ConfigError("resume: goes on with what is in output_dir; give output_dir too")
 
 
 @dataclass(frozen=True)
@@ -136,7 +168,6 @@ class CommandOptions:
 
     model: str = _option(DEFAULT_MODEL, "name of a bundled model, or a model directory")
     input: str = _option("", "audio file, URL, wav.scp, list, folder, or - for stdin")
-    output_format: str = _option("text", "text (lines `key text`) or json (one object a line)")
     min_success: float = _option(0.95, "exit code 1 if a smaller share is recognised", SHARE)
     strict: bool = _option(False, "stop at the first utterance that fails")
     verbose: bool = _option(False, "say the number of utterances, seconds and real-time factor")
@@ -173,6 +204,31 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     by_leaf = {n.rsplit(".", 1)[-1]: n for n in reversed(choices)}
     leaf = difflib.get_close_matches(name.rsplit(".", 1)[-1], list(by_leaf), n=1, cutoff=0.75)
     return by_leaf[leaf[0]] if leaf else None
+
+
+def data_types(given: Any) -> list[str]:
+    """What `data_type` says of the parts of an input.
+
+    >>> data_types("sound"), data_types("[sound,text]"), data_types(("sound", "text"))
+    (['sound'], ['sound', 'text'], ['sound', 'text'])
+    """
+    parts = given.strip("[]() ").split(",") if isinstance(given, str) else given
+    return [str(part).strip(" \"'") for part in parts]
+
+
+def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same keywords without the other names of options.
+
+    >>> renamed({"hotwords": "阿里", "key": "a"})
+    {'hotword': '阿里', 'key': 'a'}
+    """
+    named: dict[str, Any] = {}
+    for key, value in given.items():
+        name = ALIASES.get(key, key)
+        if name in named:
+            raise ConfigError(f"{key}: is {name}, which is given too; give one of them")
+        named[name] = value
+    return named
 
 
 def unknown_key(key: str, known: Iterable[str], where: str) -> ConfigError:

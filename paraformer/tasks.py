@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
@@ -17,29 +15,45 @@ from paraformer.data.blocks import read_blocks
 from paraformer.data.inputs import Cache, Item, list_items
 from paraformer.data.recordings import header_samples
 from paraformer.data.tables import read_table
-from paraformer.decode.longform import Cutting, LongRecognizer, Recording, Segmenter
+from paraformer.data.tokenizer import SentencepieceTokenizer
+from paraformer.decode.hotwords import HotwordMemo
+from paraformer.decode.itn import shared_numerals
+from paraformer.decode.language_model import shared_language_model
+from paraformer.decode.longform import Cutting, LongRecognizer, Segmenter
 from paraformer.decode.punctuate import PunctuationState, Punctuator
-from paraformer.decode.recognize import Batching, Outcome, Reading, Recognizer, Search
+from paraformer.decode.recognize import Batching, Recognizer, Search
 from paraformer.decode.streaming import Chunking, Streamer
 from paraformer.decode.text import join_texts
-from paraformer.decode.vad import VadState, VoiceActivity
+from paraformer.decode.vad import PIECE_MS, VadState, VoiceActivity
 from paraformer.errors import ConfigError, ParaformerError
-from paraformer.formats import ResultFolder
+from paraformer.formats import TABLES, check_format
 from paraformer.live import FINAL, LivePipeline
 from paraformer.online import OnlineModel
 from paraformer.online import result as stream_result
 from paraformer.options import CallOptions
+from paraformer.output import Output, Results
+from paraformer.results import (
+    WRITTEN,
+    Result,
+    in_digits,
+    outcome_result,
+    recording_result,
+    sentence_info,
+    shown_text,
+    stream_fields,
+)
+from paraformer.timed_formats import is_timed
+from paraformer.transcripts import tidy
 
 log = logging.getLogger(__name__)
 
-Result = dict[str, Any]
 TEXT_LISTS = (".txt", ".text", ".scp")
 
 
 class Task(Protocol):
     """One kind of model at work."""
 
-    def stream(self, source: Any, call: CallOptions, cut: bool) -> Iterator[Result]:
+    def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
         """Results of an input of `generate`; cut: the call says how a stream is to be cut."""
 
     def feed(self, source: Any, call: CallOptions) -> Result:
@@ -61,48 +75,70 @@ class SpeechTask:
         self.recognizer, self.streaming = recognizer, streaming
         self.vad, self.punctuator, self.second = vad, punctuator, second
         self.online = OnlineModel(recognizer.release, recognizer.device, recognizer.dtype)
+        # That of whole recordings where there are two.
+        hearing = (second or recognizer).release
+        self.hotwords = HotwordMemo(hearing.model, hearing.tokenizer)
+        self.sentencepiece = isinstance(hearing.tokenizer, SentencepieceTokenizer)
 
-    def stream(self, source: Any, call: CallOptions, cut: bool) -> Iterator[Result]:
+    def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
         """See `Task`."""
+        check_format(call.output_format)
         items = list_items(source, call.key, call.segments)
-        search = Search(**{f.name: getattr(call, f.name) for f in fields(Search)})
+        live = cut or self.streaming
+        search = self._search(call, live)
+        timed = self._times(search) and not live
+        output = Output(call, [item.key for item in items], TABLES[:2], timed)
+        items = output.pending(items)
         batching = Batching(call.batch_size, call.batch_size_s)
-        if (cut or self.streaming) and (self.vad or self.second):
+        if live and (self.vad or self.second):
             results = self._live_streams(items, call)
-        elif cut or self.streaming:
+        elif live:
             results = self._streams(items, call)
         elif self.vad is not None:
             results = self._recordings(items, call, search, batching)
         else:
             results = self._utterances(items, call, search, batching)
-        folder = ResultFolder(call.output_dir, call.nbest) if call.output_dir else None
-        return self._written(items, results, folder, call)
+        return output.stream(self._marked(items, results, call))
 
-    def _written(
-        self,
-        items: Sequence[Item],
-        results: Iterator[Result],
-        folder: ResultFolder | None,
-        call: CallOptions,
+    def _search(self, call: CallOptions, live: bool = False) -> Search:
+        """What is wanted of the recogniser; its hotwords are ready before any audio is read."""
+        made = ("hotwords", "lm")
+        given = {f.name: getattr(call, f.name) for f in fields(Search) if f.name not in made}
+        given["pred_timestamp"] |= is_timed(call.output_format)
+        memory = self.hotwords.memory(call.hotword)
+        if memory is not None and live and self.second is None:
+            raise ConfigError("hotword: no stream hears any; give second_pass a model that does")
+        if call.lm_file and live and self.second is None:
+            raise ConfigError("lm_file: no stream is scored by it; give second_pass a model")
+        return Search(**given, hotwords=memory, lm=shared_language_model(call.lm_file))
+
+    def _marked(
+        self, items: Sequence[Item], results: Iterator[Result], call: CallOptions
     ) -> Iterator[Result]:
-        """Results with their keys and marks, each in the folder before it is given out."""
-        with closing(folder) if folder else nullcontext():
-            for item, found in zip(items, results, strict=True):
-                result = {"key": item.key, **found}
-                readings = result.pop("readings", [])
-                if "error" in result:
-                    log.error("'%s': %s", item.key, result["error"].replace("\n", " "))
-                elif self.punctuator is not None:
-                    readings = [(self._punctuate(result, call), result["tokens"])]
-                if folder:
-                    folder.add(item.key, readings, result.get("error", ""))
-                yield result
+        """Results with their keys, marks and digits."""
+        numerals = shared_numerals() if call.itn else None
+        for item, found in zip(items, results, strict=True):
+            result = {"key": item.key, **found}
+            marked = self.punctuator is not None and "error" not in result
+            if marked:
+                rest = result[WRITTEN][0][1:]
+                result[WRITTEN] = [(self._punctuate(result, call), *rest)]
+            if numerals is not None and "error" not in result:
+                result = in_digits(result, numerals)
+            if call.sentence_timestamp:
+                result["sentence_info"] = sentence_info(
+                    result, marked, call.en_post_proc, call.return_raw_text
+                )
+            yield result
 
     def _punctuate(self, result: Result, call: CallOptions) -> str:
         assert self.punctuator is not None
         raw = result["text"]
-        parts = [segment["text"] for segment in result.get("segments", [{"text": raw}])]
-        text = self.punctuator.punctuate(join_texts(parts)).text if raw.strip() else ""
+        words = " ".join(word["text"] for word in result.get("words", ()))
+        if raw == words:  # so the model sees each word by itself, as the reference's does
+            text = tidy(self.punctuator.punctuate(words).text) if words else ""
+        else:
+            text = self.punctuator.punctuate(shown_text(result)).text if raw.strip() else ""
         result["text"] = text
         if call.return_raw_text:
             result["raw_text"] = raw
@@ -128,7 +164,11 @@ class SpeechTask:
 
         outcomes = self.recognizer.stream(features(), search, batching)
         for place, outcome in enumerate(_bar(outcomes, len(items), call)):
-            yield outcome_result(outcome, seconds[place], search.nbest)
+            yield outcome_result(outcome, seconds[place], search.nbest, self._times(search))
+
+    def _times(self, search: Search) -> bool:
+        """Whether results have times."""
+        return search.pred_timestamp or self.recognizer.times_tokens
 
     def _recordings(
         self, items: Sequence[Item], call: CallOptions, search: Search, batching: Batching
@@ -147,7 +187,7 @@ class SpeechTask:
             makers = [_blocks(item, call.fs, rate, bar) for item in items]
             long = LongRecognizer(self.recognizer, segmenter)
             for recording in long.stream(makers, search, batching):
-                yield recording_result(recording)
+                yield recording_result(recording, self._times(search))
 
     def _streams(self, items: Sequence[Item], call: CallOptions) -> Iterator[Result]:
         outcomes = self.online.transcribe(items, call.fs, chunking(call))
@@ -156,11 +196,7 @@ class SpeechTask:
                 yield outcome_result(outcome, 0.0, 1)
             else:
                 found, seconds = outcome
-                yield {
-                    **found,
-                    "audio_seconds": round(seconds, 3),
-                    "readings": [(found["text"], found["tokens"])],
-                }
+                yield stream_fields(found, seconds, self.sentencepiece)
 
     def _live_streams(self, items: Sequence[Item], call: CallOptions) -> Iterator[Result]:
         """Recordings by the live pipeline; marks come when a recording is whole."""
@@ -177,18 +213,14 @@ class SpeechTask:
             found = stream_result(
                 item.key, text, [token for event in ended for token in event.tokens]
             )
-            yield {
-                **found,
-                "audio_seconds": round(sum(seconds), 3),
-                "segments": [
-                    {"start": event.start_ms, "end": event.end_ms, "text": event.text}
-                    for event in ended
-                ],
-                "readings": [(text, found["tokens"])],
-            }
+            segments = [{"start": e.start_ms, "end": e.end_ms, "text": e.text} for e in ended]
+            whole = stream_fields(found, sum(seconds), self.sentencepiece)
+            yield {**whole, "segments": segments}
 
     def feed(self, source: Any, call: CallOptions) -> Result:
         """See `Task`."""
+        _no_digits(call)
+        self._search(call, live=True)
         item = _one_item(source, call)
         end = call.is_final or isinstance(item.source, (str, Path))  # a file is a whole stream
         found = self.online.feed(item, call.fs, chunking(call), call.cache, end)
@@ -196,13 +228,20 @@ class SpeechTask:
 
     def streamer(self, call: CallOptions) -> Streamer:
         """A stream to feed step by step."""
+        self._search(call, live=True)
         return Streamer(self.online.recognizer(chunking(call)))
 
     def live(self, call: CallOptions, marks: bool = True) -> LivePipeline:
         """Live recognition by all models that there are; marks: also that of punctuation."""
         vad = _adjusted(self.vad, call) if self.vad else None
         punctuator = self.punctuator if marks else None
-        return LivePipeline(self.online.recognizer(chunking(call)), vad, punctuator, self.second)
+        return LivePipeline(
+            self.online.recognizer(chunking(call)),
+            vad,
+            punctuator,
+            self.second,
+            search=self._search(call, live=True),
+        )
 
 
 class VadTask:
@@ -211,18 +250,23 @@ class VadTask:
     def __init__(self, vad: VoiceActivity) -> None:
         self.vad = vad
 
-    def stream(self, source: Any, call: CallOptions, cut: bool) -> Iterator[Result]:
+    def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
         """See `Task`; with chunk_size in ms the audio is heard in such pieces."""
         items = list_items(source, call.key, call.segments)
         vad = _adjusted(self.vad, call)
-        piece = {"piece_ms": _piece_ms(call)} if cut else {}
+        piece_ms = _piece_ms(call) if cut else PIECE_MS
+        output = Output(call, [item.key for item in items])
+        return output.stream(self._segmented(output.pending(items), vad, piece_ms, call))
+
+    def _segmented(
+        self, items: Sequence[Item], vad: VoiceActivity, piece_ms: int, call: CallOptions
+    ) -> Iterator[Result]:
         for item in _bar(iter(items), len(items), call):
             try:
                 blocks = _blocks(item, call.fs, vad.frontend.fs, None)()
-                spans = vad.segments(blocks, **piece)
-                yield {"key": item.key, "value": [list(span) for span in spans]}
+                value = [list(span) for span in vad.segments(blocks, piece_ms)]
+                yield {"key": item.key, "value": value, WRITTEN: [(str(value), [])]}
             except ParaformerError as error:
-                log.error("'%s': %s", item.key, error)
                 yield {"key": item.key, "value": [], "error": str(error)}
 
     def feed(self, source: Any, call: CallOptions) -> Result:
@@ -246,15 +290,23 @@ class PunctuationTask:
     def __init__(self, punctuator: Punctuator) -> None:
         self.punctuator = punctuator
 
-    def stream(self, source: Any, call: CallOptions, cut: bool) -> Iterator[Result]:
+    def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
         """See `Task`: a text, a list of texts, or a file of lines `id text`."""
         texts = list_texts(source, call.key)
+        output = Output(call, [key for key, _ in texts])
+        return output.stream(self._marked(output.pending(texts), call))
+
+    def _marked(self, texts: Sequence[tuple[str, str]], call: CallOptions) -> Iterator[Result]:
+        numerals = shared_numerals() if call.itn else None
         for key, text in _bar(iter(texts), len(texts), call):
             found = self.punctuator.punctuate(text)
-            yield {"key": key, "text": found.text, "punc_array": found.punc_array}
+            shown = found.text if numerals is None else numerals.rewrite(found.text)
+            result: Result = {"key": key, "text": shown, "punc_array": found.punc_array}
+            yield {**result, WRITTEN: [(shown, [])]}
 
     def feed(self, source: Any, call: CallOptions) -> Result:
         """See `Task`."""
+        _no_digits(call)
         ((key, text),) = list_texts(source, call.key)
         state: PunctuationState = call.cache.get("state") or PunctuationState()
         marked, state = self.punctuator.punctuate_chunk(text, state)
@@ -306,6 +358,11 @@ def _adjusted(vad: VoiceActivity, call: CallOptions) -> VoiceActivity:
     )
 
 
+def _no_digits(call: CallOptions) -> None:
+    if call.itn:
+        raise ConfigError("itn: a number may go on in the next piece of a stream; leave it out")
+
+
 def _one_item(source: Any, call: CallOptions) -> Item:
     items = list_items(source, call.key, call.segments)
     if not isinstance(call.cache, dict):
@@ -340,59 +397,3 @@ def _counted(blocks: Iterable[Tensor], rate: int, seconds: list[float]) -> Itera
 def _bar(outcomes: Iterator[Any], total: int, call: CallOptions) -> Iterator[Any]:
     hidden = True if call.disable_pbar or total < 2 else None
     return iter(tqdm(outcomes, total=total, unit="utt", disable=hidden, leave=False))
-
-
-def shown_text(result: Result) -> str:
-    """The text to print: that of segments without the blanks that join them in `text`."""
-    parts = [segment["text"] for segment in result.get("segments", ())]
-    bare = result["text"] == " ".join(filter(None, parts))
-    return join_texts(parts) if parts and bare else str(result["text"])
-
-
-def outcome_result(outcome: Outcome, seconds: float, nbest: int) -> Result:
-    """Result of one utterance; `readings` are what `output_dir` keeps."""
-    if isinstance(outcome, ParaformerError):
-        reading = Reading([], [], "", "", 0.0, [])
-        return {**reading_fields(reading), "audio_seconds": seconds, "error": str(outcome)}
-    result = {**reading_fields(outcome.best), "audio_seconds": round(seconds, 3)}
-    if nbest > 1:
-        result["nbest"] = [{**reading_fields(r), "score": round(r.score, 4)} for r in outcome.nbest]
-    result["readings"] = [(reading.tight, reading.tokens) for reading in outcome.nbest]
-    return result
-
-
-def reading_fields(reading: Reading) -> Result:
-    """What is said of a reading."""
-    return {
-        "text": reading.text,
-        "confidence": round(reading.confidence, 4),
-        "tokens": reading.tokens,
-        "token_confidence": [round(c, 4) for c in reading.confidences],
-    }
-
-
-def recording_result(recording: Recording) -> Result:
-    """Result of a recording: its segments joined, texts by one blank as the reference does it."""
-    segments: list[dict[str, Any]] = []
-    readings, errors = [], []
-    for start_ms, end_ms, outcome in recording.segments:
-        if isinstance(outcome, ParaformerError):
-            errors.append(outcome)
-            continue
-        readings.append(outcome.best)
-        segments.append({"start": start_ms, "end": end_ms, "text": outcome.best.tight})
-    confidences = [c for reading in readings for c in reading.confidences]
-    result: Result = {
-        "text": " ".join(reading.text for reading in readings if reading.text),
-        "confidence": round(float(np.mean(confidences)), 4) if confidences else 0.0,
-        "tokens": [token for reading in readings for token in reading.tokens],
-        "token_confidence": [round(c, 4) for c in confidences],
-        "audio_seconds": round(recording.seconds, 3),
-        "segments": segments,
-    }
-    error = recording.error or (errors[0] if errors else None)
-    if error is not None:
-        result["error"] = str(error)
-    text = join_texts([segment["text"] for segment in segments])
-    result["readings"] = [(text, result["tokens"])]
-    return result

@@ -7,7 +7,12 @@
 #   --config conf/train_paraformer.yaml
 #   --lang data/lang      tokens.json, seg_dict
 #   --cmvn <train-data>/am.mvn
-#   --gpu 0               GPUs to ask for
+#   --gpu 0               GPUs to ask for, on each machine
+#   --nproc 1             processes on each machine, which share every batch
+#   --nodes 1             machines, which a cluster gives (--cmd utils/slurm.py)
+#   --max-restarts 0      how often all are started again when one has died
+#
+# <train-data> and <dev-data> may also be lists of shards (make_shards.py).
 # shellcheck disable=SC1091 # path.sh and utils are those of the recipe
 set -euo pipefail
 
@@ -16,6 +21,9 @@ config=conf/train_paraformer.yaml
 lang=data/lang
 cmvn=
 gpu=0
+nproc=1
+nodes=1
+max_restarts=0
 
 if [ -f path.sh ]; then . ./path.sh; fi
 . utils/parse_options.sh
@@ -29,14 +37,18 @@ dir=$3
 shift 3
 read -r -a run <<<"$cmd"
 
-for file in "$data/text" "$dev/text" "$lang/tokens.json" "$config"; do
+needed=("$lang/tokens.json" "$config")
+for folder in "$data" "$dev"; do
+  if [ -f "$folder" ]; then needed+=("$folder"); else needed+=("$folder/text"); fi
+done
+for file in "${needed[@]}"; do
   if [ ! -s "$file" ]; then
     echo "$0: $file: missing or empty; run the earlier stages" >&2
     exit 1
   fi
 done
 for folder in "$data" "$dev"; do
-  if [ ! -s "$folder/feats.scp" ] && [ ! -s "$folder/wav.scp" ]; then
+  if [ -d "$folder" ] && [ ! -s "$folder/feats.scp" ] && [ ! -s "$folder/wav.scp" ]; then
     echo "$0: $folder: neither feats.scp nor wav.scp is there; run the earlier stages" >&2
     exit 1
   fi
@@ -46,7 +58,13 @@ done
 export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=8589934592
 export MALLOC_TOP_PAD_=268435456
 
-"${run[@]}" --gpu "$gpu" "$dir/log/train.log" \
+options=(--gpu "$gpu")
+launch=()
+if [ "$nodes" -gt 1 ]; then options+=(--nodes "$nodes"); fi
+if [ "$nodes" -gt 1 ] || [ "$nproc" -gt 1 ] || [ "$max_restarts" -gt 0 ]; then
+  launch=(utils/launch.py --nproc "$nproc" --max-restarts "$max_restarts")
+fi
+"${run[@]}" "${options[@]}" "$dir/log/train.log" ${launch[@]+"${launch[@]}"} \
   train.py --config-dir "$(dirname "$config")" --config-name "$(basename "$config" .yaml)" \
   data="$data" dev="$dev" lang="$lang" cmvn="${cmvn:-$data/am.mvn}" dir="$dir" "$@"
 echo "$0: trained $dir; curves: tensorboard --logdir $dir/tensorboard" >&2

@@ -33,7 +33,7 @@ class Cmvn(NamedTuple):
                 "take the am.mvn that belongs to this n_mels and lfr_m"
             )
         shift = self.shift[:width].to(x)
-        return (x + shift) * self.scale[:width].to(x)
+        return (x + shift).mul_(self.scale[:width].to(x))
 
 
 def read_cmvn(path: str | Path) -> Cmvn:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +78,7 @@ class Batch(NamedTuple):
     unit_lengths: Tensor  # (B,)
     seconds: float  # of audio
     marks: Tensor = NO_MARKS  # (B, M, 2) seconds and tokens begun by then, padded by 0
+    copies: int = 1  # how many processes have these rows, where a batch is shared among them
 
     def to(self, device: torch.device) -> Batch:
         """The same with its tensors on another device."""
@@ -90,6 +92,7 @@ class Batch(NamedTuple):
             self.unit_lengths.to(device),
             self.seconds,
             self.marks.to(device),
+            self.copies,
         )
 
 
@@ -136,7 +139,7 @@ def read_utterances(
         dropped["no features" if stored else "no audio"].append(key)
     for key, (feats, audio, frames, fault) in sources.items():
         ids = encode(text[key]) if key in text else []
-        reason = _fault(key in text, ids) or fault or _too_short(ids, frames, stacked)
+        reason = _fault(key in text, ids) or fault or too_short(ids, frames, stacked)
         if reason:
             dropped[reason].append(key)
             continue
@@ -174,8 +177,10 @@ def _fault(listed: bool, ids: list[int]) -> str:
     return "" if ids else "empty transcript"
 
 
-def _too_short(ids: list[int], frames: int, stacked: int) -> str:
-    """An encoder frame more than tokens and their end is needed."""
+def too_short(ids: list[int], frames: int, stacked: int) -> str:
+    """Why an utterance is refused, or nothing: an encoder frame more than tokens and their end is
+    needed.
+    """
     return "more tokens than frames" if len(ids) + 1 >= frames // stacked else ""
 
 
@@ -281,6 +286,43 @@ def _marks(rows: Sequence[tuple[Sequence[Utterance], Sequence[int]]]) -> Tensor:
     return padded
 
 
+class Share(NamedTuple):
+    """Which of several processes reads, of how many."""
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, rows: int) -> tuple[range, int]:
+        """The rows of a batch that are this process's, and how many processes have them: all,
+        where a batch has too few for each to get one.
+
+        >>> Share(1, 2).of(5), Share(1, 2).of(1)
+        ((range(1, 5, 2), 1), (range(0, 1), 2))
+        """
+        if rows < self.world:
+            return range(rows), self.world
+        return range(self.rank, rows, self.world), 1
+
+
+WHOLE = Share()
+
+
+def made_ahead(
+    makers: Iterable[Callable[[], Batch]], readers: int, ahead: int = 8
+) -> Iterator[Batch]:
+    """What the makers give, in their order, made by threads up to `ahead` before it is needed."""
+    pool = ThreadPoolExecutor(readers, "reader")
+    tasks = (pool.submit(maker) for maker in makers)
+    waiting: deque[Future[Batch]] = deque(islice(tasks, ahead))
+    try:
+        while waiting:
+            batch = waiting.popleft().result()
+            waiting.extend(islice(tasks, 1))
+            yield batch
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
 class Loader:
     """Batches of one epoch after another; `frontend` stacks and normalises what `augment` made.
 
@@ -295,12 +337,13 @@ class Loader:
         augment: Augment | None = None,
         seed: int | None = None,
         readers: int = 1,
+        share: Share = WHOLE,
     ) -> None:
         """seed: None reads in order without joining, as validation does. readers: threads that
-        make batches.
+        make batches. share: the rows of each batch that this process reads.
         """
         self.utterances, self.frontend, self.batching = utterances, frontend, batching
-        self.augment, self.seed, self.readers = augment, seed, readers
+        self.augment, self.seed, self.readers, self.share = augment, seed, readers, share
         self.reader = Reader(frontend.fs)
         self.left_out: dict[str, str] = {}  # utterances whose audio was found to be bad, and why
         cmvn = frontend.cmvn
@@ -317,21 +360,14 @@ class Loader:
         needed.
         """
         plan = self.plan(epoch)
-        pool = ThreadPoolExecutor(self.readers, "reader")
-        tasks = (
-            pool.submit(self.collate, plan[number], (self.seed or 0, epoch, number))
+        makers = (
+            partial(self.collate, plan[number], (self.seed or 0, epoch, number))
             for number in range(start, len(plan))
         )
-        waiting: deque[Future[Batch]] = deque(islice(tasks, ahead))
         usable = start > 0
-        try:
-            while waiting:
-                batch = waiting.popleft().result()
-                waiting.extend(islice(tasks, 1))
-                usable = usable or bool(batch.keys)
-                yield batch
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        for batch in made_ahead(makers, self.readers, ahead):
+            usable = usable or bool(batch.keys)
+            yield batch
         if self.left_out:
             self._report(usable)
 
@@ -343,9 +379,17 @@ class Loader:
         log.warning("%d of %d utterances are left out: %s", count, total, UNREADABLE)
 
     def collate(self, examples: Sequence[Example], seed: Sequence[int]) -> Batch:
-        """Read, augment, stack and pad the rows of one batch, less what cannot be read."""
-        random = np.random.default_rng(tuple(seed))
-        made = [(e.frames, *row) for e in examples if (row := self._row(e, random))]
+        """Read, augment, stack and pad the rows of one batch, less what cannot be read, and of
+        them the share of this process.
+        """
+        places, copies = self.share.of(len(examples))
+        # A row draws the same numbers whichever process has it.
+        randoms = {place: np.random.default_rng((*seed, place)) for place in places}
+        made = [
+            (examples[place].frames, *row)
+            for place, random in randoms.items()
+            if (row := self._row(examples[place], random))
+        ]
         rows, members = [x for _, x, _, _ in made], [parts for _, _, parts, _ in made]
         lengths = torch.tensor([len(x) for x in rows], dtype=torch.int64)
         step = -(-self.batching.frame_step // self.frontend.lfr_n)
@@ -358,7 +402,8 @@ class Loader:
         keys = ["+".join(u.key for u in m) for m in members]
         seconds = sum(frames for frames, _, _, _ in made) * FRAME_SECONDS
         marks = _marks([(parts, begins) for _, _, parts, begins in made])
-        return Batch(keys, feats, lengths, text, text_lengths, units, unit_lengths, seconds, marks)
+        second = (units, unit_lengths, seconds, marks, copies)
+        return Batch(keys, feats, lengths, text, text_lengths, *second)
 
     def _row(
         self, example: Example, random: np.random.Generator
@@ -394,7 +439,7 @@ class Loader:
         if utterance.audio is None:
             return _read_features(utterance, self.frontend.n_mels)
         feats = self.frontend.fbank(self.reader.read(utterance.audio)).numpy()
-        reason = _too_short(utterance.ids, len(feats), encoder_stride(self.frontend))
+        reason = too_short(utterance.ids, len(feats), encoder_stride(self.frontend))
         if reason:
             raise AudioError(f"{len(feats)} frames: {reason}; its length in the tables is wrong")
         return feats

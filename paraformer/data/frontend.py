@@ -20,6 +20,8 @@ LOWEST_HZ = 20.0
 ENERGY_FLOOR = torch.finfo(torch.float32).eps
 # Frames worked on at a time: they stay in the processor's cache, and an hour needs no more memory.
 CPU_BLOCK, GPU_BLOCK = 512, 65536
+# Mel filters worked on at a time on a CPU.
+CPU_BAND = 16
 LIMITS = {
     "fs": Limits(1, 1_000_000, whole=True),
     "n_mels": Limits(1, 1000, whole=True),
@@ -134,15 +136,17 @@ class Frontend:
         frames = frames - frames.mean(1, keepdim=True)
         window = _window(self.window, length, frames.device)
         padded = frames.new_zeros(count, n_fft)
-        padded[:, 0] = frames[:, 0]
-        padded[:, 1:length] = frames[:, :-1]
+        samples = padded[:, :length]
         # Rounded after each operation, as in the reference: a fused multiply-add shifts features
         # by 1e-4, which adds up in the predictor's sum of weights.
-        samples = padded[:, :length].mul_(PRE_EMPHASIS)
+        torch.mul(frames[:, :-1], PRE_EMPHASIS, out=samples[:, 1:])
+        torch.mul(frames[:, 0], PRE_EMPHASIS, out=samples[:, 0])
         torch.sub(frames, samples, out=samples).mul_(window)
         squares = torch.view_as_real(torch.fft.rfft(padded)[:, : n_fft // 2]).square()
         power = squares[..., 0] + squares[..., 1]  # (T, n_fft / 2); six times faster than a sum
-        mels = power @ _mel_filters(self.n_mels, n_fft, self.fs, frames.device)
+        mels = power.new_empty(count, self.n_mels)
+        for bins, band, filters in _mel_bands(self.n_mels, n_fft, self.fs, frames.device):
+            torch.mm(power[:, bins], filters, out=mels[:, band])
         return mels.clamp_(min=ENERGY_FLOOR).log_()
 
     def stack(self, fbank: Tensor) -> Tensor:
@@ -199,6 +203,25 @@ def _window(name: str, length: int, device: torch.device) -> Tensor:
     else:
         window = torch.hann_window(length, periodic=False)
     return (window**0.85 if name == "povey" else window).to(device)
+
+
+@lru_cache(maxsize=64)
+def _mel_bands(
+    n_mels: int, n_fft: int, fs: int, device: torch.device
+) -> list[tuple[slice, slice, Tensor]]:
+    """The filters by bands of neighbours: frequencies that they hear, which they are, triangles.
+
+    Most of the whole table is zeros, so parts of it take half the time.
+    """
+    whole = _mel_filters(n_mels, n_fft, fs, device)
+    width = CPU_BAND if device.type == "cpu" else n_mels
+    bands = []
+    for first in range(0, n_mels, width):
+        band = slice(first, min(first + width, n_mels))
+        heard = whole[:, band].any(dim=1).nonzero().flatten().tolist() or [0]
+        bins = slice(heard[0], heard[-1] + 1)
+        bands.append((bins, band, whole[bins, band].contiguous()))
+    return bands
 
 
 @lru_cache(maxsize=64)

@@ -45,6 +45,11 @@ def read_rows(path: str | Path) -> list[Row]:
         raise DataError(
             f"{path}:{number}: not UTF-8; convert the file, for instance: iconv -f gb18030 -t utf-8"
         ) from None
+    return parse_rows(text)
+
+
+def parse_rows(text: str) -> list[Row]:
+    """The same of a text."""
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
         match = _LINE.match(line.lstrip(_BOM + " \t").rstrip(" \t\r"))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from paraformer.data.tables import fields, read_rows
+from paraformer.data.tables import Row, fields, read_rows
 from paraformer.errors import DataError
 
 
@@ -33,8 +33,13 @@ class Mark(NamedTuple):
 
 def read_ctm(path: str | Path) -> dict[str, list[tuple[float, float, str]]]:
     """Key -> start and end in seconds and text of each word, in the order of time."""
+    return ctm_words(read_rows(path), str(path))
+
+
+def ctm_words(rows: Sequence[Row], name: str) -> dict[str, list[tuple[float, float, str]]]:
+    """The same of rows; `name` is what they are called in an error."""
     words: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
-    for row in read_rows(path):
+    for row in rows:
         columns = fields(row.value)
         try:
             _, begin, duration, word, *_ = columns
@@ -43,11 +48,11 @@ def read_ctm(path: str | Path) -> dict[str, list[tuple[float, float, str]]]:
             start = length = math.nan
         if not (0 <= start < math.inf and 0 <= length < math.inf):
             raise DataError(
-                f"{path}:{row.line}: '{row.key} {row.value}' is no line of a CTM; give "
+                f"{name}:{row.line}: '{row.key} {row.value}' is no line of a CTM; give "
                 "`key channel begin duration word`, times in seconds"
             )
         words[row.key].append((start, start + length, word))
-    return {key: sorted(rows) for key, rows in words.items()}
+    return {key: sorted(found) for key, found in words.items()}
 
 
 def timed_words(

@@ -8,9 +8,11 @@ import json
 import logging
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import torch
 
 from paraformer.data.audio import download
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
@@ -59,6 +61,29 @@ class _Given(NamedTuple):
     weight: float | None = None
 
 
+class HotwordMemo:
+    """The hotwords of one model from call to call: the same list is encoded and named once."""
+
+    def __init__(self, model: Paraformer, tokenizer: Tokenizer) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self._last: tuple[HotwordList, HotwordMemory | None] = (HotwordList([], []), None)
+
+    @torch.inference_mode()
+    def memory(self, given: object) -> HotwordMemory | None:
+        """What `Search.hotwords` takes, for any form of the argument; a file is read anew each
+        time.
+        """
+        entries = _filled(given)
+        if entries:
+            must_hear(self.model)
+        found = _encoded(entries, self.tokenizer)
+        if found != self._last[0]:
+            if entries:
+                _report(found)
+            self._last = (found, remember(self.model, found))
+        return self._last[1]
+
+
 def read_hotwords(given: object, tokenizer: Tokenizer) -> HotwordList:
     """The hotwords of any form of the argument, each once; None and an empty string are none.
 
@@ -71,7 +96,18 @@ def read_hotwords(given: object, tokenizer: Tokenizer) -> HotwordList:
     >>> read_hotwords("阿里 API", tokenizer).ids
     [(0, 1), (2, 3)]
     """
-    entries = [entry for entry in _entries(given) if entry.text.strip()]
+    entries = _filled(given)
+    found = _encoded(entries, tokenizer)
+    if entries:
+        _report(found)
+    return found
+
+
+def _filled(given: object) -> list[_Given]:
+    return [entry for entry in _entries(given) if entry.text.strip()]
+
+
+def _encoded(entries: Sequence[_Given], tokenizer: Tokenizer) -> HotwordList:
     words: dict[tuple[int, ...], Hotword] = {}
     left_out: list[str] = []
     for text, weight in entries:
@@ -85,22 +121,24 @@ def read_hotwords(given: object, tokenizer: Tokenizer) -> HotwordList:
         raise DataError(
             f"hotword: {len(words)} hotwords; at most {MOST_HOTWORDS} are heard: give fewer"
         )
-    found = HotwordList(list(words.values()), left_out)
-    if entries:
-        _report(found)
-    return found
+    return HotwordList(list(words.values()), left_out)
 
 
 def remember(model: Paraformer, hotwords: HotwordList) -> HotwordMemory | None:
     """What `decode` of a model takes, None for an empty list; made once for many batches."""
     if not hotwords.words:
         return None
-    if not isinstance(model, SeacoParaformer | ContextualParaformer):
-        raise ConfigError(
-            f"hotword: {type(model).__name__} models hear none; take a SeacoParaformer, such as "
-            "paraformer-zh, or leave hotword out"
-        )
-    return model.remember(hotwords.ids)
+    return must_hear(model).remember(hotwords.ids)
+
+
+def must_hear(model: Paraformer) -> SeacoParaformer | ContextualParaformer:
+    """The same model, refused if it hears no hotwords."""
+    if isinstance(model, SeacoParaformer | ContextualParaformer):
+        return model
+    raise ConfigError(
+        f"hotword: {type(model).__name__} models hear none; take a SeacoParaformer, such as "
+        "paraformer-zh, or leave hotword out"
+    )
 
 
 def _report(found: HotwordList) -> None:

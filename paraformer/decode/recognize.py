@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from paraformer.data.tokenizer import SentencepieceTokenizer
+from paraformer.decode.language_model import LanguageModel, rescore
 from paraformer.decode.search import (
     SOS,
     Hypothesis,
@@ -19,9 +20,24 @@ from paraformer.decode.search import (
     nbest_search,
 )
 from paraformer.decode.text import postprocess
+from paraformer.decode.timestamps import (
+    Clock,
+    SpokenWord,
+    Times,
+    frame_seconds,
+    milliseconds,
+    plain_timeline,
+    spoken_words,
+)
 from paraformer.errors import AudioError, CheckpointError, ConfigError, ParaformerError
 from paraformer.limits import check_fields, limited
+from paraformer.models.bicif import BiCifParaformer
 from paraformer.models.checkpoint import Release
+from paraformer.models.contextual import ContextualParaformer
+from paraformer.models.seaco import SHORTLIST, SeacoParaformer
+from paraformer.nn.bias import HotwordMemory
+from paraformer.nn.cif import CifOutput
+from paraformer.nn.cif_v3 import Timeline
 from paraformer.nn.packed import for_inference
 
 # Below this a CTC weight is none (the reference's limit).
@@ -32,7 +48,11 @@ POOLED_BATCHES = 8
 
 @dataclass(frozen=True)
 class Search:
-    """How posteriors become text; without a CTC weight positions are independent, so exact."""
+    """How posteriors become text; without a CTC weight positions are independent, so exact.
+
+    hotwords: what the model's `remember` made of them, see `decode.hotwords`. lm: chooses among the
+    `lm_nbest` best readings, or among those of the beam.
+    """
 
     nbest: int = limited(1, 1)
     decoding_ctc_weight: float = limited(0.0, 0, 1)
@@ -40,6 +60,14 @@ class Search:
     penalty: float = limited(0.0)
     maxlenratio: float = limited(0.0)
     minlenratio: float = limited(0.0, 0)
+    pred_timestamp: bool = False  # times also from a model that was not made for them
+    nfilter: int = limited(SHORTLIST, 1)  # hotwords that an utterance keeps of a longer list
+    seaco_weight: float = limited(1.0, 0, 1)  # 0: a SeACo model never listens to its hotwords
+    clas_scale: float = limited(1.0, 0)  # how much hotwords count in a ContextualParaformer
+    hotwords: HotwordMemory | None = field(default=None, compare=False)
+    lm_weight: float = limited(0.3, 0)
+    lm_nbest: int = limited(64, 1)
+    lm: LanguageModel | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -66,10 +94,12 @@ class Reading(NamedTuple):
 
     ids: list[int]
     tokens: list[str]
-    text: str  # as the reference writes it
+    text: str  # as the reference writes it: with times, a blank between all words
     tight: str  # the text to show: no blanks in Chinese
     score: float  # log-probability, with what the search adds
     confidences: list[float]  # of each token, 0 to 1
+    token_times: Times | None = None  # [start, end] in ms; None: the model gives none
+    words: list[SpokenWord] | None = None
 
     @property
     def confidence(self) -> float:
@@ -104,6 +134,7 @@ class Recognizer:
         self.model = for_inference(release.model, self.device, dtype)
         self.release = release._replace(model=self.model)
         self.special = sorted({self.model.blank_id, SOS, self.model.eos})
+        self._frame_seconds = frame_seconds(release.frontend, release.model.encoder)
 
     def recognize(
         self,
@@ -158,7 +189,10 @@ class Recognizer:
         max_frames: int,
     ) -> list[Outcome]:
         """Outcomes in the order of the pool."""
-        outcomes: list[Outcome] = [Recognition(NOTHING, [NOTHING])] * len(pool)
+        nothing = NOTHING
+        if search.pred_timestamp or self.times_tokens:
+            nothing = NOTHING._replace(token_times=[], words=[])
+        outcomes: list[Outcome] = [Recognition(nothing, [nothing])] * len(pool)
         lengths: dict[int, int] = {}
         for place, x in enumerate(pool):
             if isinstance(x, ParaformerError):
@@ -184,6 +218,11 @@ class Recognizer:
             feats[half:], search
         )
 
+    @property
+    def times_tokens(self) -> bool:
+        """Whether every reading has times, asked for or not."""
+        return isinstance(self.model, BiCifParaformer) and self.model.times_tokens
+
     @torch.inference_mode()
     def _decode(self, feats: list[Tensor], search: Search) -> list[Outcome]:
         padded = torch.nn.utils.rnn.pad_sequence(feats, batch_first=True).to(self.device)
@@ -194,21 +233,49 @@ class Recognizer:
             sound = memory.isfinite().flatten(1).all(1)
             memory = memory.masked_fill(~sound[:, None, None], 0.0)
             heard = self.model.predict(memory, memory_lengths)
-            counts = heard.token_lengths
             sound &= heard.alphas.isfinite().all(1)
-            if heard.embeds.size(1) == 0:
-                logp = memory.new_zeros(len(feats), 0, 1)
-            else:
-                logp = self.model.decode(heard.embeds, counts, memory, memory_lengths)
+            logp = self._posteriors(heard, memory, memory_lengths, search)
+            timeline = self._timeline(heard, memory, memory_lengths, search)
             ctc_logp = None
             if search.with_ctc and self.model.ctc_head is not None:
                 ctc_logp = self.model.ctc_head(memory)
+        counts = heard.token_lengths
         sound &= _finite(logp, counts)
         readings = self._search(logp, counts, ctc_logp, memory_lengths, search)
+        clock = None
+        if timeline is not None:
+            sound &= timeline.weights.isfinite().all(1)
+            clock = Clock(timeline, self._frame_seconds)
         return [
-            self._recognition(hypotheses) if good else CheckpointError(_NOT_FINITE)
-            for hypotheses, good in zip(readings, sound.tolist(), strict=True)
+            self._recognition(hypotheses, clock, row) if good else CheckpointError(_NOT_FINITE)
+            for row, (hypotheses, good) in enumerate(zip(readings, sound.tolist(), strict=True))
         ]
+
+    def _posteriors(
+        self, heard: CifOutput, memory: Tensor, memory_lengths: Tensor, search: Search
+    ) -> Tensor:
+        """Log-probabilities (B, U, V) of the decoder."""
+        if heard.embeds.size(1) == 0:
+            return memory.new_zeros(len(memory), 0, 1)
+        bias: dict[str, Any] = {}
+        if isinstance(self.model, SeacoParaformer):
+            bias = {"shortlist": search.nfilter, "weight": search.seaco_weight}
+        elif isinstance(self.model, ContextualParaformer):
+            bias = {"clas_scale": search.clas_scale}
+        if bias:
+            bias["hotwords"] = search.hotwords
+        logp: Tensor = self.model.decode(
+            heard.embeds, heard.token_lengths, memory, memory_lengths, **bias
+        )
+        return logp
+
+    def _timeline(
+        self, heard: CifOutput, memory: Tensor, memory_lengths: Tensor, search: Search
+    ) -> Timeline | None:
+        """Where tokens fire, None where no times are wanted."""
+        if isinstance(self.model, BiCifParaformer) and self.model.times_tokens:
+            return self.model.timeline(memory, memory_lengths, heard.token_lengths)
+        return plain_timeline(heard, memory_lengths) if search.pred_timestamp else None
 
     def _precision(self) -> contextlib.AbstractContextManager[object]:
         if self.dtype is None:
@@ -224,6 +291,16 @@ class Recognizer:
         search: Search,
     ) -> list[list[Hypothesis]]:
         """Posteriors (B, U, V) of decoder and (B, T, V) of CTC -> the best readings of each."""
+        if search.lm is not None:
+            wanted = search.beam_size if search.with_ctc else search.lm_nbest
+            wide = replace(search, lm=None, nbest=max(search.nbest, wanted))
+            found = self._search(logp, counts, ctc_logp, memory_lengths, wide)
+            tokens_of = self.release.tokenizer.ids_to_tokens
+            bonus = 0.0 if search.with_ctc else search.penalty  # a beam has given it already
+            return [
+                rescore(each, tokens_of, search.lm, search.lm_weight, bonus)[: search.nbest]
+                for each in found
+            ]
         if ctc_logp is None and search.nbest == 1:
             return [[found] for found in greedy_search(logp, counts, self.special)]
         if ctc_logp is None:
@@ -247,19 +324,27 @@ class Recognizer:
             )
         ]
 
-    def _recognition(self, hypotheses: Sequence[Hypothesis]) -> Recognition:
-        nbest = [self._read(hypothesis) for hypothesis in hypotheses] or [NOTHING]
+    def _recognition(
+        self, hypotheses: Sequence[Hypothesis], clock: Clock | None, row: int
+    ) -> Recognition:
+        nbest = [self._read(hypothesis, clock, row) for hypothesis in hypotheses]
+        nbest = nbest or [self._read(Hypothesis([], 0.0, [], []), clock, row)]
         return Recognition(nbest[0], nbest)
 
-    def _read(self, found: Hypothesis) -> Reading:
+    def _read(self, found: Hypothesis, clock: Clock | None, row: int) -> Reading:
         tokenizer = self.release.tokenizer
         tokens = tokenizer.ids_to_tokens(found.ids)
+        times = None if clock is None else milliseconds(clock.spans(row, tokens))
+        pieces = isinstance(tokenizer, SentencepieceTokenizer)
+        words = None
+        if times is not None:
+            words = spoken_words(tokens, times, found.confidences, pieces)
         if isinstance(tokenizer, SentencepieceTokenizer):
             text = tight = tokenizer.detokenize(tokens)
         else:
-            readable = postprocess(tokens)
-            text, tight = readable.text, readable.tight
-        return Reading(found.ids, tokens, text, tight, found.score, found.confidences)
+            tight = postprocess(tokens).tight
+            text = tight if words is None else " ".join(word.text for word in words)
+        return Reading(found.ids, tokens, text, tight, found.score, found.confidences, times, words)
 
 
 _NOT_FINITE = (

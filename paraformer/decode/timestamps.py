@@ -6,7 +6,8 @@ The rules, with their numbers, are the reference's (`ts_prediction_lfr6_standard
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from paraformer.data.frontend import Frontend
 from paraformer.data.words import CLOSERS
+from paraformer.decode.text import postprocess
 from paraformer.errors import DataError
 from paraformer.models.paraformer import Encoder
 from paraformer.nn.cif import CifOutput
@@ -37,6 +39,15 @@ class Span(NamedTuple):
     text: str
     start: float
     end: float
+
+
+class SpokenWord(NamedTuple):
+    """A word of a text, when it was spoken, in ms, and the mean confidence of its tokens."""
+
+    text: str
+    start: int
+    end: int
+    confidence: float
 
 
 class Sentence(NamedTuple):
@@ -79,6 +90,12 @@ class Clock:
             Span(text, start * unit + begin, end * unit + begin)
             for text, start, end in _lay_out(tokens, fires, size)
         ]
+
+    def fires(self, row: int, count: int) -> list[float]:
+        """Seconds at which `count` tokens of utterance `row` fire; each begins a little before."""
+        size = self._lengths[row]
+        begins = _fires(self._weights[row, :size], self._peaks[row, :size], count)
+        return [(begin - FIRE_SHIFT) * self.step_seconds for begin in begins]
 
 
 def frame_seconds(frontend: Frontend, encoder: Encoder) -> float:
@@ -152,6 +169,43 @@ def milliseconds(spans: Iterable[Span]) -> Times:
     ]
 
 
+def spoken_words(
+    tokens: Sequence[str],
+    times: Times,
+    confidences: Sequence[float],
+    sentencepiece: bool = False,
+) -> list[SpokenWord]:
+    """Tokens and their times become words, as `postprocess` joins them.
+
+    sentencepiece: tokens are pieces, of which `▁` begins a word; else characters and `@@` pieces.
+
+    >>> spoken_words(["he@@", "llo", "好"], [[0, 2], [2, 5], [5, 9]], [0.5, 1.0, 0.9])[0]
+    SpokenWord(text='hello', start=0, end=5, confidence=0.75)
+    """
+    found = []
+    for text, first, last in _pieces_joined(tokens) if sentencepiece else _words_of(tokens):
+        own = confidences[first : last + 1]
+        mean = sum(own) / len(own)
+        found.append(SpokenWord(text, times[first][0], times[last][1], mean))
+    return found
+
+
+def _words_of(tokens: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """Words with the places of their first and last tokens."""
+    read = postprocess(tokens, [(place, place) for place in range(len(tokens))])
+    for text, (first, last) in zip(read.words, read.timestamps or (), strict=True):
+        yield text, first, last
+
+
+def _pieces_joined(pieces: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """The same of sentencepiece pieces."""
+    begins = [place for place, piece in enumerate(pieces) if piece.startswith("▁") or place == 0]
+    for first, end in zip(begins, [*begins[1:], len(pieces)], strict=True):
+        text = "".join(pieces[first:end]).replace("▁", "")
+        if text:
+            yield text, first, end - 1
+
+
 def clip(times: Times, most_ms: int) -> Times:
     """The same inside a recording of that length: its last frame may reach beyond its end."""
     return [[min(start, most_ms), min(end, most_ms)] for start, end in times]
@@ -198,6 +252,27 @@ def cut_sentences(
     if text[begin:]:
         sentences.append(_sentence(text[begin:], times[first:]))
     return sentences
+
+
+def cut_behind(text: str, parts: Iterable[str], marks: Iterable[str] = MARKS) -> list[str]:
+    """A text behind each of the parts that it was made of, blanks and marks aside; joined, the
+    stretches are the text again.
+
+    >>> cut_behind("你好，ok. 好", ["你好ok", "好"])
+    ['你好，ok.', ' 好']
+    """
+    known = frozenset(marks)
+    cuts, place = list[int](), 0
+    for part in parts:
+        signs = [sign for sign in part if not sign.isspace()]
+        for number, sign in enumerate(signs):
+            start = text.find(sign, place)
+            if start < 0:
+                raise DataError(f"'{part}': not in '{text[place:]}'; give the parts of this text")
+            if number == 0:
+                cuts.append(place + _cut_in_gap(text[place:start], known))
+            place = start + 1
+    return [text[begin:end] for begin, end in pairwise([0, *cuts[1:], len(text)]) if end]
 
 
 def _cut_in_gap(gap: str, marks: frozenset[str]) -> int:

@@ -7,6 +7,7 @@ length and the segments do not depend on how the audio came.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -23,8 +24,7 @@ from paraformer.models.checkpoint import VadRelease
 from paraformer.models.fsmn_vad import FsmnState, VadOptions
 
 # Samples and frames worked on at a time: what they need stays in the processor's cache.
-BLOCK_SAMPLES = 240_000
-LEVEL_FRAMES = 512
+BLOCK_SAMPLES = 120_000
 # A piece of a recording; only the rule of dynamic silence sees where it ends.
 PIECE_MS = 60_000
 FLOOR = 1e-6
@@ -265,13 +265,14 @@ def decibels(samples: Tensor, length: int, shift: int) -> np.ndarray:
 
     10 log10(sum of squares + 1e-6), -60 for silence.
     """
-    wave = samples.numpy()
-    if len(wave) < length:
+    count = (len(samples) - length) // shift + 1
+    if count < 1:
         return np.zeros(0, np.float32)
-    frames = np.lib.stride_tricks.sliding_window_view(wave, length)[::shift]
-    energies = [
-        np.sum(np.square(frames[begin : begin + LEVEL_FRAMES]), axis=1)
-        for begin in range(0, len(frames), LEVEL_FRAMES)
-    ]
-    levels: np.ndarray = 10 * np.log10(np.concatenate(energies) + np.float32(FLOOR))
+    # Frames overlap: they are made of parts, whose energies are summed once.
+    part = math.gcd(length, shift)
+    parts = samples.numpy()[: len(samples) // part * part].reshape(-1, part)
+    energies = np.einsum("ij,ij->i", parts, parts)
+    step, reach = shift // part, (count - 1) * (shift // part) + 1
+    sums = sum(energies[first : first + reach : step] for first in range(length // part))
+    levels: np.ndarray = 10 * np.log10(sums + np.float32(FLOOR))
     return levels

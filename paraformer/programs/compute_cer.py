@@ -7,7 +7,9 @@ count unless raw=true. Prints lines such as
   %SER 20.00 [ 20 / 100 ]
 
 and writes into `out`: cer (these lines), aligned (every utterance, reference above hypothesis),
-missing_ids (no hypothesis: counted as deletions) and extra_ids (no reference: not counted).
+missing_ids (no hypothesis: counted as deletions) and extra_ids (no reference: not counted). With
+`report`, an HTML page of the same in colour, the worst utterances first, with what is most often
+confused; with `report_wav` one can listen to them.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from paraformer.data.tables import read_table, write_text
+from paraformer.data.inputs import list_items
+from paraformer.data.tables import read_table, readable, write_text
+from paraformer.error_report import ReportLimits, report_html
 from paraformer.formats import check_folder
 from paraformer.programs.hydra_main import run
 from paraformer.score import Report, format_aligned, pinyin, score, units
@@ -38,6 +42,8 @@ def compute_cer(config: DictConfig) -> int:
     _warn("without reference, not counted", report.extra)
     if config.out:
         _write(check_folder(config.out), report, lines)
+    if config.report:
+        _write_report(config, report)
     print("\n".join(lines))
     return 0
 
@@ -59,6 +65,16 @@ def _write(out: Path, report: Report, lines: Iterable[str]) -> None:
     write_text(out / "aligned", "".join(f"{rows}\n\n" for rows in aligned))
     write_text(out / "missing_ids", "".join(f"{key}\n" for key in report.missing))
     write_text(out / "extra_ids", "".join(f"{key}\n" for key in report.extra))
+
+
+def _write_report(config: DictConfig, report: Report) -> None:
+    path = Path(config.report)
+    check_folder(path.parent)
+    audio = (
+        {item.key: item for item in list_items(config.report_wav)} if config.report_wav else None
+    )
+    limits = ReportLimits(config.report_utterances, config.report_audio_mb)
+    write_text(path, report_html(report, readable(str(config.hyp)), audio, limits))
 
 
 def main() -> int:

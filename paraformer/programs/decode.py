@@ -2,7 +2,9 @@
 
 Writes into `out`: text, token and score (the utterance's log-probability and mean confidence), with
 a line for each utterance that could be decoded; failed (`id reason`); and with nbest above 1,
-nbest/N/{text,token,score}; each line as soon as it is known. At the end, stats.json.
+nbest/N/{text,token,score}; each line as soon as it is known. output_format adds to these: json
+results.jsonl; ctm or stm a table of that name; srt, vtt, lrc, tsv and textgrid a file for each
+utterance. At the end, stats.json.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, fields, replace
+from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import kaldiio
 import numpy as np
@@ -26,14 +30,19 @@ from paraformer.auto import choose_device
 from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import Cache, Item, list_items
 from paraformer.data.tables import read_table, readable, write_text
+from paraformer.decode.hotwords import HotwordMemo
+from paraformer.decode.language_model import shared_language_model
 from paraformer.decode.recognize import Batching, Outcome, Recognizer, Search
 from paraformer.errors import ConfigError, DataError, ParaformerError
-from paraformer.formats import GrowingTables, check_folder
+from paraformer.formats import GrowingTables, check_folder, check_format, find_finished
 from paraformer.hub import find_model
 from paraformer.limits import Limits, check_values
 from paraformer.models.checkpoint import load_directory
 from paraformer.options import SHARE, THREADS
 from paraformer.programs.hydra_main import run
+from paraformer.results import WRITTEN, outcome_result
+from paraformer.timed_formats import TABLE_FILES, TimedFolder, is_timed
+from paraformer.transcripts import LineLimits
 
 log = logging.getLogger(__name__)
 
@@ -49,23 +58,42 @@ LIMITS = {
 
 @dataclass
 class Work:
-    """Utterances in the order of their ids, and the seconds of audio seen so far."""
+    """Utterances in the order of their ids, where each comes from, what makes its features, and the
+    seconds of those seen so far; 0: not read.
+    """
 
     keys: list[str]
-    feats: Iterator[Feats]
+    sources: list[Any]
+    make: Callable[[list[Any], Frontend, list[float]], Iterator[Feats]]
     seconds: list[float] = field(default_factory=list)
+
+    def those(self, chosen: Sequence[bool]) -> Work:
+        """The same of some utterances."""
+        keys, sources = (list(compress(each, chosen)) for each in (self.keys, self.sources))
+        return Work(keys, sources, self.make)
+
+    def feats(self, frontend: Frontend) -> Iterator[Feats]:
+        """The features of each, or why there are none."""
+        return self.make(self.sources, frontend, self.seconds)
 
 
 class Texts:
-    """The tables of the results in `out`, which holds nothing of an earlier run."""
+    """The tables of the results in `out`. Only resume keeps what an earlier run has finished there;
+    beside: tables of other writers, whose lines come before those here.
+    """
 
-    def __init__(self, out: Path, nbest: int) -> None:
+    def __init__(
+        self, out: Path, nbest: int, resume: bool = False, beside: Sequence[str] = ()
+    ) -> None:
         self.done = 0
         ranks = [f"nbest/{rank}/" for rank in range(1, nbest + 1)] if nbest > 1 else []
         self.ranks = ["", *ranks]
         names = [f"{rank}{name}" for rank in self.ranks for name in TABLES]
         stale = [f"{folder}{name}" for folder in ("", "nbest/*/") for name in TABLES]
-        self.tables = GrowingTables(out, [*stale, "failed", "stats.json"], [*names, "failed"])
+        others = [*names[len(TABLES) :], *beside]
+        finished = find_finished(out, TABLES, others) if resume else None
+        stale += ["failed", "stats.json"]
+        self.tables = GrowingTables(out, stale, [*names, "failed"], finished)
 
     def add(self, key: str, outcome: Outcome) -> None:
         """Write an utterance's readings, the best one in `out` itself, or why there are none."""
@@ -74,7 +102,8 @@ class Texts:
             self.tables.add("failed", key, str(outcome))
             return
         self.done += 1
-        for rank, reading in zip(self.ranks, [outcome.best, *outcome.nbest], strict=False):
+        ranked = list(zip(self.ranks, [outcome.best, *outcome.nbest], strict=False))
+        for rank, reading in reversed(ranked):  # the tables of `out` itself last: see `Finished`
             values = (reading.tight, " ".join(reading.tokens))
             score = f"{reading.score:.4f} {reading.confidence:.4f}"
             for name, value in zip(TABLES, (*values, score), strict=True):
@@ -84,34 +113,50 @@ class Texts:
 def decode(config: DictConfig) -> int:
     """Decode `config.data`; an utterance that cannot be read is reported, counted and skipped."""
     check_values({name: config[name] for name in LIMITS}, LIMITS)
+    check_format(config.output_format)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    search = Search(
-        config.nbest,
-        config.decoding_ctc_weight,
-        config.beam_size,
-        config.penalty,
-        config.maxlenratio,
-        config.minlenratio,
-    )
+    given = {f.name: config[f.name] for f in fields(Search) if f.name in config}
+    given["pred_timestamp"] |= is_timed(config.output_format)
+    search = Search(**given, lm=shared_language_model(config.lm_file or ""))
     batching = Batching(config.batch_size, config.batch_frames / 100)
     out = result_folder(config.out, config.data)
     release = load_directory(find_model(config.model))
     dtype = torch.bfloat16 if config.bf16 else None
     recognizer = Recognizer(release, choose_device(config.device), dtype)
-    work = _open(Path(config.data), release.frontend, config.use_feats)
-    texts = Texts(out, config.nbest)
+    hotwords = HotwordMemo(recognizer.model, release.tokenizer).memory(config.hotword)
+    search = replace(search, hotwords=hotwords)
+    listed = _open(Path(config.data), config.use_feats)
+    beside = [name for kind, name in TABLE_FILES.items() if kind == config.output_format]
+    texts = Texts(out, config.nbest, config.resume, beside)
+    pending = texts.tables.pending(listed.keys)
+    work = listed.those(pending)
+    kept = listed.those([not todo for todo in pending]).keys
+    files = _result_files(out, config, kept)
     begun = time.perf_counter()
-    outcomes = recognizer.stream(work.feats, search, batching)
+    outcomes = recognizer.stream(work.feats(release.frontend), search, batching)
     bar = tqdm(outcomes, total=len(work.keys), desc="decode", unit="utt", disable=None, leave=False)
-    with closing(texts.tables):
-        for key, outcome in zip(work.keys, bar, strict=True):
+    with closing(texts.tables), closing(files) if files else nullcontext():
+        for place, (key, outcome) in enumerate(zip(work.keys, bar, strict=True)):
+            if files:
+                result = {"key": key, **outcome_result(outcome, work.seconds[place], config.nbest)}
+                result.pop(WRITTEN, None)
+                files.add(result)
             texts.add(key, outcome)
+        texts.tables.finish(listed.keys)
     elapsed = time.perf_counter() - begun
-    total, done = len(work.keys), texts.done
+    total, done = len(listed.keys), len(kept) + texts.done
     _write_stats(out, config, total, done, sum(work.seconds), elapsed)
     log.info("decoded %d of %d utterances", done, total)
     return 0 if done >= config.min_success * total else 1
+
+
+def _result_files(out: Path, config: DictConfig, kept: Sequence[str]) -> TimedFolder | None:
+    """Where results go besides the tables."""
+    if config.output_format == "text":
+        return None
+    limits = LineLimits(config.max_line_chars, config.max_line_s)
+    return TimedFolder(out, config.output_format, limits, kept)
 
 
 def result_folder(out: str, data: str) -> Path:
@@ -135,22 +180,19 @@ def _must_be_folder(data: Path) -> None:
         raise DataError(f"{data}: no such directory; give a data directory with wav.scp")
 
 
-def _open(data: Path, frontend: Frontend, use_feats: bool) -> Work:
+def _open(data: Path, use_feats: bool) -> Work:
     _must_be_folder(data)
     if use_feats and (data / "feats.scp").is_file():
         table = dict(sorted(read_table(data / "feats.scp").items()))
-        work = Work(list(table), iter(()))
-        work.feats = _stored(list(table.values()), frontend, work.seconds)
-        return work
+        return Work(list(table), list(table.values()), _stored)
     items = data_items(data)
-    work = Work([item.key for item in items], iter(()))
-    work.feats = _computed(items, frontend, work.seconds)
-    return work
+    return Work([item.key for item in items], list(items), _computed)
 
 
 def _stored(places: Sequence[str], frontend: Frontend, seconds: list[float]) -> Iterator[Feats]:
     """Log-mel features of an archive, stacked and normalised."""
     for place in places:
+        seconds.append(0.0)
         try:
             fbank = torch.from_numpy(np.array(kaldiio.load_mat(place), dtype=np.float32))
         except (OSError, ValueError, RuntimeError) as error:
@@ -163,7 +205,7 @@ def _stored(places: Sequence[str], frontend: Frontend, seconds: list[float]) -> 
         if not fbank.isfinite().all():
             yield DataError(f"{place}: features hold NaN or infinity; make feats.scp again")
             continue
-        seconds.append(len(fbank) * frontend.frame_shift / 1000)
+        seconds[-1] = len(fbank) * frontend.frame_shift / 1000
         yield frontend.normalize(frontend.stack(fbank))
 
 
@@ -171,12 +213,13 @@ def _computed(items: Sequence[Item], frontend: Frontend, seconds: list[float]) -
     """Features of the audio itself."""
     cache = Cache()
     for item in items:
+        seconds.append(0.0)
         try:
             wave = item.read(None, frontend.fs, cache)
         except ParaformerError as error:
             yield error
             continue
-        seconds.append(len(wave) / frontend.fs)
+        seconds[-1] = len(wave) / frontend.fs
         yield frontend(wave)
 
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from paraformer.data.tables import write_text
 from paraformer.decode.streaming import Chunking, Token
 from paraformer.decode.text import join_texts
 from paraformer.errors import ConfigError, ParaformerError
-from paraformer.formats import GrowingTables
+from paraformer.formats import GrowingTables, find_finished
 from paraformer.live import FINAL, Event, LivePipeline, LiveState
 from paraformer.programs.decode import data_items, result_folder
 from paraformer.programs.hydra_main import run
@@ -221,10 +222,16 @@ def decode_streaming(config: DictConfig) -> int:
     out = result_folder(config.out, config.data)
     pipeline = load_pipeline(config, chunking)
     items = data_items(Path(config.data))
+    keys = [item.key for item in items]
+    # A line of `text` comes first and one of `delay` last.
+    finished = find_finished(out, ["text", "delay"], ["ctm"]) if config.resume else None
     begun = time.perf_counter()
-    with closing(GrowingTables(out, [*TABLES, "stats.json"], TABLES)) as tables:
+    with closing(GrowingTables(out, [*TABLES, "stats.json"], TABLES, finished)) as tables:
         server = Server(pipeline, config.simulate)
-        totals = decode_list(server, items, tables, config.streams)
+        pending = list(compress(items, tables.pending(keys)))
+        totals = decode_list(server, pending, tables, config.streams)
+        tables.finish(keys)
+    totals.done += len(items) - len(pending)
     stats = statistics_of(config, totals, len(items), time.perf_counter() - begun)
     write_text(out / "stats.json", json.dumps(stats, ensure_ascii=False, indent=1) + "\n")
     log.info("decoded %d of %d utterances", totals.done, len(items))

@@ -64,6 +64,9 @@ def run(config_name: str, function: Callable[[DictConfig], int | None]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error}; check the path"
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     print(readable(message), file=sys.stderr)
     return 1
 

@@ -2,7 +2,8 @@
 directory.
 
 `data` and `dev` hold text [utt2spk text_units], and feats.scp with utt2num_frames, or else wav.scp
-[segments utt2dur], whose features are made while the model trains.
+[segments utt2dur], whose features are made while the model trains. Either may also be a list of
+shards, as make_shards writes it. Under torchrun several processes share each batch.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from paraformer.data.augment import Augment, SpecAug, SpecAugLfr
 from paraformer.data.dataset import (
     Batching,
     Loader,
+    Share,
     Utterance,
     encoder_stride,
     read_utterances,
 )
+from paraformer.data.shards import ShardList, ShardLoader
 from paraformer.data.tables import read_rows, read_table, write_table, write_text
 from paraformer.decode.timestamps import frame_seconds
 from paraformer.errors import ConfigError
@@ -52,7 +55,9 @@ from paraformer.programs.hydra_main import run
 from paraformer.train.chunking import Chunking, DynamicChunk, ReleasedChunks
 from paraformer.train.hotwords import Sampler, Sampling, SeacoWeights
 from paraformer.train.losses import Weights
+from paraformer.train.mwer import Mwer
 from paraformer.train.objective import (
+    NO_MWER,
     AlignerObjective,
     Heads,
     Objective,
@@ -60,12 +65,14 @@ from paraformer.train.objective import (
     UnitCtc,
 )
 from paraformer.train.optim import Optim
+from paraformer.train.parallel import Ranks, leave, restarted, together
 from paraformer.train.snapshots import seed_everything
 from paraformer.train.times import SecondHead
 from paraformer.train.trainer import Trainer, Training, Writer
 
 log = logging.getLogger(__name__)
 
+ONE = Ranks()  # a process by itself
 LIMITS = {
     "seed": Limits(0, 2**32 - 1, whole=True),
     "num_threads": THREADS._replace(low=0),
@@ -122,27 +129,34 @@ def load_set(
     log.info("%s: %d utterances", folder, len(kept))
     for reason, keys in dropped.items():
         log.warning("%s: %d dropped: %s", folder, len(keys), reason)
-    if dropped:
+    if dropped and Ranks.of().first:
         write_table(report, {key: reason for reason, keys in dropped.items() for key in keys})
     return kept
 
 
-def make_writer(folder: Path) -> Writer | None:
-    """A tensorboard writer, None with a remark where tensorboard is not installed."""
+def make_writer(folder: Path, done: int = 0) -> Writer | None:
+    """A tensorboard writer, None with a remark where tensorboard is not installed.
+
+    done: steps; what a run that was killed has drawn behind them is taken back.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         log.warning("no curves: pip install 'paraformer-toolkit[train]' for tensorboard")
         return None
-    writer: Writer = SummaryWriter(str(folder / "tensorboard"))
+    writer: Writer = SummaryWriter(
+        str(folder / "tensorboard"), purge_step=done + 1 if done else None
+    )
     return writer
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, ranks: Ranks = ONE) -> torch.device:
     """`auto` is cuda where there is one; unlike recognition, training never changes device
-    unasked.
+    unasked. Of several processes each has a GPU of its own.
     """
     device = parse_device(name)
+    if device.type == "cuda" and ranks.world > 1:
+        device = torch.device("cuda", ranks.local)
     if device.type == "cpu" or is_usable(device):
         return device
     raise ConfigError(f"device={name}: there is no such GPU; use device=auto or device=cpu")
@@ -230,32 +244,41 @@ def loss_weights(conf: dict[str, Any]) -> Weights:
     return Weights(**{key: value for key, value in conf.items() if key in Weights._fields})
 
 
-def make_trainer(config: dict[str, Any]) -> Trainer:
-    """Everything that the configuration names, put together."""
+def make_trainer(config: dict[str, Any], ranks: Ranks = ONE) -> Trainer:
+    """Everything that the configuration names, put together, after the processes have met."""
     batching = section(Batching, "batching", part(config, "batching"))
     augment = section(Augment, "augment", part(config, "augment"))
     optim = section(Optim, "optim", part(config, "optim"))
     training = section(Training, "training", part(config, "training"))
-    device = pick_device(config["device"])
+    device = pick_device(config["device"], ranks)
+    ranks.join(device)
     release = build_any(released_config(config))
     if config["init"]:
         initialize(release, str(config["init"]), config["init_in_part"])
-    objective = make_objective(config, release)
+    objective = make_objective(config, release, ranks)
+    if not ranks.first:  # all have the same weights, and each draws for itself from here
+        torch.manual_seed(config["seed"] + ranks.rank)
     folder = check_folder(config["dir"])
     readers = max(1, (os.cpu_count() or 1) // 4)  # the rest of the processor trains
+    share = Share(ranks.rank, ranks.world)
 
-    def loader(key: str, augment: Augment | None, seed: int | None) -> Loader:
+    def loader(key: str, augment: Augment | None, seed: int | None) -> Loader | ShardLoader:
         data, inventory = Path(config[key]), config["unit_ctc"]["units"]
+        settings = (release.frontend, batching, augment, seed, readers, share)
+        if data.is_file():
+            encode, ids = release.tokenizer.encode, unit_ids(inventory)
+            return ShardLoader(ShardList(data), encode, ids, *settings)
         report = folder / f"dropped_{key}"
         utterances = load_set(data, release, read_units(inventory, data), report)
-        return Loader(utterances, release.frontend, batching, augment, seed, readers)
+        return Loader(utterances, *settings)
 
     train, dev = loader("data", augment, config["seed"]), loader("dev", None, None)
-    writer = make_writer(folder)
-    return Trainer(objective, train, dev, optim, training, folder, device, writer)
+    return Trainer(objective, train, dev, optim, training, folder, device, None, ranks)
 
 
-def make_objective(config: dict[str, Any], release: Release | AlignerRelease) -> TrainObjective:
+def make_objective(
+    config: dict[str, Any], release: Release | AlignerRelease, ranks: Ranks = ONE
+) -> TrainObjective:
     """What the model is trained for, which its class says."""
     conf = config["model"].get("model_conf") or {}
     weights, frozen = loss_weights(conf), list(config["freeze"] or [])
@@ -265,7 +288,10 @@ def make_objective(config: dict[str, Any], release: Release | AlignerRelease) ->
         Sampler(section(Sampling, "hotwords", part(config, "hotwords"))),
         SeacoWeights(**{key: conf[key] for key in SeacoWeights._fields if key in conf}),
     )
+    mwer = section(Mwer, "mwer", part(config, "mwer"))
     if isinstance(release, AlignerRelease):
+        if mwer.weight > 0.0:
+            raise ConfigError(NO_MWER)
         return AlignerObjective(release.model, weights, specaug(config["model"]), heads, frozen)
     return Objective(
         release.model,
@@ -273,9 +299,10 @@ def make_objective(config: dict[str, Any], release: Release | AlignerRelease) ->
         unit_ctc(config, release),
         config["warm_steps"],
         specaug(config["model"]),
-        chunking(config),
+        together(chunking(config), ranks),
         heads,
         frozen,
+        mwer,
     )
 
 
@@ -287,24 +314,46 @@ def clear_run(folder: Path) -> None:
 
 
 def train(config: DictConfig) -> int:
-    """Train to the end of the schedule; a run stopped by SIGTERM continues when started again."""
+    """Train to the end of the schedule; a run stopped by SIGTERM or SIGUSR1 continues when started
+    again.
+    """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)  # a DictConfig always is
     settings = {str(key): value for key, value in plain.items()}
     check_values(settings, LIMITS)
     if settings["num_threads"]:
         torch.set_num_threads(settings["num_threads"])
+    ranks = Ranks.of()
+    if not ranks.first:
+        logging.getLogger().setLevel(logging.WARNING)
     seed_everything(settings["seed"])
-    trainer = make_trainer(settings)
-    if settings["resume"]:
+    try:
+        fit(settings, ranks)
+    finally:
+        leave()
+    return 0
+
+
+def fit(settings: dict[str, Any], ranks: Ranks) -> None:
+    """Train; the processes part together, when no model of theirs is left that needs them all."""
+    trainer = make_trainer(settings, ranks)
+    begin(trainer, settings)
+    trainer.run()
+    ranks.gather(None)
+
+
+def begin(trainer: Trainer, settings: dict[str, Any]) -> None:
+    """Go on with the run in the folder of the trainer, or make room for a new one."""
+    if settings["resume"] or restarted():
         trainer.resume()
-    else:
+    elif trainer.ranks.first:
         clear_run(trainer.folder)
+    if not trainer.ranks.first:
+        return
+    trainer.writer = make_writer(trainer.folder, trainer.position.step)
     # Not before: a run that refuses to go on keeps the configuration that it was trained with.
     released = yaml.safe_dump(released_config(settings), sort_keys=False, allow_unicode=True)
     write_text(trainer.folder / "config.yaml", released)
-    trainer.run()
-    return 0
 
 
 def main() -> int:

@@ -22,6 +22,7 @@ from paraformer.train.losses import (
     label_smoothed_sum,
     summed,
 )
+from paraformer.train.parallel import shared
 
 IGNORED = -1
 LEAST_SHARE = 1e-6  # of attention, before its logarithm
@@ -194,7 +195,8 @@ def _spoken_losses(
 ) -> dict[str, Tensor]:
     """Log-probabilities (B, U, V) of the hotword decoder against labels (B, U)."""
     kept = labels != IGNORED
-    size = kept.sum() if seaco.seaco_length_normalized_loss else len(labels)
+    count = kept.sum() if seaco.seaco_length_normalized_loss else labels.new_tensor(len(labels))
+    size = shared(count)
     own = kept & (labels != no_bias)
     right = spoken.detach().argmax(-1) == labels
     return {

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from paraformer.models.paraformer import Paraformer, Teaching
 from paraformer.nn.chunks import ChunkPlan
+from paraformer.train.parallel import shared
 
 
 def label_smoothed_sum(logits: Tensor, targets: Tensor, smoothing: float, ignore_id: int) -> Tensor:
@@ -111,17 +112,17 @@ def taught_losses(
         each = ctc_losses(model.ctc_head(frames), memory_lengths, *text, model.blank_id)
         # The reference divides by utterances; per token where the other parts are, so that they
         # keep one scale.
-        share = size if weights.length_normalized_loss else (each > 0).sum().clamp(min=1)
+        share = size if weights.length_normalized_loss else shared((each > 0).sum().clamp(min=1))
         stats["loss_ctc"] = each.sum() / share
         loss = weights.ctc_weight * stats["loss_ctc"] + (1.0 - weights.ctc_weight) * loss
     return summed(loss + weights.predictor_weight * stats["loss_pre"], float(size), stats)
 
 
 def batch_size(weights: Weights, target_lengths: Tensor) -> Tensor:
-    """What sums over a batch are divided by: its tokens, or its utterances."""
+    """What sums over a batch are divided by: its tokens, or its utterances (see `shared`)."""
     if weights.length_normalized_loss:
-        return target_lengths.sum()
-    return target_lengths.new_tensor(len(target_lengths))
+        return shared(target_lengths.sum())
+    return shared(target_lengths.new_tensor(len(target_lengths)))
 
 
 def decoder_losses(model: Paraformer, weights: Weights, taught: Teaching) -> dict[str, Tensor]:
@@ -129,9 +130,10 @@ def decoder_losses(model: Paraformer, weights: Weights, taught: Teaching) -> dic
     smoothed = label_smoothed_sum(
         taught.logits, taught.targets, weights.lsm_weight, model.ignore_id
     )
+    right = (taught.first_guess == taught.targets).sum()
     return {
         "loss_att": smoothed / batch_size(weights, taught.target_lengths),
-        "acc": (taught.first_guess == taught.targets).sum() / taught.target_lengths.sum(),
+        "acc": right / shared(taught.target_lengths.sum()),
     }
 
 

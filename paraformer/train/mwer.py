@@ -19,6 +19,7 @@ from paraformer.models.paraformer import Paraformer, Teaching
 from paraformer.nn.chunks import ChunkPlan
 from paraformer.nn.mask import length_mask
 from paraformer.train.losses import Losses, Weights, batch_size, summed, taught_losses
+from paraformer.train.parallel import shared
 
 CHOICES = {
     "edit": ("token",),
@@ -95,7 +96,8 @@ def path_scores(logits: Tensor, lengths: Tensor, ids: Tensor) -> Tensor:
     without it, and no tensor of the size of the logits is made.
     """
     chosen = logits.gather(2, ids.transpose(1, 2)).float()
-    return (chosen * length_mask(lengths, logits.size(1))[..., None]).sum(1)
+    outside = ~length_mask(lengths, logits.size(1))[..., None]
+    return chosen.masked_fill(outside, 0.0).sum(1)
 
 
 def count_errors(
@@ -149,8 +151,8 @@ def mwer_losses(
     plan: ChunkPlan | None = None,
     generator: torch.Generator | None = None,
 ) -> Losses:
-    """`paraformer_losses` with gamma times its cross-entropy, and the risk of errors (`loss_werr`,
-    with `errors`: the share of tokens that are expected to be wrong).
+    """`paraformer_losses` with gamma times its cross-entropy, and the risk of errors (`loss_werr`;
+    `expected_errors` are those of a reading, by true tokens).
 
     encoded, text (ids and lengths) and plan: as in `paraformer_losses`.
     """
@@ -163,7 +165,7 @@ def mwer_losses(
     scores = path_scores(logits, lengths, paths.ids)
     risks, expected = error_risk(scores, errors, paths.kept)
     risk = risks.sum() / batch_size(weights, taught.target_lengths)
-    parts = {"loss_werr": risk, "errors": expected.sum() / text[1].sum().clamp(min=1)}
+    parts = {"loss_werr": risk, "expected_errors": expected.sum() / shared(text[1].sum())}
     return summed(rest.loss + mwer.weight * risk, rest.weight, {**rest.stats, **parts})
 
 

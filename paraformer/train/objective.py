@@ -32,7 +32,10 @@ from paraformer.train.losses import (
     paraformer_losses,
     summed,
 )
+from paraformer.train.mwer import Mwer, mwer_losses
 from paraformer.train.times import SecondHead, second_head_losses
+
+NO_MWER = "mwer.weight: readings are drawn of a decoder without hotwords, as in Paraformer; set 0"
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class Objective(TrainObjective):
         chunking: Chunking | None = None,
         heads: Heads | None = None,
         frozen: Sequence[str] = (),
+        mwer: Mwer | None = None,
     ) -> None:
         """warm_steps: for that many first steps the CTC heads and the predictor learn without the
         decoder. specaug and chunking are applied in training mode alone.
@@ -126,6 +130,9 @@ class Objective(TrainObjective):
             check_no_bias(model)
         if chunking is not None and isinstance(model, (SeacoParaformer, ContextualParaformer)):
             raise ConfigError("dynamic_chunk: hotwords are learnt from whole utterances; set 0")
+        self.mwer = mwer if mwer is not None and mwer.weight > 0.0 else None
+        if self.mwer is not None and isinstance(model, (SeacoParaformer, ContextualParaformer)):
+            raise ConfigError(NO_MWER)
         self.weights, self.warm_steps = weights, warm_steps
         self.unit = unit if unit is not None and unit.size > 0 else None
         if self.unit is not None:
@@ -173,6 +180,9 @@ class Objective(TrainObjective):
             result = seaco_losses(
                 self.model, self.weights, self.heads.seaco, encoded, text, words, listening
             )
+        elif self.mwer is not None:
+            draws = self._generator()
+            result = mwer_losses(self.model, self.weights, self.mwer, encoded, text, plan, draws)
         else:
             beside = {}
             if isinstance(self.model, ContextualParaformer):
@@ -186,8 +196,12 @@ class Objective(TrainObjective):
 
     def _hotwords(self, batch: Batch, no_bias: int) -> Hotwords:
         """Those of a batch; in validation the same ones each time."""
-        generator = None if self.training else torch.Generator().manual_seed(0)
-        return self.heads.hotwords.draw(batch.text, batch.text_lengths, no_bias, generator)
+        text = batch.text, batch.text_lengths
+        return self.heads.hotwords.draw(*text, no_bias, self._generator())
+
+    def _generator(self) -> torch.Generator | None:
+        """Of random numbers: torch's own, in validation one that begins anew with each batch."""
+        return None if self.training else torch.Generator().manual_seed(0)
 
     def _with_times(
         self,
@@ -201,13 +215,14 @@ class Objective(TrainObjective):
         weight = second.count_weight
         if weight is None:  # the released recipe
             weight = 0.0 if seaco else 0.5 * self.weights.predictor_weight
+        _, counts = self.model.targets(batch.text, batch.text_lengths)
+        size = batch_size(self.weights, counts)  # here, where all processes come by
         if weight == 0.0 and (second.time_weight == 0.0 or not batch.marks.numel()):
             return result
-        _, counts = self.model.targets(batch.text, batch.text_lengths)
         error, distance = second_head_losses(
             predictor, encoded, counts, batch.marks, self.heads.frame_seconds
         )
-        parts = {"loss_pre2": error / batch_size(self.weights, counts)}
+        parts = {"loss_pre2": error / size}
         loss = result.loss + weight * parts["loss_pre2"]
         if distance is not None:
             parts["loss_time"] = distance

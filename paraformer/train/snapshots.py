@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from paraformer.data.tables import write_text
 from paraformer.errors import CheckpointError, DataError
 from paraformer.models.weights import read_torch, read_weights
 
+Generators = dict[str, Any]  # states of torch's generators of one process
 Totals = dict[str, tuple[float, float]]  # name of a statistic -> weighted sum, sum of weights
 
 
@@ -27,6 +29,14 @@ class Position(NamedTuple):
     epoch: int = 1
     batch: int = 0
     step: int = 0
+
+
+class Resumed(NamedTuple):
+    """Where a run goes on; `place`: where its loader was, empty for one that needs no telling."""
+
+    position: Position
+    totals: Totals
+    place: list[int]
 
 
 def write_atomically(value: object, path: Path) -> None:
@@ -43,23 +53,38 @@ def save_snapshot(
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     totals: Totals,
+    generators: Sequence[Generators] = (),
+    place: Sequence[int] = (),
 ) -> None:
-    """Weights, optimiser, random generators, position, and what the next log line averages."""
+    """Weights, optimiser, random generators, position, and what the next log line averages.
+
+    generators: those of all processes, if there are several; place: of a loader in its list.
+    """
     state: dict[str, Any] = {
         "position": tuple(position),
         "objective": objective.state_dict(),
         "optimizer": optimizer.state_dict(),
         "totals": dict(totals),
-        "torch_rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        **own_generators(),
+        "others": list(generators[1:]),
+        "place": list(place),
     }
     write_atomically(state, path)
 
 
+def own_generators() -> Generators:
+    """The states of torch's random generators in this process."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"torch_rng": torch.get_rng_state(), "cuda_rng": cuda}
+
+
 def load_snapshot(
-    path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[Position, Totals]:
-    """Put back what `save_snapshot` wrote; returns the position and the totals."""
+    path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, rank: int = 0
+) -> Resumed:
+    """Put back what `save_snapshot` wrote, in the process of number `rank`.
+
+    A process that was not there when it was written keeps its random generators.
+    """
     state = read_torch(path)
     try:
         objective.load_state_dict(state["objective"])
@@ -70,10 +95,13 @@ def load_snapshot(
             "train in another folder or with resume=false"
         ) from error
     optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["torch_rng"])
-    if state["cuda_rng"]:
-        torch.cuda.set_rng_state_all(state["cuda_rng"])
-    return Position(*state["position"]), dict(state.get("totals", {}))
+    generators = [state, *state.get("others", [])]
+    if rank < len(generators):
+        torch.set_rng_state(generators[rank]["torch_rng"])
+        if generators[rank]["cuda_rng"]:
+            torch.cuda.set_rng_state_all(generators[rank]["cuda_rng"])
+    totals = dict(state.get("totals", {})) if rank == 0 else {}
+    return Resumed(Position(*state["position"]), totals, list(state.get("place", [])))
 
 
 def seed_everything(seed: int) -> None:
@@ -83,14 +111,18 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def append_record(path: Path, record: dict[str, Any]) -> None:
-    """Add one JSON line (an epoch, a log line) to a file."""
-    with open(path, "a", encoding="utf8") as file:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+def put_record(path: Path, record: dict[str, Any]) -> None:
+    """Write the JSON line of an epoch; a run that was killed may have written it, or later ones,
+    before: they go.
+    """
+    known = read_records(path) if path.is_file() else []
+    kept = [each for each in known if each["epoch"] < record["epoch"]]
+    lines = (json.dumps(each, ensure_ascii=False) + "\n" for each in (*kept, record))
+    write_text(path, "".join(lines))
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Lines of `append_record`; of two with the same epoch the later counts."""
+    """Lines of `put_record`; of two with the same epoch the later counts."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; train at least one epoch first")
     records = {}

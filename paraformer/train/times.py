@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,6 +18,9 @@ from paraformer.nn.cif_v3 import CifPredictorV3
 # A sum that reaches a whole number inside step t fires at t, half a step early on the whole, and
 # the token is said to begin FIRE_SHIFT later.
 LAG = 0.5 - FIRE_SHIFT
+# The sum has to pass the whole number there, not to rest at it through the silence before: so many
+# steps earlier it is to be lower by RISE tokens, and later higher by as much.
+AROUND, RISE = 2.0, 0.3
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ def second_head_losses(
     marks: Tensor,
     frame_seconds: float,
 ) -> tuple[Tensor, Tensor | None]:
-    """Summed count error, and the mean distance in tokens between known times and the running sum.
+    """Summed count error, and the mean distance in tokens of the running sum from known times.
 
     memory: encoder output (B, T, D) and lengths (B,); counts (B,): tokens, the end symbol among
     them; marks (B, M, 2): seconds, and tokens that have begun by then, padded by 0. The second is
@@ -49,9 +53,12 @@ def second_head_losses(
     if not known.any():
         return error, None
     sums = weights.cumsum(1)
-    sums = sums * (counts / sums[:, -1].clamp(min=LEAST_TOTAL))[:, None]
+    sums = F.pad(sums * (counts / sums[:, -1].clamp(min=LEAST_TOTAL))[:, None], (1, 0))
     place = marks[..., 0] * (predictor.upsample_times / frame_seconds) + LAG
-    return error, (at(F.pad(sums, (1, 0)), place) - marks[..., 1])[known].abs().mean()
+    wanted = marks[..., 1]
+    early = at(sums, place - AROUND) - (wanted - RISE)
+    late = torch.minimum(wanted + RISE, counts[:, None]) - at(sums, place + AROUND)
+    return error, (early.clamp(min=0.0) + late.clamp(min=0.0))[known].mean()
 
 
 def at(sums: Tensor, place: Tensor) -> Tensor:

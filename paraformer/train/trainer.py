@@ -6,25 +6,28 @@ import logging
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from paraformer.data.dataset import Batch
-from paraformer.errors import ConfigError, DataError
+from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.limits import check_fields, limited
 from paraformer.train.losses import Losses
 from paraformer.train.objective import TrainObjective, autocast
 from paraformer.train.optim import Optim
+from paraformer.train.parallel import Ranks, summed_totals
 from paraformer.train.snapshots import (
     Position,
     Totals,
-    append_record,
     best_epochs,
     load_snapshot,
+    own_generators,
+    put_record,
     read_records,
     save_snapshot,
     write_atomically,
@@ -32,6 +35,8 @@ from paraformer.train.snapshots import (
 
 log = logging.getLogger(__name__)
 
+# torchrun and slurm.py tell a run to stop by the first, Slurm by either.
+STOP_SIGNALS = [signal.SIGTERM] + ([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])
 MAX_BAD_BATCHES = 20  # non-finite losses in a row before the run is given up
 
 
@@ -59,6 +64,17 @@ class Batches(Protocol):
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Batches of an epoch from number `start`."""
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A loader that reads a list too long to be planned: it has to be told where it was."""
+
+    def place(self, batch: int) -> list[int]:
+        """Where the loader was at batch number `batch` of the epoch, or shortly before."""
+
+    def go_to(self, place: list[int]) -> None:
+        """Begin the next epoch there."""
 
 
 class Writer(Protocol):
@@ -103,15 +119,19 @@ class Trainer:
         folder: Path,
         device: torch.device,
         writer: Writer | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        self.objective = objective
+        """ranks: which of several processes this one is, of which the first one writes."""
+        self.objective, self.ranks = objective, ranks or Ranks()
         objective.to(device)
+        self.forward = self.ranks.wrap(objective)
         self.train_loader, self.dev_loader = train, dev
         self.optim, self.training = optim, training
         self.folder, self.device, self.writer = folder, device, writer
         self.optimizer = optim.optimizer(objective)
         self.position, self.meter = Position(), _Meter()
-        self.stopping = False
+        self.asked = False  # to stop, by a signal
+        self.stopping = False  # which all processes have agreed on
         self.pending = False  # gradients are there that no step has used
         self.bad_batches = 0
 
@@ -124,30 +144,35 @@ class Trainer:
         """Continue from the snapshot if there is one."""
         if not self.snapshot.is_file():
             return False
-        self.position, totals = load_snapshot(self.snapshot, self.objective, self.optimizer)
-        self.meter = _Meter(totals)
+        rank = self.ranks.rank
+        found = load_snapshot(self.snapshot, self.objective, self.optimizer, rank)
+        self.position, self.meter = found.position, _Meter(found.totals)
+        if found.place and isinstance(self.train_loader, Placed):
+            self.train_loader.go_to(found.place)
         log.info("continue at epoch %d, batch %d, step %d", *self.position)
         return True
 
     def run(self) -> None:
-        """Train to the end, or to SIGTERM, which saves first.
+        """Train to the end, or to SIGTERM or SIGUSR1, upon which the run is saved first.
 
         A run that `max_steps` ends inside an epoch goes on from there when that is raised later.
         """
-        previous = signal.signal(signal.SIGTERM, self._stop)
+        previous = {number: signal.signal(number, self._stop) for number in STOP_SIGNALS}
         try:
             while not self._finished():
                 self._epoch()
             if self.position.batch and not self.stopping:
                 self._conclude()
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def _stop(self, *_: object) -> None:
         log.warning("stop asked for: saving after this step")
-        self.stopping = True
+        self.asked = True
 
     def _finished(self) -> bool:
+        self.stopping = self.ranks.any_of(self.asked, self.device)
         limit = self.training.max_steps
         spent = 0 < limit <= self.position.step
         return self.stopping or spent or self.position.epoch > self.training.max_epoch
@@ -172,31 +197,47 @@ class Trainer:
         self.meter.waited += time.perf_counter() - began
         return batch
 
-    def _forward(self, batch: Batch, step: int) -> tuple[Batch, Losses]:
-        """The batch on the device, and its losses."""
-        moved = batch.to(self.device)
-        with autocast(self.device, self.training.precision):
-            return moved, self.objective(moved, step)
+    @contextmanager
+    def _named(self, batch: Batch, what: str) -> Iterator[None]:
+        """A crash in here says which utterances it was about."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, ParaformerError):
+                where = f"epoch {self.position.epoch}, batch {self.position.batch}"
+                log.error("%s, %s failed on the utterances %s", where, what, " ".join(batch.keys))
+            raise
 
     def _batch(self, batch: Batch) -> None:
         epoch, number, step = self.position
         self.position = Position(epoch, number + 1, step)
-        if not batch.keys:
+        if self.ranks.any_of(not batch.keys, self.device):
+            if batch.keys:
+                log.warning("left out, as others of their batch: %s", " ".join(batch.keys))
             return
-        _, result = self._forward(batch, step + 1)
-        if not self._usable(result.loss, batch.keys):
-            return
-        (result.loss / self.training.accum_grad).backward()
+        with self._named(batch, "training"):
+            with autocast(self.device, self.training.precision):
+                result: Losses = self.forward(batch.to(self.device), step + 1)
+            if not self._usable(result.loss, batch.keys):
+                return
+            (result.loss / self.training.accum_grad).backward()
         self.pending = True
-        self.meter.add(result.stats, result.weight)
-        self.meter.seconds += batch.seconds
+        copies = self._copies(batch)
+        self.meter.add(result.stats, result.weight / copies)
+        self.meter.seconds += batch.seconds / copies
+
+    def _copies(self, batch: Batch) -> int:
+        """How many processes have these very rows."""
+        return batch.copies if self.ranks.world > 1 else 1
 
     def _usable(self, loss: Tensor, keys: list[str]) -> bool:
-        if torch.isfinite(loss):
+        finite = bool(torch.isfinite(loss))
+        if not self.ranks.any_of(not finite, self.device):
             self.bad_batches = 0
             return True
         self.bad_batches += 1
-        log.warning("loss is not finite, batch skipped; its utterances: %s", " ".join(keys))
+        if not finite:
+            log.warning("loss is not finite, batch skipped; its utterances: %s", " ".join(keys))
         if self.bad_batches >= MAX_BAD_BATCHES:
             raise DataError(
                 f"{self.folder}: {MAX_BAD_BATCHES} batches in a row without a finite loss; "
@@ -228,11 +269,18 @@ class Trainer:
 
     def _log(self) -> None:
         epoch, _, step = self.position
-        values = {**self.meter.means(), "lr": self.optim.rate(step), **self.meter.speed()}
+        meter = self._whole(self.meter)
+        values = {**meter.means(), "lr": self.optim.rate(step), **meter.speed()}
         shown = " ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.info("epoch %d step %d: %s", epoch, step, shown)
         self._draw("train", values)
         self.meter = _Meter()
+
+    def _whole(self, meter: _Meter) -> _Meter:
+        """What all processes have seen together; they wait for the slowest."""
+        found = self.ranks.gather((meter.totals, meter.seconds, meter.waited))
+        totals, seconds, waited = zip(*found, strict=True)
+        return _Meter(summed_totals(totals), sum(seconds), max(waited), meter.began)
 
     def _draw(self, group: str, values: dict[str, Any]) -> None:
         if self.writer is not None:
@@ -240,9 +288,14 @@ class Trainer:
                 self.writer.add_scalar(f"{group}/{name}", value, self.position.step)
 
     def _save(self) -> None:
-        save_snapshot(
-            self.snapshot, self.position, self.objective, self.optimizer, self.meter.totals
-        )
+        totals = self._whole(self.meter).totals
+        generators = self.ranks.gather(own_generators())
+        loader, place = self.train_loader, list[int]()
+        if isinstance(loader, Placed):
+            place = loader.place(self.position.batch)
+        if self.ranks.first:
+            state = (self.position, self.objective, self.optimizer, totals, generators, place)
+            save_snapshot(self.snapshot, *state)
 
     def _end_epoch(self, epoch: int) -> None:
         self._step()  # what the last batches left where accum_grad does not divide their number
@@ -256,14 +309,17 @@ class Trainer:
         epoch, _, step = self.position
         path = self.folder / "epochs.jsonl"
         records = read_records(path) if path.is_file() else []
-        if (epoch, step) not in [(record["epoch"], record["step"]) for record in records]:
+        known = (epoch, step) in [(record["epoch"], record["step"]) for record in records]
+        if not self.ranks.gather(known)[0]:
             self._measure(epoch, f"ended at step {step}")
 
     def _measure(self, epoch: int, how: str) -> None:
         """Validate; write the weights and the record of an epoch."""
         record: dict[str, Any] = {"epoch": epoch, "step": self.position.step, **self.validate()}
+        if not self.ranks.first:
+            return
         write_atomically(self.objective.model.state_dict(), self.folder / f"epoch-{epoch}.pt")
-        append_record(self.folder / "epochs.jsonl", record)
+        put_record(self.folder / "epochs.jsonl", record)
         shown = " ".join(f"{k} {v:.4g}" for k, v in record.items() if k not in ("epoch", "step"))
         log.info("epoch %d %s, dev: %s", epoch, how, shown)
         self._draw("dev", record)
@@ -272,23 +328,31 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Mean losses and token error rate of greedy decoding over the dev set."""
         self.objective.eval()
-        meter, errors, tokens = _Meter(), 0, 0
+        meter, errors, tokens = _Meter(), 0.0, 0.0
         state = torch.get_rng_state()
         last_step = max(self.position.step, self.objective.warm_steps) + 1
         for batch in self.dev_loader.epoch(0):
-            if not batch.keys:
+            if self.ranks.any_of(not batch.keys, self.device):
                 continue
-            moved, result = self._forward(batch, last_step)
-            with autocast(self.device, self.training.precision):
+            moved, copies = batch.to(self.device), self._copies(batch)
+            with (
+                self._named(batch, "validation"),
+                autocast(self.device, self.training.precision),
+            ):
+                result: Losses = self.objective(moved, last_step)
                 wrong, size = self.objective.errors(moved)
-            meter.add(result.stats, result.weight)
-            errors, tokens = errors + wrong, tokens + size
+            meter.add(result.stats, result.weight / copies)
+            errors, tokens = errors + wrong / copies, tokens + size / copies
         torch.set_rng_state(state)
+        counts = self.ranks.gather((errors, tokens))
+        errors, tokens = (sum(each) for each in zip(*counts, strict=True))
         rate = {"token_error_rate": errors / tokens} if tokens else {}
-        return {**meter.means(), **rate}
+        return {**self._whole(meter).means(), **rate}
 
     def _prune(self) -> None:
         """Delete the weights of epochs that are neither among the best nor among the last."""
+        if not self.ranks.first:
+            return
         records = read_records(self.folder / "epochs.jsonl")
         keep = set(best_epochs(records, self.objective.metric, self.training.keep_epochs))
         keep |= set(best_epochs(records, "", self.training.keep_epochs, last=True))

@@ -84,3 +84,17 @@ def test_a_mistake_is_one_line_and_exit_code_1(folder, arguments, message):
     assert (done.returncode, done.stdout) == (1, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_page_of_errors(folder):
+    pytest.importorskip("jinja2")
+    done = compute_cer(folder, "ref=ref", "hyp=hyp", "+report=out/x.html")
+    assert (done.returncode, done.stdout.splitlines()) == (0, LINES)
+    page = (folder / "out" / "x.html").read_text("utf-8")
+    assert "<title>hyp</title>" in page
+    assert "66.67 %" in page and "1 without reference, not counted." in page
+    refused = compute_cer(folder, "ref=ref", "hyp=hyp", "report=x.html", "report_wav=nowhere.scp")
+    assert (refused.returncode, refused.stderr.splitlines()[-1][:23]) == (
+        1,
+        "nowhere.scp: no such fi",
+    )

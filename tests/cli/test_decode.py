@@ -161,3 +161,29 @@ def test_the_program(data, tmp_path):
     done = subprocess.run([*command, "out=x", "nbst=2"], env=environment, **options)
     assert done.returncode == 1
     assert "did you mean 'nbest'" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("output_format", ["text", "ctm", "json"])
+def test_a_list_that_was_stopped_goes_on(data, tmp_path, output_format):
+    """Killed in the middle of a line; what had failed can be read now."""
+    names = (data / "wav.scp").read_text().splitlines()
+    settings = {"nbest": 2, "output_format": output_format}
+    assert run(data, tmp_path / "whole", **settings) == 0
+    (data / "wav.scp").write_text("\n".join([names[0], names[1].split()[0] + " missing.wav"]))
+    assert run(data, tmp_path / "out", **settings) == 1
+    for name in ("text", "nbest/2/token"):
+        with (tmp_path / "out" / name).open("a") as file:
+            file.write(f"{names[2].split()[0]} 半")
+    (data / "wav.scp").write_text("\n".join(names))
+    assert run(data, tmp_path / "out", resume=True, **settings) == 0
+    for path in (tmp_path / "whole").rglob("*"):
+        if path.is_file() and path.name not in ("stats.json", "results.jsonl"):
+            assert (tmp_path / "out" / path.relative_to(tmp_path / "whole")).read_bytes() == (
+                path.read_bytes()
+            )
+    stats = json.loads((tmp_path / "out" / "stats.json").read_text())
+    assert (stats["decoded"], stats["utterances"]) == (3, 3)
+    assert not list((tmp_path / "out").rglob(".*"))
+    if output_format == "json":
+        rows = (tmp_path / "out" / "results.jsonl").read_text("utf-8").splitlines()
+        assert [json.loads(row)["key"] for row in rows] == sorted(TEXTS)

@@ -188,3 +188,23 @@ def test_a_model_that_does_not_stream_is_refused(data, tmp_path):
     assert done.returncode == 1
     assert "does not stream" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_list_that_was_stopped_goes_on(model, data, tmp_path):
+    """u1 has failed, the lines of u2 were cut in the middle of `delay`: both are done again."""
+    run(f"model={model}", f"data={data}", f"out={tmp_path / 'whole'}")
+    run(f"model={model}", f"data={data}", f"out={tmp_path / 'out'}")
+    for name in ("text", "ctm", "delay"):
+        path = tmp_path / "out" / name
+        rows = [row for row in path.read_text("utf8").splitlines(True) if not row.startswith("u1")]
+        path.write_text("".join(rows)[: -3 if name == "delay" else None], "utf8")
+    (tmp_path / "out" / "failed").write_text("u1 not yet there\n")
+    kept = (tmp_path / "out" / "delay").read_text("utf8").splitlines()[0]
+    done = run(f"model={model}", f"data={data}", f"out={tmp_path / 'out'}", "resume=true")
+    assert "decoded 3 of 3" in done.stderr
+    for name in ("text", "ctm", "failed"):
+        whole = (tmp_path / "whole" / name).read_text("utf8")
+        assert (tmp_path / "out" / name).read_text("utf8") == whole
+    delays = (tmp_path / "out" / "delay").read_text("utf8").splitlines()
+    assert delays[0] == kept  # not decoded again
+    assert [row.split()[0] for row in delays] == ["u0", "u1", "u2"]

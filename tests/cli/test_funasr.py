@@ -65,18 +65,27 @@ def test_the_package_is_the_command_too(tmp_path):
 
 
 @pytest.mark.cli
-def test_ctrl_c_loses_nothing_that_is_finished(tmp_path):
-    rows = [f"{path.stem} {path}\n" for path in CLIPS[:2]]
-    (tmp_path / "l.scp").write_text("".join([*rows, "slow sleep 200; false |\n"]))
-    options = [f"+model={MODEL}", "+input=l.scp", "+output_dir=out", "+batch_size_s=0.1"]
-    command = [*DOOR, *options, "+device=cpu"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as process:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_that_is_stopped_goes_on_with_resume(tmp_path, number, code, capsys):
+    rows = [f"{path.stem} {path}\n" for path in CLIPS]
+    listed = tmp_path / "l.scp"
+    listed.write_text("".join([*rows[:2], "clip_c sleep 200; false |\n"]))
+    out = tmp_path / "out"
+    options = [f"+model={MODEL}", f"+input={listed}", f"+output_dir={out}", "+batch_size_s=0.1"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*DOOR, *options, "+device=cpu"], **pipes, cwd=tmp_path) as process:
         shown = [process.stdout.readline().decode() for _ in range(2)]
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
-    assert process.returncode == 130
-    assert (tmp_path / "out" / "1best_recog" / "text").read_text("utf-8") == "".join(shown)
-    assert "".join(shown) == "".join(LINES.splitlines(True)[:2])
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert said.decode() == f"funasr: stopped; what is finished is in {out}, +resume=true goes on\n"
+    written = out / "1best_recog" / "text"
+    assert written.read_text("utf-8") == "".join(shown) == "".join(LINES.splitlines(True)[:2])
+    listed.write_text("".join(rows))
+    last = LINES.splitlines(True)[2]
+    assert call(capsys, *options, "+resume=true")[:2] == (0, last)
+    assert written.read_text("utf-8") == LINES
+    assert call(capsys, *options, "+resume=true")[:2] == (0, "")
 
 
 @pytest.mark.cli

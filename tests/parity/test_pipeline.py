@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from paraformer.auto import AutoModel
+from paraformer.data.audio import read_audio
 from tests.conftest import SHARED, needs_shared
 
 pytestmark = needs_shared
@@ -31,6 +33,17 @@ def marked():
     return AutoModel(str(PIPELINE / "asr-paraformer"), vad_model=str(VAD), punc_model=str(punc))
 
 
+@pytest.fixture(scope="module")
+def timed():
+    return AutoModel(str(PIPELINE / "asr-bicif"), vad_model=str(VAD))
+
+
+@pytest.fixture(scope="module")
+def timed_marked():
+    punc = SHARED / "oracle" / "ct-punc"
+    return AutoModel(str(PIPELINE / "asr-bicif"), vad_model=str(VAD), punc_model=str(punc))
+
+
 def without_blanks(text):
     return "".join(text.split()).lower()
 
@@ -52,6 +65,115 @@ def test_text_with_marks(marked, cases):
     assert without_blanks(found["text"]) == without_blanks(expected["text"])
     (plain,) = cases["paraformer + vad(800), sentence_timestamp, no punc"]
     assert found["raw_text"] == plain["text"]
+
+
+@pytest.mark.parametrize("options", [{}, {"merge_vad": True, "merge_length_s": 15}])
+def test_times_of_segments_joined(timed, cases, options):
+    name = "bicif + vad(800)" + (", merge_vad, merge_length_s=15" if options else "")
+    (expected,) = cases[name]
+    (found,) = timed.generate(str(EXAMPLE), **options)
+    assert (found["text"], found["timestamp"]) == (expected["text"], expected["timestamp"])
+    check_words(found)
+
+
+def check_words(result):
+    """As many as the reference's times; they rise, and lie inside their segments."""
+    times = [ms for word in result["words"] for ms in (word["start"], word["end"])]
+    assert times == sorted(times)
+    for word, (start, end) in zip(result["words"], result["timestamp"], strict=True):
+        assert word["start"] == start and end - 60 <= word["end"] <= end
+        assert any(s["start"] <= start <= word["end"] <= s["end"] for s in result["segments"])
+
+
+def test_silence_has_no_times(timed, cases):
+    (expected,) = cases["bicif + vad(800), zeros 2 s"]
+    (found,) = timed.generate(np.zeros(32000, np.float32))
+    assert (found["text"], found["timestamp"]) == (expected["text"], expected["timestamp"])
+    assert found["words"] == []
+
+
+def check_sentences(found, expected):
+    """Cut at the same places, with the same times; joined, ours are the text. The texts of the
+    reference's are made of its words by counting, and slip where two are English.
+    """
+    assert without_blanks(found["text"]) == without_blanks(expected["text"])
+    assert found["timestamp"] == expected["timestamp"]
+    assert "".join(s["text"] for s in found["sentence_info"]) == found["text"]
+    most = int(1000 * found["audio_seconds"])
+    for ours, theirs in zip(found["sentence_info"], expected["sentence_info"], strict=True):
+        assert ours["timestamp"] == theirs["timestamp"]
+        assert (ours["start"], ours["end"]) == (theirs["start"], min(theirs["end"], most))
+
+
+def test_sentences_with_their_times(timed_marked, cases):
+    (expected,) = cases["bicif + vad(800) + punc, sentence_timestamp, return_raw_text"]
+    options = {"sentence_timestamp": True, "return_raw_text": True}
+    (found,) = timed_marked.generate(str(EXAMPLE), **options)
+    check_sentences(found, expected)
+    check_words(found)
+    assert found["raw_text"] == expected["raw_text"]
+    raw = "".join(sentence["raw_text"] for sentence in found["sentence_info"])
+    assert without_blanks(raw) == without_blanks(expected["raw_text"])
+
+
+def test_sentences_with_english_marks(timed_marked, cases):
+    """They are in the sentences alone."""
+    (expected,) = cases["bicif + vad(800) + punc, sentence_timestamp, en_post_proc"]
+    (found,) = timed_marked.generate(str(EXAMPLE), sentence_timestamp=True, en_post_proc=True)
+    assert without_blanks(found["text"]) == without_blanks(expected["text"])
+    for ours, theirs in zip(found["sentence_info"], expected["sentence_info"], strict=True):
+        assert ours["text"][-1] == theirs["text"][-1]
+        assert ours["timestamp"] == theirs["timestamp"]
+
+
+def test_sentences_of_a_list(timed_marked, cases):
+    wave = read_audio(EXAMPLE).numpy()
+    parts = [wave[:480000], wave[480000:800000]]
+    found = timed_marked.generate(parts, sentence_timestamp=True)
+    for ours, theirs in zip(found, cases["bicif + vad(800) + punc, list of two"], strict=True):
+        check_sentences(ours, theirs)
+
+
+def test_marks_and_times_without_a_vad(cases):
+    punc = SHARED / "oracle" / "ct-punc"
+    model = AutoModel(str(PIPELINE / "asr-bicif"), punc_model=str(punc))
+    (found,) = model.generate(read_audio(EXAMPLE).numpy()[:480000], return_raw_text=True)
+    (expected,) = cases["bicif + punc, no vad, return_raw_text"]
+    assert without_blanks(found["text"]) == without_blanks(expected["text"])
+    assert found["timestamp"] == expected["timestamp"]
+    assert found["raw_text"] == expected["raw_text"]
+
+
+def test_sentences_of_a_model_without_times_are_segments(marked, cases):
+    """The reference leaves out the marks; ours are the text."""
+    (expected,) = cases["paraformer + vad(800) + punc, sentence_timestamp"]
+    (found,) = marked.generate(str(EXAMPLE), sentence_timestamp=True, return_raw_text=True)
+    assert "".join(s["text"] for s in found["sentence_info"]) == found["text"]
+    for ours, theirs in zip(found["sentence_info"], expected["sentence_info"], strict=True):
+        assert ours["raw_text"] == theirs["text"]
+        for name in ("start", "end", "timestamp"):
+            assert ours[name] == theirs[name]
+
+
+def test_segments_in_place_of_sentences(model, cases):
+    (expected,) = cases["paraformer + vad(800), sentence_timestamp, no punc"]
+    (found,) = model.generate(str(EXAMPLE), sentence_timestamp=True)
+    assert found["sentence_info"] == expected["sentence_info"]
+
+
+def test_times_that_were_asked_for(marked, cases):
+    (expected,) = cases["paraformer + vad(800) + punc, sentence_timestamp, output_timestamp"]
+    (found,) = marked.generate(str(EXAMPLE), sentence_timestamp=True, output_timestamp=True)
+    check_sentences(found, expected)
+
+
+def test_output_dir_has_recordings(timed, cases, tmp_path):
+    """The reference's has segments, with made up keys."""
+    timed.generate(str(EXAMPLE), output_dir=str(tmp_path))
+    (expected,) = cases["bicif + vad(800)"]
+    for name in ("text", "timestamp"):
+        line = (tmp_path / "1best_recog" / name).read_text("utf-8")
+        assert line == f"vad_example {expected[name]}\n"
 
 
 def test_segments_are_those_of_the_detector_alone(model):

@@ -39,7 +39,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def work(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mini_zh")
-    done = run_recipe(folder, corpora)
+    done = run_recipe(folder, corpora, "--mwer", "true")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return folder
 
@@ -54,9 +54,18 @@ def test_the_tiny_recipe_learns_something(work: Path) -> None:
     assert records[-1]["loss_att"] < records[0]["loss_att"]
 
 
-def test_every_test_set_is_scored(work: Path) -> None:
+def test_the_fine_tuning_by_errors_starts_from_what_was_trained(work: Path) -> None:
+    names = ("train_tiny", "train_mwer_tiny")
+    paths = [work / f"exp/{name}/epochs.jsonl" for name in names]
+    before, after = (json.loads(path.read_text("utf8").splitlines()[-1]) for path in paths)
+    assert after["token_error_rate"] < before["token_error_rate"] + 0.05
+    assert "loss_werr" in after and "loss_werr" not in before
+
+
+@pytest.mark.parametrize("model", ["train_tiny", "train_mwer_tiny"])
+def test_every_test_set_is_scored(work: Path, model: str) -> None:
     for part in TESTS:
-        cer = (work / f"exp/train_tiny/decode_{part}/score/cer").read_text("utf8")
+        cer = (work / f"exp/{model}/decode_{part}/score/cer").read_text("utf8")
         assert cer.startswith("%CER ") and "%PER_TONED " in cer
 
 

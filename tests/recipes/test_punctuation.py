@@ -92,7 +92,7 @@ def test_f1_is_that_of_the_files(work: Path) -> None:
 
 
 def test_the_model_is_a_released_directory_and_marks_as_in_the_recipe(work: Path) -> None:
-    final = work / "exp/train_tiny/final"
+    final = work / "exp/train_tiny/calibrated"
     names = {path.name for path in final.iterdir()}
     assert names == {"config.yaml", "configuration.json", "model.pt", "tokens.json"}
     marker = Punctuator(load_punctuation(final))

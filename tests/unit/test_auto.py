@@ -267,7 +267,7 @@ def test_unknown_keywords_are_refused_with_the_nearest(model):
         AutoModel(MODEL, frontend_conf={"n_mel": 80})
 
 
-@pytest.mark.parametrize("name", ["spk_model", "hotword", "lm_file"])
+@pytest.mark.parametrize("name", ["spk_model", "spk_mode", "spk"])
 def test_what_is_not_built_yet_is_refused(model, name):
     with pytest.raises(ConfigError, match=f"{name}: not built yet"):
         AutoModel(MODEL, **{name: "x"})

@@ -27,10 +27,15 @@ def test_json_is_one_line_of_the_whole_result():
     assert json.loads(line)["text"] == "a\nb"
 
 
-@pytest.mark.parametrize("name", ["srt", "", "JSON"])
+@pytest.mark.parametrize("name", ["ass", "", "JSON"])
 def test_unknown_formats_are_refused(name):
-    with pytest.raises(ConfigError, match="text or json"):
+    with pytest.raises(ConfigError, match="use text, json, srt, .* or stm"):
         check_format(name)
+
+
+def test_what_has_times_is_no_line():
+    with pytest.raises(ConfigError, match="text or json"):
+        format_result(RESULT, "srt")
 
 
 def content(folder):

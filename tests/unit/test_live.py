@@ -7,6 +7,7 @@ The detectors are scripts, whose spans are known, and released VADs, whose segme
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 
 import numpy as np
@@ -204,7 +205,8 @@ def _is_cut(second, wave, ms, text):
 def test_a_second_pass_that_fails_leaves_the_text_of_the_stream(
     recognizer, second, wave, monkeypatch, caplog
 ):
-    monkeypatch.setattr(second, "recognize", lambda waves: [AudioError("no memory") for _ in waves])
+    fail = [AudioError("no memory")]
+    monkeypatch.setattr(second, "recognize", lambda waves, _: fail * len(waves))
     session = LiveSession(recognizer, Script(SPANS[:1]), second_pass=second)
     assert shown(events(session, [wave])) == streamed(recognizer, wave, SPANS[:1])
     assert "segment at 410 ms: no memory" in caplog.text
@@ -221,6 +223,40 @@ def test_times_of_the_second_pass_by_arithmetic():
         Token(text, *span, c)
         for text, span, c in zip("abcdef", spans, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4], strict=True)
     ]
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """A second pass that times its tokens, and hears hotwords."""
+    return Recognizer(load_directory(ORACLE / "seaco"))
+
+
+def test_a_second_pass_that_times_tokens_times_its_own(exact):
+    stream = StreamingRecognizer(load_directory(ORACLE / "paraformer-streaming"))
+    wave = read_audio(ORACLE / "inputs" / "clip_b.flac")
+    spans = [(200, 900), (1100, 1000 * len(wave) // RATE)]
+    session = LiveSession(stream, Script(spans), second_pass=exact)
+    found = finals(events(session, wave.split(1600)))
+    for event, (start, end) in zip(found, spans, strict=True):
+        (outcome,) = exact.recognize([cut(wave, start, end)])
+        expected = [[start + s, min(start + e, end)] for s, e in outcome.best.token_times]
+        assert [[token.start_ms, token.end_ms] for token in event.tokens] == expected
+        assert [token.text for token in event.tokens] == outcome.best.tokens
+    assert sum(len(event.tokens) for event in found) > 5
+
+
+def test_the_second_pass_hears_hotwords(exact):
+    clip = str(ORACLE / "inputs" / "clip_a.flac")
+    facts = json.loads((ORACLE / "seaco" / "expected.json").read_text("utf-8"))["hotword"]
+    model = AutoModel(
+        ORACLE / "paraformer-streaming", second_pass=str(ORACLE / "seaco"), disable_pbar=True
+    )
+    for name in ("none", "many"):
+        (result,) = model.generate(clip, hotword=facts[name]["hotword"])
+        expected = facts[name]["results"][0]
+        assert [word["text"] for word in result["words"]] == expected["text"].split()
+        times = [[word["start"], word["end"]] for word in result["words"]]
+        assert times == [[start, min(end, 1850)] for start, end in expected["timestamp"]]
 
 
 def test_finals_get_marks(recognizer, punctuator, wave):

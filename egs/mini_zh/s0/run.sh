@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # mini_zh: a small Mandarin recogniser from free recordings and synthetic sentences, on a CPU.
 #
-#   ./run.sh [--corpora <folder>] [--stage N] [--stop-stage N] [--tiny true]
+#   ./run.sh [--corpora <folder>] [--stage N] [--stop-stage N] [--tiny true] [--mwer true]
 #
-# Stages: -1 fetch  0 data  1 features and CMVN  2 tokens  3 train  4 (MWER, not built yet)
+# Stages: -1 fetch  0 data  1 features and CMVN  2 tokens  3 train  4 MWER, if asked for
 #         5 average  6 decode  7 score  8 decode and score as a stream
 # The README beside this file says what the corpora are.
 # shellcheck disable=SC1091,SC2154 # path.sh, cmd.sh and utils are made above or beside
@@ -14,10 +14,12 @@ corpora=../../../../shared/data
 extra=            # folder of more synthetic sentences (local/synthesize.py)
 stage=0
 stop_stage=8
+mwer=false        # fine-tune by expected errors; later stages take both models
 tiny=false        # every stage on a few hundred clips and a very small model, in minutes
 nj=2
 work=.            # data/, fbank/ and exp/ go here
 config=
+mwer_config=
 speeds=0.9,1.0,1.1
 cuts="0,10,5:4 0,10,5:-1 0,8,4:4 0,8,4:-1" # of streams: chunk size and look-back, -1 for all
 seed=1
@@ -30,14 +32,18 @@ if [ "$tiny" = true ]; then
   speeds=1.0
   cuts=0,10,5:4
   config=${config:-conf/train_tiny.yaml}
+  mwer_config=${mwer_config:-conf/train_mwer_tiny.yaml}
   prepare=(--tiny)
 else
   prepare=()
 fi
 config=${config:-conf/train_paraformer.yaml}
+mwer_config=${mwer_config:-conf/train_mwer.yaml}
 if [ -n "$extra" ]; then prepare+=(--extra "$extra"); fi
 data=$work/data
 dir=$work/exp/$(basename "$config" .yaml)
+dirs=("$dir")
+if [ "$mwer" = true ]; then dirs+=("$work/exp/$(basename "$mwer_config" .yaml)"); fi
 train=$data/train
 if [ "$speeds" != 1.0 ]; then train=$data/train_sp; fi
 tests="test_dsp test_hsk test_synthetic test_read"
@@ -78,22 +84,36 @@ if [ "$stage" -le 3 ] && [ "$stop_stage" -ge 3 ]; then
     "$train" "$data/dev" "$dir" seed="$seed" unit_ctc.units="$data/lang/units.txt"
 fi
 
+if [ "$mwer" = true ] && [ "$stage" -le 4 ] && [ "$stop_stage" -ge 4 ]; then
+  log "stage 4: fine-tune by expected errors"
+  steps/average.sh --cmd "$train_cmd" --num 1 --last true "$dir" "$dir/start"
+  steps/train.sh --cmd "$train_cmd" --config "$mwer_config" --lang "$data/lang" \
+    "$train" "$data/dev" "${dirs[1]}" seed="$seed" init="$dir/start"
+fi
+
 if [ "$stage" -le 5 ] && [ "$stop_stage" -ge 5 ]; then
   log "stage 5: average"
-  steps/average.sh --cmd "$train_cmd" --num 1 --last true --precision fp16 "$dir"
+  for trained in "${dirs[@]}"; do
+    steps/average.sh --cmd "$train_cmd" --num 1 --last true --precision fp16 "$trained"
+  done
 fi
 
 if [ "$stage" -le 6 ] && [ "$stop_stage" -ge 6 ]; then
   log "stage 6: decode"
-  for part in $tests; do
-    steps/decode.sh --cmd "$decode_cmd" --nj "$nj" "$dir/final" "$data/$part" "$dir/decode_$part"
+  for trained in "${dirs[@]}"; do
+    for part in $tests; do
+      steps/decode.sh --cmd "$decode_cmd" --nj "$nj" \
+        "$trained/final" "$data/$part" "$trained/decode_$part"
+    done
   done
 fi
 
 if [ "$stage" -le 7 ] && [ "$stop_stage" -ge 7 ]; then
   log "stage 7: score"
-  for part in $tests; do
-    steps/score.sh --pinyin true "$data/$part" "$dir/decode_$part"
+  for trained in "${dirs[@]}"; do
+    for part in $tests; do
+      steps/score.sh --pinyin true "$data/$part" "$trained/decode_$part"
+    done
   done
 fi
 

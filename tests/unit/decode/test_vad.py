@@ -92,7 +92,6 @@ def test_blocks_of_work_change_nothing(detector, wave, whole, block, monkeypatch
     wave = wave[: 16000 * 2] if block == 1 else wave
     expected = detector.segments(wave)
     monkeypatch.setattr("paraformer.decode.vad.BLOCK_SAMPLES", max(block, 160))
-    monkeypatch.setattr("paraformer.decode.vad.LEVEL_FRAMES", block)
     monkeypatch.setattr("paraformer.decode.endpoint.BLOCK", block)
     assert detector.segments(wave) == expected
 

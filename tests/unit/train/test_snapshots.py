@@ -13,10 +13,10 @@ from paraformer.errors import CheckpointError, DataError
 from paraformer.train import snapshots
 from paraformer.train.snapshots import (
     Position,
-    append_record,
     average_weights,
     best_epochs,
     load_snapshot,
+    put_record,
     read_records,
     save_snapshot,
     seed_everything,
@@ -48,7 +48,7 @@ def test_a_snapshot_brings_everything_back(tmp_path):
     step(layer, optimizer)
 
     other, other_optimizer = layer_and_optimizer()
-    assert load_snapshot(path, other, other_optimizer) == (Position(2, 5, 9), totals)
+    assert load_snapshot(path, other, other_optimizer) == (Position(2, 5, 9), totals, [])
     step(other, other_optimizer)  # the random input is the same too
     assert torch.equal(other.weight, layer.weight)
 
@@ -59,7 +59,7 @@ def test_a_snapshot_of_before_totals_were_kept_is_read(tmp_path):
     state = torch.load(tmp_path / "a.pt", weights_only=True)
     del state["totals"]
     torch.save(state, tmp_path / "a.pt")
-    assert load_snapshot(tmp_path / "a.pt", layer, optimizer) == (Position(1, 2, 3), {})
+    assert load_snapshot(tmp_path / "a.pt", layer, optimizer) == (Position(1, 2, 3), {}, [])
 
 
 def test_a_snapshot_of_another_model_names_the_file_and_the_remedy(tmp_path):
@@ -100,14 +100,16 @@ def test_seeding_repeats_all_generators():
     assert draw() == first
 
 
-def test_records_are_lines_of_json_and_the_later_counts(tmp_path):
+def test_records_are_lines_of_json_and_an_epoch_that_is_run_again_replaces_them(tmp_path):
     path = tmp_path / "epochs.jsonl"
-    for record in (*RECORDS, {"epoch": 2, "loss": 9.0, "cer": 0.1, "note": "中"}):
-        append_record(path, record)
-    assert [json.loads(line)["epoch"] for line in path.read_text("utf8").splitlines()][-1] == 2
-    read = read_records(path)
-    assert [r["epoch"] for r in read] == [1, 2, 3, 4]
-    assert read[1]["loss"] == 9.0
+    records = sorted(RECORDS, key=lambda record: record["epoch"])
+    for record in records:
+        put_record(path, record)
+    assert [json.loads(line) for line in path.read_text("utf8").splitlines()] == records
+    again = {"epoch": 2, "loss": 9.0, "cer": 0.1, "note": "中"}
+    put_record(path, again)
+    assert [json.loads(line) for line in path.read_text("utf8").splitlines()] == [records[0], again]
+    assert read_records(path) == [records[0], again]
 
 
 def test_records_of_a_run_without_epochs(tmp_path):

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Write Kaldi data directories for punctuation: train, dev, and the test sets.
 
-    local/prepare_data.py CORPORA OUT [--tiny]
+    local/prepare_data.py CORPORA OUT [--modern FOLDER] [--tiny]
 
-CORPORA holds the folders that the README of the recipe lists. In each directory `text_marks` has
-passages with the marks ，。？、 and `text` the same words without them. Prose goes to train or dev
-by a hash of its book and place, so the lists are the same on every machine.
+CORPORA holds the folders that the README of the recipe lists, FOLDER what fetch_modern.py wrote. A
+paragraph that shares 12 Chinese characters in a row with the test is left out. In each directory
+`text_marks` has passages with the marks ，。？、 and `text` the same words without them. Prose goes
+to train or dev by a hash of its book and place, so the lists are the same on every machine.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import hashlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 from paraformer.data.tables import write_table
@@ -24,6 +25,7 @@ MARKS = "，。？、"
 PASSAGE = 600  # characters, at least, in one passage of prose
 DEV_SHARE = 3.0  # per cent of the passages
 RUNNING = 10  # sentences of the test set joined to one line of running text
+SHARED = 12  # Chinese characters in a row that training text may not share with the test
 
 _FULL = str.maketrans(",.?!;:", "，。？！；：")
 _AS_MARK = str.maketrans({"！": "。", "；": "，", "：": "，", "…": "，", "—": "，", "―": "，"})
@@ -43,9 +45,10 @@ def normalize(text: str) -> str:
     Exclamation marks close a sentence; colons, semicolons, dashes and dots divide one, and close it
     at the end of a paragraph. Quotes, brackets and notes are not spoken.
     """
-    text = _NOTE.sub("", text)
-    text = re.sub(f"(?<=[{_CHINESE}])[,.?!;:]", lambda m: m[0].translate(_FULL), text)
-    text = _SILENT.sub("", text.translate(_AS_MARK))
+    text = _SILENT.sub("", _NOTE.sub("", text))
+    text = re.sub(
+        f"(?<=[{_CHINESE}])[,.?!;:]|(?<!\\S)[,.?!;:](?!\\S)", lambda m: m[0].translate(_FULL), text
+    ).translate(_AS_MARK)
     text = re.sub(r"[０-９Ａ-Ｚａ-ｚ]", lambda m: chr(ord(m[0]) - 0xFEE0), text)
     text = re.sub(r"\s*([，。？、])\s*", r"\1", text)
     text = re.sub(r"[，。？、]*([。？])[，。？、]*", r"\1", text)
@@ -53,9 +56,15 @@ def normalize(text: str) -> str:
     return re.sub(f"(?<=[{_CHINESE}])[ \\t\u3000]+(?=[{_CHINESE}])", "", text)
 
 
-def paragraphs(path: Path) -> Iterator[str]:
+def grams(text: str) -> set[str]:
+    """All runs of `SHARED` Chinese characters, what stands between the characters left out."""
+    run = re.sub(f"[^{_CHINESE}]", "", text)
+    return {run[i : i + SHARED] for i in range(len(run) - SHARED + 1)}
+
+
+def paragraphs(path: Path, forbidden: Set[str]) -> Iterator[str]:
     """Normalised paragraphs of a book; titles, lists and notes, which no mark closes, are left
-    out.
+    out, and so is what has one of the forbidden runs of characters.
     """
     for line in path.read_text(encoding="utf-8-sig").splitlines():
         line = line.strip()
@@ -63,14 +72,14 @@ def paragraphs(path: Path) -> Iterator[str]:
         if not body or body[-1] not in "。？！…—.?!" or len(body) < 4:
             continue
         text = normalize(line)
-        if text:
+        if text and forbidden.isdisjoint(grams(text)):
             yield text + ("？" if body[-1] in "？?" else "。")
 
 
-def passages(path: Path) -> Iterator[str]:
+def passages(path: Path, forbidden: Set[str]) -> Iterator[str]:
     """Paragraphs joined until they are long enough to cut training samples from."""
     held: list[str] = []
-    for paragraph in paragraphs(path):
+    for paragraph in paragraphs(path, forbidden):
         held.append(paragraph)
         if sum(map(len, held)) >= PASSAGE:
             yield "".join(held)
@@ -94,13 +103,13 @@ def in_digits(text: str) -> str:
     return _COUNT.sub(count, text)
 
 
-def prose(corpora: Path) -> dict[str, dict[str, str]]:
+def prose(books: Sequence[Path], forbidden: Set[str]) -> dict[str, dict[str, str]]:
     """train and dev; train has a passage with numbers again, in digits."""
     sets: dict[str, dict[str, str]] = {"train": {}, "dev": {}}
-    for path in sorted((corpora / "punctuation/shu").glob("*.txt")):
+    for path in books:
         book = hashlib.sha1(path.stem.encode()).hexdigest()[:6]
-        for number, text in enumerate(passages(path)):
-            key = f"shu-{book}-{number:05d}"
+        for number, text in enumerate(passages(path, forbidden)):
+            key = f"{path.parent.name}-{book}-{number:05d}"
             place = int(hashlib.sha1(key.encode()).hexdigest()[:8], 16) / 16**8 * 100
             part = "dev" if place < DEV_SHARE else "train"
             sets[part][key] = text
@@ -138,9 +147,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpora", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--modern", type=Path, help="folder of fetch_modern.py")
     parser.add_argument("--tiny", action="store_true", help="a few passages of each set")
     args = parser.parse_args()
-    sets = prose(args.corpora) | encyclopedia(args.corpora)
+    books = sorted((args.corpora / "punctuation/shu").glob("*.txt"))
+    books += sorted(args.modern.glob("*.txt")) if args.modern else []
+    tests = encyclopedia(args.corpora)
+    forbidden = {run for text in tests.get("test_gsd", {}).values() for run in grams(text)}
+    sets = prose(books, forbidden) | tests
     if not sets["train"]:
         print(f"{args.corpora}: punctuation/shu is not here; see the README", file=sys.stderr)
         return 1

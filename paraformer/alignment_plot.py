@@ -1,0 +1,249 @@
+"""An alignment to look at: sound, CIF weights with their fires, and tokens at their times."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from paraformer.decode.align import ForcedAligner, split_units
+from paraformer.decode.recognize import Recognizer
+from paraformer.decode.timestamps import SILENCE, Clock, Span, frame_seconds
+from paraformer.errors import ConfigError, DataError, ParaformerError
+from paraformer.models.bicif import BiCifParaformer
+from paraformer.nn.cif_v3 import Timeline
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
+
+SOUNDS = ("waveform", "fbank")
+WEIGHT, FIRED, SPOKEN = "#1f5fa8", "#c0392b", "#dfe9f5"
+# Fonts with Chinese signs that systems bring along, the first one found is taken.
+FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN"),
+    *("PingFang SC", "Hiragino Sans GB", "Heiti SC", "Microsoft YaHei", "SimHei"),
+    *("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback"),
+)
+
+
+class Picture(NamedTuple):
+    """What is drawn of an utterance; times in seconds from its start."""
+
+    wave: Tensor  # (N,)
+    rate: int
+    fbank: Tensor  # (T, n_mels) log-mel
+    frame_shift: float  # of fbank
+    weights: Tensor  # (S,) of the CIF head that times the tokens, scaled to fire them
+    step: float  # of weights
+    fires: list[float]  # where each token fires
+    end_fire: float | None  # where what stands behind the last token does
+    tokens: list[Span]  # without silences
+
+    @property
+    def seconds(self) -> float:
+        """Length of the recording."""
+        return len(self.wave) / self.rate
+
+
+def picture_of_recognition(recognizer: Recognizer, wave: Tensor) -> Picture:
+    """What a recogniser hears in samples (N,) of its rate.
+
+    A model without a second head shows where its own weights fire.
+    """
+    (outcome,) = recognizer.recognize([wave])
+    if isinstance(outcome, ParaformerError):
+        raise outcome
+    frontend, model = recognizer.release.frontend, recognizer.model
+    feats = frontend(wave)
+    with torch.inference_mode():
+        lengths = torch.tensor([len(feats)], device=recognizer.device)
+        memory, frames = model.encode(feats[None].to(recognizer.device), lengths)
+        heard = model.predict(memory, frames)
+        if isinstance(model, BiCifParaformer) and model.times_tokens:
+            timeline = model.timeline(memory, frames, heard.token_lengths)
+        else:
+            timeline = Timeline(heard.alphas, heard.peaks, frames + 1, 1)
+    clock = Clock(timeline, frame_seconds(frontend, model.encoder))
+    return _picture(recognizer, wave, timeline, clock, outcome.best.tokens)
+
+
+def picture_of_alignment(aligner: ForcedAligner, wave: Tensor, text: str) -> Picture:
+    """When a known text was spoken in samples (N,) of the aligner's rate."""
+    (outcome,) = aligner.align([wave], [text])
+    if isinstance(outcome, ParaformerError):
+        raise outcome
+    tokens = [token for unit in split_units(text, aligner.tokenizer) for token in unit.tokens]
+    feats = aligner.frontend(wave)
+    with torch.inference_mode():
+        lengths = torch.tensor([len(feats)], device=aligner.device)
+        counts = torch.tensor([len(tokens)], device=aligner.device)
+        timeline = aligner.model(feats[None].to(aligner.device), lengths, counts)
+    return _picture(aligner, wave, timeline, Clock(timeline, aligner.frame_seconds), tokens)
+
+
+def _picture(
+    heard_by: Recognizer | ForcedAligner,
+    wave: Tensor,
+    timeline: Timeline,
+    clock: Clock,
+    tokens: Sequence[str],
+) -> Picture:
+    if not tokens:
+        raise DataError("nothing was heard; give a recording with speech")
+    by_aligner = isinstance(heard_by, ForcedAligner)
+    frontend = heard_by.frontend if by_aligner else heard_by.release.frontend  # type: ignore[union-attr]
+    *fires, last = clock.fires(0, len(tokens) + 1)
+    seconds = len(wave) / frontend.fs
+    spans = [s for s in clock.spans(0, tokens) if s.text != SILENCE]
+    return Picture(
+        wave,
+        frontend.fs,
+        frontend.fbank(wave),
+        frontend.frame_shift / 1000,
+        timeline.weights[0, : int(timeline.lengths[0])].cpu(),
+        clock.step_seconds,
+        fires,
+        last,
+        [Span(_label(s.text), s.start, min(s.end, seconds)) for s in spans],
+    )
+
+
+def _label(token: str) -> str:
+    return token.replace("@@", "").replace("▁", "") or token
+
+
+class Look(NamedTuple):
+    """How a picture is drawn."""
+
+    sound: str = "waveform"  # or fbank
+    title: str = ""
+    begin: float = 0.0  # seconds, the part that is shown
+    end: float | None = None
+    width: float = 0.0  # inches; 0: by the length of what is shown
+    height: float = 4.2
+    font: str = ""  # file of a font; "": one of the system's that has the signs
+
+
+def draw(picture: Picture, look: Look) -> Figure:
+    """The picture as a figure of matplotlib, three panels over one axis of time."""
+    if look.sound not in SOUNDS:
+        raise ConfigError(f"sound={look.sound}: not known; use {' or '.join(SOUNDS)}")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError(
+            "plot_alignment: needs the package matplotlib; pip install 'paraformer-toolkit[viz]'"
+        ) from error
+    end = picture.seconds if look.end is None else min(look.end, picture.seconds)
+    if not 0 <= look.begin < end:
+        raise ConfigError(
+            f"begin={look.begin:g}, end={end:g}: give two times in order, inside "
+            f"{picture.seconds:.2f} s"
+        )
+    width = look.width or min(max(6.5, 1.6 * (end - look.begin)), 40.0)
+    figure = Figure(figsize=(width, look.height), layout="constrained")
+    sound, weights, words = figure.subplots(3, sharex=True, height_ratios=(3, 3, 1.2))
+    font = _font(look, "".join(span.text for span in picture.tokens) + look.title)
+    _draw_sound(sound, picture, look.sound)
+    _draw_weights(weights, picture)
+    _draw_tokens(words, picture, font)
+    for axes in (sound, weights):
+        for fire in picture.fires:
+            axes.axvline(fire, color=FIRED, linewidth=0.6, alpha=0.5, zorder=1.5)
+    words.set_xlim(look.begin, end)
+    words.set_xlabel("time (s)")
+    if look.title:
+        sound.set_title(look.title, fontproperties=font)
+    return figure
+
+
+def _draw_sound(axes: Axes, picture: Picture, kind: str) -> None:
+    if kind == "fbank":
+        extent = (0.0, len(picture.fbank) * picture.frame_shift, 0.0, float(picture.fbank.size(1)))
+        axes.imshow(
+            picture.fbank.T.numpy(), origin="lower", aspect="auto", extent=extent, cmap="magma"
+        )
+        axes.set_ylabel("mel band")
+        return
+    times = torch.arange(len(picture.wave)) / picture.rate
+    axes.plot(times.numpy(), picture.wave.numpy(), color="#555555", linewidth=0.4)
+    axes.set_ylabel("amplitude")
+
+
+def _draw_weights(axes: Axes, picture: Picture) -> None:
+    """Weights as steps, a dot where a token fires, a ring where the end does."""
+    edges = torch.arange(len(picture.weights) + 1) * picture.step
+    axes.stairs(picture.weights.numpy(), edges.numpy(), color=WEIGHT, fill=True, alpha=0.3)
+    axes.stairs(picture.weights.numpy(), edges.numpy(), color=WEIGHT, label="CIF weight")
+    top = 1.1 * float(picture.weights.max())
+    fires = picture.fires
+    axes.plot(fires, [top] * len(fires), "v", color=FIRED, markersize=5, label="fire")
+    if picture.end_fire is not None:
+        axes.plot(
+            [picture.end_fire], [top], "v", color=FIRED, mfc="none", markersize=5, label="end"
+        )
+    axes.set_ylim(0.0, 1.6 * top)  # room for the legend
+    axes.set_ylabel("weight")
+    axes.legend(loc="upper right", ncols=3, fontsize="small", frameon=False)
+
+
+def _draw_tokens(axes: Axes, picture: Picture, font: object) -> None:
+    for number, span in enumerate(picture.tokens):
+        axes.axvspan(span.start, span.end, facecolor=SPOKEN, edgecolor=WEIGHT, linewidth=0.6)
+        middle = (span.start + span.end) / 2
+        # Two heights, so that long neighbours do not touch.
+        height = 0.5 if len(span.text) < 3 else (0.72, 0.28)[number % 2]
+        axes.text(
+            middle,
+            height,
+            span.text,
+            ha="center",
+            va="center",
+            clip_on=True,
+            fontproperties=font,
+        )
+    axes.set_ylim(0.0, 1.0)
+    axes.set_yticks([])
+    axes.set_ylabel("tokens")
+
+
+def _font(look: Look, text: str) -> object:
+    """Properties of a font that has all signs of a text; where there is none, a warning says so."""
+    from matplotlib.font_manager import FontProperties
+
+    if look.font:
+        if not Path(look.font).is_file():
+            raise ConfigError(f"font={look.font}: no such file; give a .ttf, .otf or .ttc")
+        return FontProperties(fname=look.font)
+    signs = {ord(sign) for sign in text if not sign.isspace()}
+    for name, path in _fonts():
+        if signs <= _signs(path):
+            return FontProperties(family=name)
+    log.warning(
+        "no font here has all signs of the text, boxes stand for them; "
+        "apt-get install fonts-noto-cjk, or give font=FILE"
+    )
+    return FontProperties()
+
+
+def _fonts() -> Iterator[tuple[str, str]]:
+    """Names and files of matplotlib's own font, and of those of `FONTS` that are installed."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name: font.fname for font in reversed(fontManager.ttflist)}
+    for name in ("DejaVu Sans", *FONTS):
+        if name in installed:
+            yield name, installed[name]
+
+
+def _signs(path: str) -> set[int]:
+    from matplotlib.ft2font import FT2Font
+
+    return set(FT2Font(path).get_charmap())

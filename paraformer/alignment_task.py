@@ -1,0 +1,91 @@
+"""Forced alignment as a task of `AutoModel`: recordings and their texts become times of words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from paraformer.data.inputs import Cache, Item, list_items
+from paraformer.decode.align import Alignment, ForcedAligner, Outcome, Pair, pair_texts
+from paraformer.decode.recognize import Batching
+from paraformer.decode.timestamps import cut_sentences, one_line
+from paraformer.errors import ConfigError, DataError, ParaformerError
+from paraformer.formats import check_format
+from paraformer.options import CallOptions, data_types
+from paraformer.output import Output, Results
+from paraformer.results import WRITTEN, Result, alignment_result
+
+# Tables in output_dir/tp_res, the reference's.
+TABLES = ("timestamp_list", "timestamp_str")
+Text = str | DataError
+
+
+class AlignTask:
+    """Words of known texts with their times; the input is a pair, recordings and texts."""
+
+    def __init__(self, aligner: ForcedAligner) -> None:
+        self.aligner = aligner
+
+    def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
+        """See `Task`; (wav, text) or (wav.scp, text.txt), see `pair_texts`."""
+        check_format(call.output_format)
+        sounds, given = _pair(source, call)
+        items = list_items(sounds, call.key, call.segments)
+        texts = pair_texts(given, [item.key for item in items])
+        output = Output(call, [item.key for item in items], TABLES, place="tp_res")
+        pairs = output.pending(list(zip(items, texts, strict=True)))
+        return output.stream(self._aligned(pairs, call))
+
+    def _aligned(self, pairs: Sequence[tuple[Item, Text]], call: CallOptions) -> Iterator[Result]:
+        seconds: list[float] = []
+        batching = Batching(call.batch_size, call.batch_size_s)
+        outcomes = self.aligner.stream(self._feats(pairs, call.fs, seconds), batching)
+        hidden = True if call.disable_pbar or len(pairs) < 2 else None
+        bar = tqdm(outcomes, total=len(pairs), unit="utt", disable=hidden, leave=False)
+        for place, ((item, text), outcome) in enumerate(zip(pairs, bar, strict=True)):
+            found = _result(outcome, text, seconds[place], call.sentence_timestamp)
+            yield {"key": item.key, **found}
+
+    def _feats(
+        self, pairs: Sequence[tuple[Item, Text]], fs: int | None, seconds: list[float]
+    ) -> Iterator[Pair]:
+        """Features and texts; the length of each recording is written down."""
+        frontend, cache = self.aligner.frontend, Cache()
+        for item, text in pairs:
+            try:
+                wave = item.read(fs, frontend.fs, cache)
+            except ParaformerError as error:
+                seconds.append(0.0)
+                yield error, text
+                continue
+            seconds.append(len(wave) / frontend.fs)
+            yield frontend(wave), text
+
+    def feed(self, source: Any, call: CallOptions) -> Result:
+        """See `Task`."""
+        raise ConfigError("cache: an aligner needs the whole recording; leave it out")
+
+
+def _pair(source: Any, call: CallOptions) -> tuple[Any, Any]:
+    """Recordings and texts of an input, in the order that `data_type` says."""
+    if not isinstance(source, (tuple, list)) or len(source) != 2:
+        raise ConfigError(
+            "input: an aligner takes two, recordings and texts, such as (a.wav, text.txt) with "
+            "data_type=(sound, text)"
+        )
+    first, second = source
+    return (second, first) if data_types(call.data_type) == ["text", "sound"] else (first, second)
+
+
+def _result(outcome: Outcome, text: Text, seconds: float, sentences: bool) -> Result:
+    if isinstance(outcome, ParaformerError):
+        nothing = alignment_result(Alignment([], [], [], [], []), seconds)
+        return {**nothing, "error": str(outcome)}
+    result = alignment_result(outcome, seconds)
+    if sentences and isinstance(text, str):
+        cut = cut_sentences(text, outcome.words, outcome.timestamps)
+        result["sentence_info"] = [sentence._asdict() for sentence in cut]
+    result[WRITTEN] = [(str(outcome.timestamps), [one_line(outcome.token_spans)])]
+    return result

@@ -1,0 +1,71 @@
+"""An n-gram language model decides between readings of an utterance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from paraformer.decode.search import Hypothesis
+from paraformer.errors import ConfigError
+
+NATS = math.log(10.0)  # of a logarithm to the base 10
+
+
+class LanguageModel:
+    """An ARPA file, or what kenlm's build_binary makes of one, over the tokens of a recogniser."""
+
+    def __init__(self, path: str | Path) -> None:
+        if not Path(path).is_file():
+            raise ConfigError(f"lm_file={path}: no such file; bin/make_arpa.py makes one")
+        try:
+            import kenlm
+        except ImportError:
+            raise ConfigError(
+                "lm_file: needs kenlm; pip install 'paraformer-toolkit[lm]'"
+            ) from None
+        quiet = kenlm.Config()
+        quiet.show_progress, quiet.arpa_complain = False, kenlm.ARPALoadComplain.NONE
+        try:
+            self.model = kenlm.Model(str(path), quiet)
+        except OSError as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"lm_file={path}: no language model ({reason})") from None
+
+    def score(self, tokens: Sequence[str]) -> float:
+        """Natural logarithm of the probability of a whole sentence, its end counted."""
+        return NATS * float(self.model.score(" ".join(tokens)))
+
+
+def shared_language_model(path: str) -> LanguageModel | None:
+    """The model of a file, read anew only when that has changed; None without a name."""
+    if not path:
+        return None
+    place = Path(path)
+    changed = place.stat().st_mtime_ns if place.is_file() else 0
+    return _load(path, changed)
+
+
+@lru_cache(maxsize=2)
+def _load(path: str, changed: int) -> LanguageModel:
+    return LanguageModel(path)
+
+
+def rescore(
+    readings: Sequence[Hypothesis],
+    tokens_of: Callable[[list[int]], list[str]],
+    model: LanguageModel,
+    weight: float,
+    bonus: float = 0.0,
+) -> list[Hypothesis]:
+    """The readings with `weight` times their score by the model added and a bonus for each token,
+    best first; of equals the one that was.
+    """
+
+    def total(found: Hypothesis) -> float:
+        said = weight * model.score(tokens_of(found.ids)) if weight else 0.0
+        return found.score + said + bonus * len(found.ids)
+
+    scored = [found._replace(score=total(found)) for found in readings]
+    return sorted(scored, key=lambda found: -found.score)

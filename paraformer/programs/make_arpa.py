@@ -1,0 +1,75 @@
+"""Estimate an n-gram language model from texts: an ARPA file, for lm_file of decode.py and funasr.
+
+With `lang` (or a model directory) `text` is Kaldi's, `id transcript` a line, and is read as the
+tokens of that model; else a line is the tokens of a sentence, with blanks between.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from paraformer.data.ngram import BEGIN, END, UNKNOWN, arpa_lines, estimate
+from paraformer.data.tables import read_rows, read_table, write_text
+from paraformer.data.tokenizer import (
+    CharTokenizer,
+    SentencepieceTokenizer,
+    read_seg_dict,
+    read_token_list,
+)
+from paraformer.errors import ConfigError
+from paraformer.limits import Limits, check
+from paraformer.programs.hydra_main import run
+
+log = logging.getLogger(__name__)
+
+
+def make_arpa(config: DictConfig) -> int:
+    """Write the language model of `config.text` to `config.out`."""
+    check("order", config.order, Limits(2, 9, whole=True))  # kenlm takes none of 1
+    out = Path(config.out)
+    if out.is_dir():
+        raise ConfigError(f"out={config.out}: is a folder; name a file, such as lm.arpa")
+    levels = estimate(_sentences(config), config.order)
+    write_text(out, "\n".join(arpa_lines(levels)) + "\n")
+    sizes = ", ".join(str(len(level)) for level in levels)
+    log.info("%s: %s n-grams of order 1 to %d", config.out, sizes, config.order)
+    return 0
+
+
+def _sentences(config: DictConfig) -> Iterator[Sequence[str]]:
+    """Those that are not empty; with `unique` each different one once."""
+    seen: set[tuple[str, ...]] = set()
+    for tokens in _all_sentences(config.text, config.lang):
+        sentence = tuple(token for token in tokens if token not in (BEGIN, END))
+        if not sentence or (config.unique and sentence in seen):
+            continue
+        if config.unique:
+            seen.add(sentence)
+        yield sentence
+
+
+def _all_sentences(text: str, lang: str | None) -> Iterator[Sequence[str]]:
+    if lang is None:
+        for row in read_rows(text):
+            yield [row.key, *row.value.split()]
+        return
+    folder = Path(lang)
+    if (folder / "bpe.model").is_file():
+        tokenizer: CharTokenizer | SentencepieceTokenizer = SentencepieceTokenizer(
+            folder / "bpe.model"
+        )
+    else:
+        seg_dict = folder / "seg_dict"
+        known = read_seg_dict(seg_dict) if seg_dict.is_file() else None
+        tokenizer = CharTokenizer(read_token_list(folder / "tokens.json"), known, UNKNOWN)
+    for transcript in read_table(text).values():
+        yield tokenizer.ids_to_tokens(tokenizer.encode(transcript))
+
+
+def main() -> int:
+    """`bin/make_arpa.py`."""
+    return run("make_arpa", make_arpa)

@@ -1,0 +1,119 @@
+"""Pack a Kaldi data directory into shards: `out`/shard-000000.tar ... and `out`/shards.list, which
+training takes as `data`.
+
+Of each utterance a shard holds audio and text, and where the directory has them the lines of ctm,
+text_units and utt2spk. A file of audio is taken as it is; what a segment or a command gives is
+written as WAV of 16 bits.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import tarfile
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import soundfile
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from paraformer.data.inputs import AUDIO, Item, list_items
+from paraformer.data.recordings import Reader
+from paraformer.data.shards import quote_key
+from paraformer.data.tables import read_rows, read_table, write_text
+from paraformer.errors import DataError, ParaformerError
+from paraformer.formats import check_folder
+from paraformer.limits import Limits, check
+from paraformer.options import SHARE
+from paraformer.programs.hydra_main import run
+
+log = logging.getLogger(__name__)
+
+HEADERLESS = (".pcm", ".raw")
+
+
+def make_shards(config: DictConfig) -> int:
+    """Write the shards; an utterance without text or whose audio cannot be read is left out."""
+    check("per_shard", config.per_shard, Limits(1, whole=True))
+    check("min_success", config.min_success, SHARE)
+    data, out = Path(config.data), check_folder(config.out)
+    if not (data / "wav.scp").is_file():
+        raise DataError(f"{data / 'wav.scp'}: no such file; give a data directory with audio")
+    for old in out.glob("shard-*.tar"):
+        old.unlink()
+    items, sides = list_items(data), read_sides(data)
+    packed = pack(items, sides, Reader(config.fs))
+    bar = iter(tqdm(packed, "make_shards", len(items), unit="utt", disable=None, leave=False))
+    names, written = [], 0
+    while part := list(islice(bar, config.per_shard)):
+        names.append(f"shard-{len(names):06d}.tar")
+        write_shard(out / names[-1], part)
+        written += len(part)
+    write_text(out / "shards.list", "".join(f"{name}\n" for name in names))
+    log.info("%d of %d utterances in %d shards of %s", written, len(items), len(names), out)
+    return 0 if written and written >= config.min_success * len(items) else 1
+
+
+def read_sides(data: Path) -> dict[str, dict[str, str]]:
+    """Kind of member -> utterance -> what it holds."""
+    tables = {"txt": "text", "units": "text_units", "spk": "utt2spk"}
+    sides = {
+        kind: read_table(data / name)
+        for kind, name in tables.items()
+        if kind == "txt" or (data / name).is_file()
+    }
+    if (data / "ctm").is_file():
+        lines: dict[str, str] = {}
+        for row in read_rows(data / "ctm"):
+            lines[row.key] = f"{lines.get(row.key, '')}{row.key} {row.value}\n"
+        sides["ctm"] = lines
+    return sides
+
+
+def pack(
+    items: Sequence[Item], sides: dict[str, dict[str, str]], reader: Reader
+) -> Iterator[list[tuple[str, bytes]]]:
+    """The members of each utterance: names and contents."""
+    for item in items:
+        if not sides["txt"].get(item.key):
+            log.warning("utterance '%s': no transcript; left out", item.key)
+            continue
+        try:
+            suffix, audio = read_bytes(item, reader)
+        except ParaformerError as error:
+            log.warning("utterance '%s': %s; left out", item.key, error)
+            continue
+        stem = quote_key(item.key)
+        texts = {kind: table[item.key] for kind, table in sides.items() if item.key in table}
+        members = [(f"{stem}.{kind}", text.encode()) for kind, text in texts.items()]
+        yield [(f"{stem}{suffix}", audio), *members]
+
+
+def read_bytes(item: Item, reader: Reader) -> tuple[str, bytes]:
+    """Suffix and content of a file of audio."""
+    path = Path(str(item.source))
+    suffix = path.suffix.lower()
+    if item.segment is None and suffix in AUDIO and suffix not in HEADERLESS and path.is_file():
+        return suffix, path.read_bytes()
+    file = io.BytesIO()
+    soundfile.write(file, reader.read(item).numpy(), reader.fs, "PCM_16", format="WAV")
+    return ".wav", file.getvalue()
+
+
+def write_shard(path: Path, utterances: Sequence[Sequence[tuple[str, bytes]]]) -> None:
+    """A tar, whole or not at all; the same content gives the same bytes."""
+    draft = path.with_name(f"{path.name}.part")
+    with tarfile.open(draft, "w", format=tarfile.PAX_FORMAT) as tar:
+        for members in utterances:
+            for name, content in members:
+                header = tarfile.TarInfo(name)
+                header.size, header.mode = len(content), 0o644
+                tar.addfile(header, io.BytesIO(content))
+    draft.replace(path)
+
+
+def main() -> int:
+    """Entry of bin/make_shards.py."""
+    return run("make_shards", make_shards)

@@ -1,0 +1,87 @@
+"""A picture of one utterance: its sound, the CIF weights with their fires, tokens at their times.
+
+A recogniser shows what it heard (BiCif and SeACo models: by the head that gives the times); an
+aligner (fa-zh) shows when the `text` that it is given was spoken. Needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from paraformer.alignment_plot import (
+    SOUNDS,
+    Look,
+    Picture,
+    draw,
+    picture_of_alignment,
+    picture_of_recognition,
+)
+from paraformer.auto import choose_device
+from paraformer.data.audio import read_audio
+from paraformer.data.tables import readable
+from paraformer.decode.align import ForcedAligner
+from paraformer.decode.recognize import Recognizer
+from paraformer.errors import ConfigError
+from paraformer.formats import check_folder
+from paraformer.hub import find_model
+from paraformer.limits import Limits, check_values
+from paraformer.models.checkpoint import load_aligner, load_directory, read_config
+from paraformer.programs.hydra_main import run
+
+log = logging.getLogger(__name__)
+
+LIMITS = {
+    "dpi": Limits(10, 2000),
+    "width": Limits(0, 200),
+    "height": Limits(1, 200),
+    "begin": Limits(0),
+}
+
+
+def plot_alignment(config: DictConfig) -> int:
+    """Write `config.out`, whose suffix says which format (.png, .pdf, .svg)."""
+    check_values({name: config[name] for name in LIMITS}, LIMITS)
+    if config.sound not in SOUNDS:
+        raise ConfigError(f"sound={config.sound}: not known; use {' or '.join(SOUNDS)}")
+    out = Path(config.out)
+    check_folder(out.parent)
+    picture = _picture(config)
+    look = Look(
+        config.sound,
+        config.title or "",
+        config.begin,
+        config.end,
+        config.width,
+        config.height,
+        config.font or "",
+    )
+    try:
+        draw(picture, look).savefig(out, dpi=config.dpi)
+    except ValueError as error:  # a suffix that matplotlib has no format for
+        raise ConfigError(f"out={out}: {error}") from error
+    log.info("%s: %d tokens in %.2f s", readable(str(out)), len(picture.tokens), picture.seconds)
+    return 0
+
+
+def _picture(config: DictConfig) -> Picture:
+    directory = find_model(config.model)
+    device = choose_device(config.device)
+    if read_config(directory, {})["model"] == "MonotonicAligner":
+        if not config.text:
+            raise ConfigError("text: an aligner needs what was said; give text='...'")
+        aligner = ForcedAligner(load_aligner(directory), device)
+        wave = read_audio(config.wav, target_fs=aligner.frontend.fs)
+        return picture_of_alignment(aligner, wave, str(config.text))
+    if config.text:
+        raise ConfigError("text: this model hears for itself; leave it out, or give an aligner")
+    recognizer = Recognizer(load_directory(directory), device)
+    wave = read_audio(config.wav, target_fs=recognizer.release.frontend.fs)
+    return picture_of_recognition(recognizer, wave)
+
+
+def main() -> int:
+    """Entry of `bin/plot_alignment.py` and `funasr-plot_alignment`."""
+    return run("plot_alignment", plot_alignment)

@@ -1,0 +1,156 @@
+"""bin/train.py in two processes is bin/train.py in one; killed at any moment, it goes on as if it
+had not been.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from paraformer.train.snapshots import read_records
+from tests import tiny
+from tests.cli.test_train import command, corpus  # noqa: F401
+
+pytestmark = pytest.mark.cli
+# What is random differs from process to process; what the batches are made of does not.
+CALM = [
+    *(f"model.encoder_conf.{name}_rate=0" for name in ("dropout", "positional_dropout")),
+    *(f"model.decoder_conf.{name}_rate=0" for name in ("dropout", "positional_dropout")),
+    *(f"model.decoder_conf.{name}_attention_dropout_rate=0" for name in ("self", "src")),
+    "model.encoder_conf.attention_dropout_rate=0",
+    "model.model_conf.sampling_ratio=0",
+    "model.model_conf.ctc_weight=0.3",
+    # Steps that do not divide tiny differences by tiny gradients.
+    "optim.lr=0.001",
+]
+
+# Attention does not depend on the bias of its keys: their gradient is rounding, which Adam enlarges.
+# Where they stand in a bias, in widths of the model.
+WIDTH = 16
+KEY_BIASES = {
+    "model.encoder.encoders0.0.self_attn.linear_q_k_v.bias": 1,
+    "model.encoder.encoders.0.self_attn.linear_q_k_v.bias": 1,
+    "model.decoder.decoders.0.src_attn.linear_k_v.bias": 0,
+}
+
+
+def torchrun(processes: int, *options: str) -> list[str]:
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*program, f"--nproc_per_node={processes}", *options]
+
+
+def run(arguments: list[str]) -> str:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(arguments, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def snapshot(folder: Path):
+    return torch.load(folder / "last.pt", weights_only=True)
+
+
+def curve(folder: Path) -> dict[int, float]:
+    """The loss of each step as tensorboard shows it."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"), {"scalars": 0})
+    events.Reload()
+    return {event.step: event.value for event in events.Scalars("train/loss")}
+
+
+def killed(arguments: list[str], mark: str) -> None:
+    """Run until a line of the log holds `mark`, then end it as a power cut does."""
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if mark in line:
+                process.kill()
+                break
+        else:
+            pytest.fail(f"no line with {mark}")
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_two_processes_equal_one(corpus, tmp_path):  # noqa: F811
+    """Half of each batch in each of them: losses, errors and weights after some steps. Batches of
+    one row, which cannot be shared, are among them.
+    """
+    options = [*CALM, "training.max_epoch=2", "batching.max_frames=500"]
+    for name, launch in (("one", []), ("two", torchrun(2))):
+        arguments = command(corpus, tmp_path / name, *options)
+        run([*launch, *(arguments[1:] if launch else arguments)])
+    one, two = (snapshot(tmp_path / name)["objective"] for name in ("one", "two"))
+    for name, value in one.items():
+        if name in KEY_BIASES:
+            kept = [i for i in range(len(value)) if i // WIDTH != KEY_BIASES[name]]
+            value, two[name] = value[kept], two[name][kept]
+        torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-5, msg=name)
+    records = [read_records(tmp_path / name / "epochs.jsonl") for name in ("one", "two")]
+    for ours, theirs in zip(*records, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+    one, two = (curve(tmp_path / name) for name in ("one", "two"))
+    assert two == pytest.approx(one, rel=1e-4) and len(one) > 6
+
+
+@pytest.mark.parametrize("mark", ["step 7:", "epoch 1 done"])
+def test_killed_and_started_again_equals_never_killed(corpus, tmp_path, mark):  # noqa: F811
+    """Bit for bit: the curve, the record of epochs, line by line, and all of the snapshot."""
+    options = ["training.max_steps=16", "training.save_interval=3"]
+    run(command(corpus, tmp_path / "whole", *options))
+    killed(command(corpus, tmp_path / "parts", *options), mark)
+    assert "continue at epoch" in run(command(corpus, tmp_path / "parts", *options))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert tiny.equal(snapshot(parts), snapshot(whole))
+    assert (parts / "epochs.jsonl").read_bytes() == (whole / "epochs.jsonl").read_bytes()
+    assert curve(parts) == curve(whole) and sorted(curve(whole)) == list(range(1, 17))
+
+
+def test_torchrun_starts_a_run_again_whose_process_dies(corpus, tmp_path):  # noqa: F811
+    """Even with resume=false, which is about the runs of earlier days."""
+    options = ["training.max_steps=12", "training.save_interval=2", "resume=false"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run([*torchrun(2), *command(corpus, whole, *options)[1:]])
+    # The process that is the second, but only the first time.
+    (tmp_path / "dying.py").write_text(
+        "import os, signal, sys\n"
+        "from paraformer.programs.train import main\n"
+        "from paraformer.train.trainer import Trainer\n"
+        "step = Trainer._step\n"
+        "def dying(trainer):\n"
+        "    step(trainer)\n"
+        "    first = os.environ['TORCHELASTIC_RESTART_COUNT'] == '0'\n"
+        "    if first and trainer.ranks.rank == 1 and trainer.position.step == 7:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Trainer._step = dying\n"
+        "sys.exit(main())\n"
+    )
+    arguments = [str(tmp_path / "dying.py"), *command(corpus, parts, *options)[2:]]
+    log = run([*torchrun(2, "--max-restarts=2"), *arguments])
+    assert "continue at epoch" in log
+    assert read_records(parts / "epochs.jsonl") == read_records(whole / "epochs.jsonl")
+    assert tiny.equal(snapshot(parts), snapshot(whole))
+
+
+def test_a_crash_says_which_utterances_it_was_about(corpus, tmp_path):  # noqa: F811
+    """One line beside the traceback."""
+    (tmp_path / "crashing.py").write_text(
+        "import sys\n"
+        "from paraformer.models.paraformer import Paraformer\n"
+        "from paraformer.programs.train import main\n"
+        "def crash(*_): raise RuntimeError('out of memory')\n"
+        "Paraformer.encode = crash\n"
+        "sys.exit(main())\n"
+    )
+    arguments = [sys.executable, str(tmp_path / "crashing.py")]
+    arguments += command(corpus, tmp_path / "exp", "batching.join_probability=0")[2:]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("ERROR:"))
+    assert line.startswith("ERROR: epoch 1, batch 1, training failed on the utterances s")
+    assert done.stderr.rstrip().endswith("RuntimeError: out of memory")

@@ -1,0 +1,146 @@
+"""A real Slurm for tests: munged, slurmctld and slurmd of this user, in a folder of their own."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+# Debian keeps the daemons out of the PATH of ordinary users.
+PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "scancel")
+MISSING = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
+needs_slurm = pytest.mark.skipif(
+    bool(MISSING), reason=f"no Slurm here ({' '.join(MISSING)}): apt-get install slurm-wlm munge"
+)
+START_SECONDS = 60.0
+CONF = """
+ClusterName=tests
+SlurmctldHost={host}
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SlurmdParameters=config_overrides
+SchedulerParameters=sched_interval=1,batch_sched_delay=0,sched_min_interval=0,bf_interval=1
+KillWait=10
+MinJobAge=10
+ReturnToService=2
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+NodeName={host} CPUs=8 RealMemory=8000 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What a program needs to find the Slurm of `folder`."""
+    return {**os.environ, "PATH": PATH, "SLURM_CONF": str(folder / "slurm.conf")}
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def _prepare(folder: Path) -> None:
+    for name in ("state", "spool", "munge"):
+        (folder / name).mkdir(parents=True)
+    (folder / "munge").chmod(0o755)
+    key = folder / "munge" / "key"
+    key.write_bytes(secrets.token_bytes(128))
+    key.chmod(0o600)
+    host = socket.gethostname().split(".")[0]
+    values = {"host": host, "user": getpass.getuser(), "folder": folder, "ports": _free_ports(2)}
+    (folder / "slurm.conf").write_text(CONF.format(**values))
+
+
+def _daemons(folder: Path) -> list[list[str]]:
+    munge = folder / "munge"
+    return [
+        ["munged", "--foreground", "--force", f"--socket={munge}/socket", f"--key-file={munge}/key"]
+        + [f"--pid-file={munge}/pid", f"--log-file={munge}/log", f"--seed-file={munge}/seed"],
+        ["slurmctld", "-D", "-c"],
+        ["slurmd", "-D"],
+    ]
+
+
+def _ready(env: dict[str, str]) -> bool:
+    done = subprocess.run(
+        ["sinfo", "--noheader", "-o", "%T"], env=env, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() in ("idle", "mixed", "allocated")
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[dict[str, str]]:
+    """A cluster of one node with 8 processors; gives the environment in which it is found."""
+    _prepare(folder)
+    env = environment(folder)
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        with (folder / "daemons.log").open("wb") as log:
+            for command in _daemons(folder):
+                program = shutil.which(command[0], path=PATH) or command[0]
+                processes.append(
+                    subprocess.Popen([program, *command[1:]], env=env, stdout=log, stderr=log)
+                )
+                if command[0] == "munged":
+                    _wait_for(lambda: (folder / "munge" / "socket").exists(), folder)
+        _wait_for(lambda: _ready(env), folder)
+        yield env
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait_for(condition, folder: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            logs = "\n".join(p.read_text("utf-8", "replace")[-2000:] for p in folder.glob("*.log"))
+            pytest.skip(f"Slurm does not start here: {logs[-3000:]}")
+        time.sleep(0.1)
+
+
+def wait_and_hurry(process: subprocess.Popen[str], env: dict[str, str], seconds: float) -> str:
+    """Wait for a program and return its stderr; a job that is queued again starts at once instead
+    of the two minutes later that Slurm prescribes.
+    """
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        asked = ["squeue", "-h", "-t", "PENDING", "-o", "%A %r"]
+        listed = subprocess.run(asked, env=env, capture_output=True, text=True, check=False)
+        for job, reason in (line.split(maxsplit=1) for line in listed.stdout.splitlines()):
+            if reason == "BeginTime":
+                now = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
+                subprocess.run(now, env=env, check=False)
+        time.sleep(0.2)
+    return process.communicate(timeout=5)[1]

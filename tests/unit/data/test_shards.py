@@ -1,0 +1,192 @@
+"""Shards give the utterances of their data directory, in an order that is repeatable and can be
+entered anywhere, and never need a whole list in memory.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from omegaconf import OmegaConf
+
+from paraformer.data.augment import Augment
+from paraformer.data.dataset import Batching, Loader, Share, read_utterances
+from paraformer.data.shards import GROUP, ShardList, ShardLoader, read_shard
+from paraformer.data.tables import write_table
+from paraformer.errors import DataError
+from paraformer.programs.make_shards import make_shards
+from tests import tiny
+
+COUNT = 40
+UNITS = {"a": 1, "b": 2}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A data directory: files of audio, segments of one, commands, and a key with a path in it."""
+    folder = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+    names = ("wav.scp", "text", "utt2spk", "text_units", "ctm")
+    tables: dict[str, dict[str, str]] = {name: {} for name in names}
+    for number in range(COUNT):
+        key = "../up%/s0-00" if number == 0 else f"s{number % 3}-{number:02d}"
+        path = folder / f"{number}.wav"
+        soundfile.write(path, 0.1 * random.standard_normal(random.integers(9000, 24000)), 16000)
+        tables["wav.scp"][key] = f"cat {path} |" if number % 4 == 1 else str(path)
+        tables["text"][key] = "一二三四"[number % 3 :]
+        tables["utt2spk"][key] = f"s{number % 3}"
+        tables["text_units"][key] = "a b"
+        tables["ctm"][key] = f"1 0.1 0.3 {tables['text'][key]}"
+    for name, table in tables.items():
+        write_table(folder / name, table)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shards(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("shards")
+    config = {"data": str(data), "out": str(out), "per_shard": 7, "fs": 16000, "min_success": 1.0}
+    assert make_shards(OmegaConf.create(config)) == 0
+    return out / "shards.list"
+
+
+def encode(text):
+    return [tiny.TOKENS.index(c) for c in text]
+
+
+BATCHING = Batching(max_frames=600, frame_step=48, join_probability=0.5, gap=(0, 5))
+AUGMENT = Augment(gain_db=3.0, noise_probability=0.5)
+
+
+def loader(shards, seed=3, block=16, share=None, batching=BATCHING):
+    front = tiny.frontend()
+    more = {} if share is None else {"share": share}
+    listed = ShardList(shards)
+    return ShardLoader(listed, encode, UNITS, front, batching, AUGMENT, seed, block=block, **more)
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def same(ours, theirs):
+    return tiny.equal([tuple(b) for b in ours], [tuple(b) for b in theirs])
+
+
+def test_shards_hold_what_the_directory_does(data, shards):
+    """Rows of a loader in order: those of the directory, of which a third is commands."""
+    plain = Batching(max_frames=10**6, frame_step=10**5, max_utterances=1)
+    units = {key: [1, 2] for key in ("../up%/s0-00", *(f"s{n % 3}-{n:02d}" for n in range(COUNT)))}
+    kept, _ = read_utterances(data, encode, 6, units, tiny.frontend())
+    theirs = {b.keys[0]: b for b in Loader(kept, tiny.frontend(), plain).epoch(0)}
+    front, listed = tiny.frontend(), ShardList(shards)
+    ours = {b.keys[0]: b for b in ShardLoader(listed, encode, UNITS, front, plain).epoch(0)}
+    assert ours.keys() == theirs.keys() and len(ours) == COUNT
+    for key, batch in ours.items():
+        for one, other in zip(batch, theirs[key], strict=True):
+            if hasattr(one, "shape"):
+                # What a command gives is rounded to 16 bits.
+                assert one.shape == other.shape
+                assert np.allclose(one, other, atol=2e-2)
+
+
+def test_members_of_a_tar_stay_in_its_folder(shards):
+    """The key `../up%/s0-00` is there as one name, and what is no plain file is passed over."""
+    names = tarfile.open(shards.parent / "shard-000000.tar").getnames()
+    assert "..%2Fup%25%2Fs0-00.wav" in names
+    assert not any("/" in name for name in names)
+
+
+def test_links_and_devices_are_passed_over(tmp_path):
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as tar:
+        link = tarfile.TarInfo("a.wav")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+        text = tarfile.TarInfo("a.txt")
+        text.size = 3
+        tar.addfile(text, io.BytesIO("一".encode()))
+    assert list(read_shard(str(path))) == []
+    path.write_bytes(b"no tar at all" * 100)
+    with pytest.raises(DataError, match=r"x\.tar: cannot be read as tar"):
+        list(read_shard(str(path)))
+
+
+def test_each_utterance_comes_once_an_epoch_in_another_order(shards):
+    orders = []
+    for epoch in (1, 2):
+        keys = [key for b in loader(shards).epoch(epoch) for key in b.keys]
+        assert Counter("+".join(keys).split("+")) == dict.fromkeys(
+            Counter("+".join(keys).split("+")), 1
+        )
+        assert len("+".join(keys).split("+")) == COUNT
+        orders.append(keys)
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("done", [1, 3, 7, 11])
+def test_an_epoch_can_be_entered_in_the_middle_of_the_list(shards, done, monkeypatch):
+    """Bit for bit, and the shards before are not read again."""
+    whole = list(loader(shards).epoch(2))
+    assert len(whole) > 11
+    first = loader(shards)
+    batches = first.epoch(2)
+    assert same(islice(batches, done), whole[:done])
+    place = first.place(done)
+    batches.close()
+    second = loader(shards)
+    second.go_to(place)
+    assert same(second.epoch(2, done), whole[done:])
+    assert same(loader(shards).epoch(2, done), whole[done:])  # and without a place
+    if done == 11:
+        assert place[0] > 0
+
+
+def test_two_processes_share_the_rows_of_one(shards):
+    whole = [key for b in loader(shards).epoch(1) for key in b.keys]
+    halves = [list(loader(shards, share=Share(rank, 2)).epoch(1)) for rank in (0, 1)]
+    assert len(halves[0]) == len(halves[1])
+    keys = [
+        key for half in halves for b in half for key in b.keys if b.copies == 1 or half is halves[0]
+    ]
+    assert sorted(keys) == sorted(whole)
+
+
+def test_a_list_that_holds_nothing_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="No such file"):
+        ShardList(tmp_path / "shards.list")
+    (tmp_path / "shards.list").write_text("\n")
+    with pytest.raises(DataError, match="no usable utterance"):
+        list(loader(tmp_path / "shards.list").epoch(1))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory in /proc")
+def test_a_list_of_five_million_lines_is_never_held_in_memory(tmp_path):
+    """Each line comes once, in a shuffled order that can be entered anywhere; the list has 95 MB."""
+    count, path = 5_000_000, tmp_path / "shards.list"
+    with path.open("w") as file:
+        for begin in range(0, count, 100_000):
+            numbers = range(begin, begin + 100_000)
+            file.write("".join(f"shard-{number:07d}.tar\n" for number in numbers))
+    before = grown = resident()
+    listed = ShardList(path)
+    listed._locate = lambda line: line  # there are no such files
+    seen = np.zeros(count, bool)
+    entered = list(islice(listed.order((1, 2), 3_210_987), 5))
+    for place, line in enumerate(listed.order((1, 2))):
+        seen[int(line[6:13])] = True
+        if place % 250_000 == 0:
+            grown = max(grown, resident())
+        if 3_210_987 <= place < 3_210_992:
+            assert line == entered[place - 3_210_987]
+    assert place + 1 == count and seen.all()
+    assert grown - before < 30_000_000  # bytes, of which `seen` has five million
+    assert len(listed.starts) == -(-count // GROUP)
