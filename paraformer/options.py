@@ -129,6 +129,12 @@ class CallOptions:
     hotword: Any = _option(
         "", "words to listen for: `a b`, a .txt file, one a line, or a URL; a list in Python"
     )
+    hotword_boost: float | None = _option(
+        None,
+        "hotwords by posteriors: nats a token by which they may be less likely than what was heard "
+        "(1; models that learnt to hear hotwords: 0)",
+        Limits(0),
+    )
     nfilter: int = _option(50, "hotwords that an utterance keeps of a longer list", _COUNT)
     seaco_weight: float = _option(1.0, "SeACo models: 0 never hears hotwords", SHARE)
     clas_scale: float = _option(1.0, "ContextualParaformer: weight of hotwords", Limits(0))

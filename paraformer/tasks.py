@@ -105,12 +105,12 @@ class SpeechTask:
         made = ("hotwords", "lm")
         given = {f.name: getattr(call, f.name) for f in fields(Search) if f.name not in made}
         given["pred_timestamp"] |= is_timed(call.output_format)
-        memory = self.hotwords.memory(call.hotword)
-        if memory is not None and live and self.second is None:
-            raise ConfigError("hotword: no stream hears any; give second_pass a model that does")
+        listening = self.hotwords.listening(call.hotword)
+        if listening is not None and live and self.second is None:
+            raise ConfigError("hotword: streams hear none; give second_pass, which does")
         if call.lm_file and live and self.second is None:
             raise ConfigError("lm_file: no stream is scored by it; give second_pass a model")
-        return Search(**given, hotwords=memory, lm=shared_language_model(call.lm_file))
+        return Search(**given, hotwords=listening, lm=shared_language_model(call.lm_file))
 
     def _marked(
         self, items: Sequence[Item], results: Iterator[Result], call: CallOptions

@@ -26,8 +26,7 @@ START_SECONDS = 60.0
 CONF = """
 ClusterName=tests
 SlurmctldHost={host}
-SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
+SlurmctldPort={port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
@@ -43,14 +42,14 @@ KillWait=10
 MinJobAge=10
 ReturnToService=2
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-NodeName={host} CPUs=8 RealMemory=8000 State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+SlurmdLogFile={folder}/%n.log
 """
+PARTITION = "PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n"
+NODE = "NodeName=n{0} NodeHostname={1} NodeAddr=127.0.0.1 Port={2} CPUs=8 RealMemory=8000\n"
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -66,7 +65,7 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _prepare(folder: Path) -> None:
+def _prepare(folder: Path, nodes: int) -> None:
     for name in ("state", "spool", "munge"):
         (folder / name).mkdir(parents=True)
     (folder / "munge").chmod(0o755)
@@ -74,17 +73,19 @@ def _prepare(folder: Path) -> None:
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o600)
     host = socket.gethostname().split(".")[0]
-    values = {"host": host, "user": getpass.getuser(), "folder": folder, "ports": _free_ports(2)}
-    (folder / "slurm.conf").write_text(CONF.format(**values))
+    port, *ports = _free_ports(1 + nodes)
+    conf = CONF.format(host=host, user=getpass.getuser(), folder=folder, port=port)
+    conf += "".join(NODE.format(number, host, own) for number, own in enumerate(ports)) + PARTITION
+    (folder / "slurm.conf").write_text(conf)
 
 
-def _daemons(folder: Path) -> list[list[str]]:
+def _daemons(folder: Path, nodes: int) -> list[list[str]]:
     munge = folder / "munge"
     return [
         ["munged", "--foreground", "--force", f"--socket={munge}/socket", f"--key-file={munge}/key"]
         + [f"--pid-file={munge}/pid", f"--log-file={munge}/log", f"--seed-file={munge}/seed"],
         ["slurmctld", "-D", "-c"],
-        ["slurmd", "-D"],
+        *(["slurmd", "-D", "-N", f"n{number}"] for number in range(nodes)),
     ]
 
 
@@ -96,14 +97,16 @@ def _ready(env: dict[str, str]) -> bool:
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """A cluster of one node with 8 processors; gives the environment in which it is found."""
-    _prepare(folder)
+def cluster(folder: Path, nodes: int = 1) -> Iterator[dict[str, str]]:
+    """A cluster whose nodes, of 8 processors, are all this machine; gives the environment in which
+    it is found.
+    """
+    _prepare(folder, nodes)
     env = environment(folder)
     processes: list[subprocess.Popen[bytes]] = []
     try:
         with (folder / "daemons.log").open("wb") as log:
-            for command in _daemons(folder):
+            for command in _daemons(folder, nodes):
                 program = shutil.which(command[0], path=PATH) or command[0]
                 processes.append(
                     subprocess.Popen([program, *command[1:]], env=env, stdout=log, stderr=log)

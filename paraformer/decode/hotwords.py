@@ -16,7 +16,9 @@ import torch
 
 from paraformer.data.audio import download
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
-from paraformer.errors import AudioError, ConfigError, DataError
+from paraformer.errors import AudioError, DataError
+from paraformer.limits import Limits, check
+from paraformer.models.checkpoint import Release
 from paraformer.models.contextual import ContextualParaformer
 from paraformer.models.paraformer import Paraformer
 from paraformer.models.seaco import SeacoParaformer
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 MOST_HOTWORDS = 5000
 MOST_TOKENS = 64  # of one hotword
+BOOST = 1.0  # nats a token
 SHOWN = 20  # hotwords that a message names
 _SEPARATORS = re.compile(r"[\s,，、;；]+")
 _WEIGHT = re.compile(r"-?\d+(\.\d+)?")
@@ -56,6 +59,13 @@ class HotwordList(NamedTuple):
         return [word.ids for word in self.words]
 
 
+class Listening(NamedTuple):
+    """A list as recognition takes it."""
+
+    ids: list[tuple[int, ...]]
+    memory: HotwordMemory | None  # of models with a decoder for hotwords
+
+
 class _Given(NamedTuple):
     text: str
     weight: float | None = None
@@ -66,21 +76,20 @@ class HotwordMemo:
 
     def __init__(self, model: Paraformer, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self._last: tuple[HotwordList, HotwordMemory | None] = (HotwordList([], []), None)
+        self._last: tuple[HotwordList, Listening | None] = (HotwordList([], []), None)
 
     @torch.inference_mode()
-    def memory(self, given: object) -> HotwordMemory | None:
+    def listening(self, given: object) -> Listening | None:
         """What `Search.hotwords` takes, for any form of the argument; a file is read anew each
         time.
         """
         entries = _filled(given)
-        if entries:
-            must_hear(self.model)
         found = _encoded(entries, self.tokenizer)
         if found != self._last[0]:
             if entries:
                 _report(found)
-            self._last = (found, remember(self.model, found))
+            heard = Listening(found.ids, remember(self.model, found)) if found.words else None
+            self._last = (found, heard)
         return self._last[1]
 
 
@@ -125,20 +134,24 @@ def _encoded(entries: Sequence[_Given], tokenizer: Tokenizer) -> HotwordList:
 
 
 def remember(model: Paraformer, hotwords: HotwordList) -> HotwordMemory | None:
-    """What `decode` of a model takes, None for an empty list; made once for many batches."""
-    if not hotwords.words:
+    """What `decode` of a model with a decoder for hotwords takes, made once for many batches; None
+    for an empty list and for other models.
+    """
+    if not hotwords.words or not isinstance(model, SeacoParaformer | ContextualParaformer):
         return None
-    return must_hear(model).remember(hotwords.ids)
+    return model.remember(hotwords.ids)
 
 
-def must_hear(model: Paraformer) -> SeacoParaformer | ContextualParaformer:
-    """The same model, refused if it hears no hotwords."""
-    if isinstance(model, SeacoParaformer | ContextualParaformer):
-        return model
-    raise ConfigError(
-        f"hotword: {type(model).__name__} models hear none; take a SeacoParaformer, such as "
-        "paraformer-zh, or leave hotword out"
-    )
+def own_boost(release: Release) -> float:
+    """How much `boost` prefers hotwords where the call does not say: `hotword_boost` of the model's
+    config.yaml; else nothing if it has a decoder for them, and BOOST if it has none.
+    """
+    own = release.config.get("hotword_boost")
+    if own is None:
+        hears = isinstance(release.model, SeacoParaformer | ContextualParaformer)
+        return 0.0 if hears else BOOST
+    check("config.yaml: hotword_boost", own, Limits(0))
+    return float(own)
 
 
 def _report(found: HotwordList) -> None:

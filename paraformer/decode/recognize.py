@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from paraformer.data.tokenizer import SentencepieceTokenizer
+from paraformer.decode.boost import boost
+from paraformer.decode.hotwords import Listening, own_boost
 from paraformer.decode.language_model import LanguageModel, rescore
 from paraformer.decode.search import (
     SOS,
@@ -35,7 +37,6 @@ from paraformer.models.bicif import BiCifParaformer
 from paraformer.models.checkpoint import Release
 from paraformer.models.contextual import ContextualParaformer
 from paraformer.models.seaco import SHORTLIST, SeacoParaformer
-from paraformer.nn.bias import HotwordMemory
 from paraformer.nn.cif import CifOutput
 from paraformer.nn.cif_v3 import Timeline
 from paraformer.nn.packed import for_inference
@@ -50,7 +51,7 @@ POOLED_BATCHES = 8
 class Search:
     """How posteriors become text; without a CTC weight positions are independent, so exact.
 
-    hotwords: what the model's `remember` made of them, see `decode.hotwords`. lm: chooses among the
+    hotwords: what they are for the model, see `decode.hotwords`. lm: chooses among the
     `lm_nbest` best readings, or among those of the beam.
     """
 
@@ -64,7 +65,8 @@ class Search:
     nfilter: int = limited(SHORTLIST, 1)  # hotwords that an utterance keeps of a longer list
     seaco_weight: float = limited(1.0, 0, 1)  # 0: a SeACo model never listens to its hotwords
     clas_scale: float = limited(1.0, 0)  # how much hotwords count in a ContextualParaformer
-    hotwords: HotwordMemory | None = field(default=None, compare=False)
+    hotword_boost: float | None = limited(None, 0)  # see `boost`; None: the model's own
+    hotwords: Listening | None = field(default=None, compare=False)
     lm_weight: float = limited(0.3, 0)
     lm_nbest: int = limited(64, 1)
     lm: LanguageModel | None = field(default=None, compare=False)
@@ -135,6 +137,7 @@ class Recognizer:
         self.release = release._replace(model=self.model)
         self.special = sorted({self.model.blank_id, SOS, self.model.eos})
         self._frame_seconds = frame_seconds(release.frontend, release.model.encoder)
+        self._boost = own_boost(release)
 
     def recognize(
         self,
@@ -262,12 +265,16 @@ class Recognizer:
             bias = {"shortlist": search.nfilter, "weight": search.seaco_weight}
         elif isinstance(self.model, ContextualParaformer):
             bias = {"clas_scale": search.clas_scale}
-        if bias:
-            bias["hotwords"] = search.hotwords
+        listening = search.hotwords
+        if bias and listening is not None:
+            bias["hotwords"] = listening.memory
         logp: Tensor = self.model.decode(
             heard.embeds, heard.token_lengths, memory, memory_lengths, **bias
         )
-        return logp
+        bonus = self._boost if search.hotword_boost is None else search.hotword_boost
+        if listening is None or bonus == 0.0:
+            return logp
+        return boost(logp.float(), heard.token_lengths, listening.ids, bonus, self.special)
 
     def _timeline(
         self, heard: CifOutput, memory: Tensor, memory_lengths: Tensor, search: Search

@@ -124,7 +124,7 @@ def decode(config: DictConfig) -> int:
     release = load_directory(find_model(config.model))
     dtype = torch.bfloat16 if config.bf16 else None
     recognizer = Recognizer(release, choose_device(config.device), dtype)
-    hotwords = HotwordMemo(recognizer.model, release.tokenizer).memory(config.hotword)
+    hotwords = HotwordMemo(recognizer.model, release.tokenizer).listening(config.hotword)
     search = replace(search, hotwords=hotwords)
     listed = _open(Path(config.data), config.use_feats)
     beside = [name for kind, name in TABLE_FILES.items() if kind == config.output_format]

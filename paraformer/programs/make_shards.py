@@ -46,7 +46,8 @@ def make_shards(config: DictConfig) -> int:
     items, sides = list_items(data), read_sides(data)
     packed = pack(items, sides, Reader(config.fs))
     bar = iter(tqdm(packed, "make_shards", len(items), unit="utt", disable=None, leave=False))
-    names, written = [], 0
+    names: list[str] = []
+    written = 0
     while part := list(islice(bar, config.per_shard)):
         names.append(f"shard-{len(names):06d}.tar")
         write_shard(out / names[-1], part)

@@ -16,6 +16,7 @@ from paraformer.errors import ConfigError
 from paraformer.limits import Limits, check_values
 from paraformer.programs.average_model import PRECISIONS
 from paraformer.programs.train import clear_run
+from paraformer.train.parallel import restarted
 from paraformer.train.snapshots import average_weights, best_epochs, read_records, seed_everything
 from paraformer.train.trainer import Trainer
 
@@ -44,7 +45,7 @@ def run_schedule(
     seed_everything(settings["seed"])
     release = make_release(settings)
     trainer = make_trainer(settings, release)
-    if settings["resume"]:
+    if settings["resume"] or restarted():
         trainer.resume()
     else:
         clear_run(trainer.folder)

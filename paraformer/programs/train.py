@@ -339,6 +339,8 @@ def fit(settings: dict[str, Any], ranks: Ranks) -> None:
     trainer = make_trainer(settings, ranks)
     begin(trainer, settings)
     trainer.run()
+    if trainer.writer is not None:
+        trainer.writer.close()
     ranks.gather(None)
 
 

@@ -24,8 +24,9 @@ from paraformer.train.parallel import shared
 CHOICES = {
     "edit": ("token",),
     "length": ("teacher", "predicted"),
-    "draw": ("second", "sample"),
+    "draw": ("second", "sample", "closest"),
 }
+CLOSE = 8  # positions, the least certain ones, at which the closest readings may differ
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Mwer:
     gamma: float = limited(0.01, 0)  # weight of cross-entropy in the sum
     edit: str = "token"  # what errors are counted in
     length: str = "teacher"  # tokens of a reading: the true number, or as predicted
-    draw: str = "second"  # the token instead of the best: the second, or sampled among the others
+    # The token instead of the best: the second, or sampled among the others. closest: nothing is
+    # drawn, these are the most likely of the readings with second tokens (not in the paper).
+    draw: str = "second"
 
     def __post_init__(self) -> None:
         check_fields(self, "mwer")
@@ -64,9 +67,13 @@ def draw_paths(
     logits (B, U, V), lengths (B,). Positions are drawn without replacement, at least one. The
     numbers are drawn on the CPU, the same ones whatever the device.
     """
-    best, second = logits.topk(2, dim=-1).indices.unbind(-1)
+    top = logits.topk(2, dim=-1)
+    best, second = top.indices.unbind(-1)
     inside = length_mask(lengths, logits.size(1))
     others = mwer.nbest - 1
+    if mwer.draw == "closest":
+        gaps = top.values[..., 0] - top.values[..., 1]
+        return _distinct(best, second[:, None], _cheapest(gaps, inside, others), inside)
     noise = torch.rand(len(best), others, best.size(1), generator=generator).to(logits.device)
     rank = noise.masked_fill(~inside[:, None], 2.0).argsort(-1).argsort(-1)
     counts = (lengths.double() * mwer.mask_ratio).round().clamp(min=1)
@@ -74,9 +81,34 @@ def draw_paths(
     instead = second[:, None]
     if mwer.draw == "sample":
         instead = _sample_others(logits, best, others, generator)
+    return _distinct(best, instead, masked, inside)
+
+
+def _distinct(best: Tensor, instead: Tensor, masked: Tensor, inside: Tensor) -> Paths:
+    """The best path (B, U), and it with other tokens (B, N or 1, U) where masked (B, N, U)."""
     ids = torch.cat((best[:, None], torch.where(masked, instead, best[:, None])), dim=1)
     equal = ((ids[:, :, None] == ids[:, None]) | ~inside[:, None, None]).all(-1)
     return Paths(ids, ~equal.tril(-1).any(-1))
+
+
+def _cheapest(gaps: Tensor, inside: Tensor, count: int) -> Tensor:
+    """Sets of positions (B, count, U) with the smallest sums of gaps (B, U), of the CLOSE smallest.
+
+    Fewer sets than asked for come back as empty ones.
+    """
+    size = min(CLOSE, gaps.size(1))
+    worst = torch.finfo(torch.float32).max / (2 * CLOSE)
+    near = gaps.float().masked_fill(~inside, worst).topk(size, largest=False)
+    sets = torch.arange(1, 2**size, device=gaps.device)[:, None] >> torch.arange(
+        size, device=gaps.device
+    )
+    members = (sets & 1).bool()  # (S, size)
+    chosen = (near.values @ members.T.float()).topk(min(count, len(members)), largest=False)
+    taken = members[chosen.indices]
+    masked = torch.zeros(len(gaps), count, gaps.size(1), dtype=torch.bool, device=gaps.device)
+    places = near.indices[:, None].expand_as(taken)
+    masked[:, : taken.size(1)] = masked[:, : taken.size(1)].scatter(2, places, taken)
+    return masked & inside[:, None]
 
 
 def _sample_others(

@@ -83,6 +83,9 @@ class Writer(Protocol):
     def add_scalar(self, tag: str, value: float, step: int) -> None:
         """Note one value."""
 
+    def close(self) -> None:
+        """Put everything on disk."""
+
 
 @dataclass
 class _Meter:

@@ -32,7 +32,7 @@ def entries(path):
 
 
 def test_a_line_is_a_sentence_of_tokens(folder):
-    """The numbers are those of `a b` and `a`, worked out in test_ngram.py: a sentence counts once."""
+    """Those are the numbers of `a b` and `a` in test_ngram.py: a sentence counts once."""
     done = run("make_arpa.py", folder, "text=tokens", "out=lm/x.arpa", "order=2")
     assert done.returncode == 0, done.stderr
     assert "5, 4 n-grams of order 1 to 2" in done.stderr
@@ -64,7 +64,7 @@ def test_decoding_with_it(folder):
     options = ("lm_file=lm.arpa", "lm_weight=30", "lm_nbest=3")
     done = run("decode.py", folder, f"model={MODEL}", "data=data", "out=out", *options)
     assert done.returncode == 0, done.stderr
-    assert "INFO: decoded 1 of 1 utterances\n" == done.stderr  # kenlm says nothing of its own
+    assert done.stderr == "INFO: decoded 1 of 1 utterances\n"  # kenlm says nothing of its own
     assert read_table(folder / "out/token")["u1"] == third
     assert read_table(folder / "plain/token")["u1"] != third
 

@@ -15,7 +15,8 @@ import torch
 
 from paraformer.train.snapshots import read_records
 from tests import tiny
-from tests.cli.test_train import command, corpus  # noqa: F401
+from tests.cli.test_train import command, corpus, recorded  # noqa: F401
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.cli
 # What is random differs from process to process; what the batches are made of does not.
@@ -30,7 +31,7 @@ CALM = [
     "optim.lr=0.001",
 ]
 
-# Attention does not depend on the bias of its keys: their gradient is rounding, which Adam enlarges.
+# Attention does not depend on the bias of its keys: its gradient is rounding, that Adam enlarges.
 # Where they stand in a bias, in widths of the model.
 WIDTH = 16
 KEY_BIASES = {
@@ -109,6 +110,22 @@ def test_killed_and_started_again_equals_never_killed(corpus, tmp_path, mark):  
     assert tiny.equal(snapshot(parts), snapshot(whole))
     assert (parts / "epochs.jsonl").read_bytes() == (whole / "epochs.jsonl").read_bytes()
     assert curve(parts) == curve(whole) and sorted(curve(whole)) == list(range(1, 17))
+
+
+def test_a_run_over_shards_goes_on_in_the_middle_of_the_list(corpus, tmp_path, recorded):  # noqa: F811
+    """Bit for bit, after `kill -9`."""
+    audio, _ = recorded
+    program = [sys.executable, str(ROOT / "bin" / "make_shards.py"), "per_shard=2"]
+    run([*program, f"data={audio}", f"out={tmp_path / 'shards'}"])
+    listed = tmp_path / "shards" / "shards.list"
+    assert len(listed.read_text().splitlines()) == 6
+    options = [f"data={listed}", f"dev={listed}", "training.max_steps=14"]
+    options += ["training.save_interval=3", "batching.max_frames=300"]
+    run(command(corpus, tmp_path / "whole", *options))
+    killed(command(corpus, tmp_path / "parts", *options), "step 8:")
+    run(command(corpus, tmp_path / "parts", *options))
+    assert tiny.equal(snapshot(tmp_path / "parts"), snapshot(tmp_path / "whole"))
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
 
 
 def test_torchrun_starts_a_run_again_whose_process_dies(corpus, tmp_path):  # noqa: F811

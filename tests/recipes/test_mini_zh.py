@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,8 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def work(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mini_zh")
-    done = run_recipe(folder, corpora, "--mwer", "true")
+    lm = "true" if find_spec("kenlm") else "false"
+    done = run_recipe(folder, corpora, "--mwer", "true", "--lm", lm)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return folder
 
@@ -67,6 +69,15 @@ def test_every_test_set_is_scored(work: Path, model: str) -> None:
     for part in TESTS:
         cer = (work / f"exp/{model}/decode_{part}/score/cer").read_text("utf8")
         assert cer.startswith("%CER ") and "%PER_TONED " in cer
+
+
+@pytest.mark.skipif(not find_spec("kenlm"), reason="needs kenlm: pip install .[lm]")
+def test_the_language_model_is_of_the_training_text_and_used(work: Path) -> None:
+    arpa = (work / "data/lm/3gram.arpa").read_text("utf8")
+    assert arpa.startswith("\\data\\\nngram 1=")
+    folder = work / "exp/train_tiny"
+    assert (folder / "decode_lm_test_dsp/score/cer").is_file()
+    assert "lm_file" in (folder / "decode_lm_test_dsp/log/decode.1.log").read_text("utf8")
 
 
 def check_lists(data: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from paraformer.data.tables import read_table
 from paraformer.data.words import read_marks, strip_marks
-from paraformer.decode.punctuate import Punctuator
+from paraformer.decode.punctuate import PunctuationState, Punctuator
 from paraformer.models.checkpoint import load_punctuation
+from paraformer.models.ct_transformer import CausalSanmEncoder
 from tests.conftest import ROOT, SHARED
 
 pytestmark = pytest.mark.recipe
@@ -115,3 +116,37 @@ def test_a_missing_corpus_is_one_clear_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "punctuation/shu is not here; see the README" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_text_of_the_test_is_not_trained_on(tmp_path: Path) -> None:
+    lines = (SENTENCES[0], "这一段话在任何测试里都没有，所以它可以留下来。")
+    folder = tmp_path / "corpora/punctuation"
+    (folder / "shu").mkdir(parents=True)
+    (folder / "ud_gsdsimp").mkdir()
+    (folder / "ud_gsdsimp/dev.txt").write_text(SENTENCES[0], encoding="utf8")
+    for book in range(40):
+        (folder / f"shu/{book}.txt").write_text("\n".join(lines), encoding="utf8")
+    done = run_recipe(tmp_path, folder.parent, "--stop-stage", "0")
+    assert done.returncode == 0, done.stderr[-2000:]
+    texts = read_table(tmp_path / "data/train/text_marks").values()
+    assert set(texts) == {lines[1]}
+
+
+def test_the_real_time_form_trains_and_streams(work: Path, corpora: Path) -> None:
+    config = ("--config", "conf/train_tiny_realtime.yaml", "--stage", "3", "--stop-stage", "4")
+    done = run_recipe(work, corpora, *config)
+    assert done.returncode == 0, done.stderr[-4000:]
+    release = load_punctuation(work / "exp/train_tiny_realtime/calibrated")
+    assert isinstance(release.model.encoder, CausalSanmEncoder)
+    assert release.config["model"] == "CTTransformerStreaming"
+    marker = Punctuator(release)
+    text = next(iter(read_table(work / "data/test_gsd_running/text").values()))
+    state, pieces = PunctuationState(), []
+    for begin in range(0, len(text), 30):
+        piece, state = marker.punctuate_chunk(text[begin : begin + 30], state)
+        pieces.append(piece)
+    whole = "".join(pieces) + marker.finish(state)
+    assert "".join(c for c in whole if c not in MARKS + ",.? ") == "".join(
+        c for c in text if c not in ",.? "
+    )
+    assert any(mark in whole[:-1] for mark in MARKS)

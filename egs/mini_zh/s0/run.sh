@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # mini_zh: a small Mandarin recogniser from free recordings and synthetic sentences, on a CPU.
 #
-#   ./run.sh [--corpora <folder>] [--stage N] [--stop-stage N] [--tiny true] [--mwer true]
+#   ./run.sh [--corpora <folder>] [--stage N] [--stop-stage N] [--tiny|--mwer|--lm true]
 #
 # Stages: -1 fetch  0 data  1 features and CMVN  2 tokens  3 train  4 MWER, if asked for
 #         5 average  6 decode  7 score  8 decode and score as a stream
+#         9 with a language model, if asked for
 # The README beside this file says what the corpora are.
 # shellcheck disable=SC1091,SC2154 # path.sh, cmd.sh and utils are made above or beside
 set -euo pipefail
@@ -13,7 +14,8 @@ cd "$(dirname "$0")"
 corpora=../../../../shared/data
 extra=            # folder of more synthetic sentences (local/synthesize.py)
 stage=0
-stop_stage=8
+stop_stage=9
+lm=false          # decode with a trigram model of the training text (needs kenlm)
 mwer=false        # fine-tune by expected errors; later stages take both models
 tiny=false        # every stage on a few hundred clips and a very small model, in minutes
 nj=2
@@ -127,5 +129,15 @@ if [ "$stage" -le 8 ] && [ "$stop_stage" -ge 8 ]; then
         chunk_size="[$sizes]" encoder_chunk_look_back="$back"
       steps/score.sh --pinyin true "$data/$part" "$out"
     done
+  done
+fi
+
+if [ "$lm" = true ] && [ "$stage" -le 9 ] && [ "$stop_stage" -ge 9 ]; then
+  log "stage 9: decode and score with a language model"
+  make_arpa.py text="$data/train/text" lang="$data/lang" out="$data/lm/3gram.arpa" order=3
+  for part in $tests; do
+    steps/decode.sh --cmd "$decode_cmd" --nj "$nj" "$dir/final" "$data/$part" \
+      "$dir/decode_lm_$part" lm_file="$data/lm/3gram.arpa"
+    steps/score.sh --pinyin true "$data/$part" "$dir/decode_lm_$part"
   done
 fi

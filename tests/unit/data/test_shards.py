@@ -100,7 +100,8 @@ def test_shards_hold_what_the_directory_does(data, shards):
 
 def test_members_of_a_tar_stay_in_its_folder(shards):
     """The key `../up%/s0-00` is there as one name, and what is no plain file is passed over."""
-    names = tarfile.open(shards.parent / "shard-000000.tar").getnames()
+    with tarfile.open(shards.parent / "shard-000000.tar") as tar:
+        names = tar.getnames()
     assert "..%2Fup%25%2Fs0-00.wav" in names
     assert not any("/" in name for name in names)
 
@@ -170,7 +171,8 @@ def test_a_list_that_holds_nothing_is_an_error(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory in /proc")
 def test_a_list_of_five_million_lines_is_never_held_in_memory(tmp_path):
-    """Each line comes once, in a shuffled order that can be entered anywhere; the list has 95 MB."""
+    """Each line comes once, in a shuffled order that can be entered anywhere; the list has 95
+    MB."""
     count, path = 5_000_000, tmp_path / "shards.list"
     with path.open("w") as file:
         for begin in range(0, count, 100_000):

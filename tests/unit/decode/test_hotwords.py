@@ -12,7 +12,7 @@ import torch
 
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.decode import hotwords as module
-from paraformer.decode.hotwords import Hotword, read_hotwords, remember
+from paraformer.decode.hotwords import BOOST, Hotword, own_boost, read_hotwords, remember
 from paraformer.errors import ConfigError, DataError
 from paraformer.models.checkpoint import load_directory
 from tests import tiny
@@ -227,17 +227,21 @@ def test_arguments_that_are_wrong(given, message):
 # models
 
 
-def test_a_model_that_hears_none():
-    model = tiny.release().model
-    assert remember(model, read_hotwords("", TOKENIZER)) is None
-    with pytest.raises(ConfigError, match="hotword: Paraformer models hear none; take a Seaco"):
-        remember(model, read_hotwords("一", TOKENIZER))
+def test_a_model_without_a_decoder_for_them_prefers_them_by_its_posteriors():
+    release = tiny.release()
+    assert remember(release.model, read_hotwords("", TOKENIZER)) is None
+    assert remember(release.model, read_hotwords("一", TOKENIZER)) is None
+    assert own_boost(release) == BOOST
+    assert own_boost(release._replace(config={**release.config, "hotword_boost": 2})) == 2.0
+    with pytest.raises(ConfigError, match="hotword_boost=-1: give a number of 0 or more"):
+        own_boost(release._replace(config={**release.config, "hotword_boost": -1}))
 
 
 @pytest.mark.parametrize("kind", ["seaco", "contextual"])
 def test_models_that_hear_them(kind):
     release = load_directory(FIXTURES / "oracle" / kind)
     words = "".join(token for token in release.tokenizer.tokens if "\u4e00" <= token <= "\u9fa5")
+    assert own_boost(release) == 0.0  # as the reference
     found = read_hotwords([words[:2], words[2:5]], release.tokenizer)
     assert [type(word) for word in found.words] == [Hotword, Hotword]
     with torch.no_grad():

@@ -4,14 +4,18 @@ that follow from it.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
+import yaml
 
 from paraformer.data.dataset import Batch
 from paraformer.errors import ConfigError
+from paraformer.models.checkpoint import build_aligner
 from paraformer.nn.chunks import make_plan, streaming_rule
+from paraformer.programs.train import make_objective
 from paraformer.train.chunking import DynamicChunk
 from paraformer.train.losses import Weights, paraformer_losses
 from paraformer.train.mwer import (
@@ -22,8 +26,10 @@ from paraformer.train.mwer import (
     mwer_losses,
     path_scores,
 )
-from paraformer.train.objective import Objective
+from paraformer.train.objective import AlignerObjective, Objective
 from tests import tiny
+from tests.conftest import ROOT
+from tests.unit.models.test_aligner import ALIGNER
 from tests.unit.train.test_hotwords import SEACO
 
 VOCAB = len(tiny.TOKENS)
@@ -160,6 +166,25 @@ class TestPaths:
         wanted = [math.e / total, 0.0, math.e**2 / total, 1 / total]
         assert shares == pytest.approx(wanted, abs=0.015)
 
+    @pytest.mark.parametrize("number", [2, 4, 9, 40])
+    def test_the_closest_are_the_most_likely_ones_with_second_tokens(self, number):
+        """All sets of positions are tried; of ten the two surest never differ."""
+        logits = self.logits()
+        ids, kept = draw_paths(logits, self.lengths, Mwer(nbest=number, draw="closest"))
+        best, second = logits.topk(2, -1).indices.unbind(-1)
+        for row, length in enumerate(self.lengths.tolist()):
+            pairs = [(int(best[row, u]), int(second[row, u])) for u in range(length)]
+            gaps = sorted(
+                float(logits[row, u, a] - logits[row, u, b]) for u, (a, b) in enumerate(pairs)
+            )
+            costs = sorted(
+                sum(gap for gap, taken in zip(gaps[:8], chosen, strict=True) if taken)
+                for chosen in itertools.product((0, 1), repeat=min(8, length))
+            )
+            found = path_scores(logits, self.lengths, ids)[row][kept[row]]
+            wanted = [float(found[0]) - cost for cost in costs[:number]]
+            assert found.tolist() == pytest.approx(wanted, abs=1e-4)
+
     def test_a_generator_repeats_them(self):
         mwer = Mwer(nbest=8, draw="sample")
         pair = [
@@ -221,7 +246,7 @@ def brute_force(logits, lengths, ids, batch, normalized):
 
 
 @pytest.mark.parametrize("normalized", [True, False])
-@pytest.mark.parametrize("draw", ["second", "sample"])
+@pytest.mark.parametrize("draw", ["second", "sample", "closest"])
 def test_loss_and_gradient_equal_the_definition(model, batch, draw, normalized):
     mwer = Mwer(weight=1.0, nbest=5, mask_ratio=0.4, gamma=0.0, draw=draw)
     weights = Weights(length_normalized_loss=normalized)
@@ -373,12 +398,22 @@ def test_a_model_of_hotwords_refuses_it():
         Objective(seaco, WEIGHTS, mwer=Mwer(weight=1.0))
 
 
+def test_an_aligner_refuses_it():
+    """By the configuration of the package, with the weight that switches it on."""
+    config = yaml.safe_load((ROOT / "paraformer/conf/train.yaml").read_text(encoding="utf-8"))
+    config |= {"model": ALIGNER, "mwer": {"weight": 1.0}}
+    with pytest.raises(ConfigError, match=r"mwer.weight: .*; set 0"):
+        make_objective(config, build_aligner(ALIGNER))
+    config["mwer"] = {"weight": 0.0}
+    assert isinstance(make_objective(config, build_aligner(ALIGNER)), AlignerObjective)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"edit": "word"}, "mwer.edit=word"),
         ({"length": "true"}, "teacher or predicted"),
-        ({"draw": "third"}, "second or sample"),
+        ({"draw": "third"}, "second or sample or closest"),
         ({"nbest": 0}, "mwer.nbest=0: give"),
         ({"mask_ratio": 1.5}, "mwer.mask_ratio=1.5: give"),
     ],
