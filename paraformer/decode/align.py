@@ -21,6 +21,7 @@ from paraformer.data.tables import read_rows
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.data.words import breakable
 from paraformer.decode.recognize import POOLED_BATCHES, Batching, plan_batches
+from paraformer.decode.sound import ends_of
 from paraformer.decode.timestamps import (
     SILENCE,
     Clock,
@@ -82,6 +83,7 @@ class ForcedAligner:
         self.model = for_inference(release.model, self.device, dtype)
         self.frontend, self.tokenizer = release.frontend, release.tokenizer
         self.frame_seconds = frame_seconds(release.frontend, release.model.encoder)
+        self._ends = ends_of(release.config, release.frontend)
 
     def align(
         self,
@@ -151,7 +153,8 @@ class ForcedAligner:
             memory, frames = self.model.encode(padded, lengths)
         timeline = self.model.timeline(memory, frames, counts)
         sound = timeline.weights.isfinite().all(1).tolist()
-        clock = Clock(timeline, self.frame_seconds)
+        ends = self._ends(feats) if self._ends else None
+        clock = Clock(timeline, self.frame_seconds, ends)
         return [
             _gather(units[row], clock.spans(row, tokens[row]))
             if sound[row]

@@ -21,6 +21,7 @@ from paraformer.decode.search import (
     greedy_search,
     nbest_search,
 )
+from paraformer.decode.sound import ends_of
 from paraformer.decode.text import postprocess
 from paraformer.decode.timestamps import (
     Clock,
@@ -138,6 +139,7 @@ class Recognizer:
         self.special = sorted({self.model.blank_id, SOS, self.model.eos})
         self._frame_seconds = frame_seconds(release.frontend, release.model.encoder)
         self._boost = own_boost(release)
+        self._ends = ends_of(release.config, release.frontend)
 
     def recognize(
         self,
@@ -248,7 +250,8 @@ class Recognizer:
         clock = None
         if timeline is not None:
             sound &= timeline.weights.isfinite().all(1)
-            clock = Clock(timeline, self._frame_seconds)
+            ends = self._ends(feats) if self._ends else None
+            clock = Clock(timeline, self._frame_seconds, ends)
         return [
             self._recognition(hypotheses, clock, row) if good else CheckpointError(_NOT_FINITE)
             for row, (hypotheses, good) in enumerate(zip(readings, sound.tolist(), strict=True))

@@ -6,7 +6,7 @@ The rules, with their numbers, are the reference's (`ts_prediction_lfr6_standard
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -68,8 +68,16 @@ class Clock:
     [[170, 420]]
     """
 
-    def __init__(self, timeline: Timeline, frame_seconds: float) -> None:
-        """frame_seconds: shift of an encoder frame, 0.06 in released models."""
+    def __init__(
+        self,
+        timeline: Timeline,
+        frame_seconds: float,
+        ends: Callable[[int, list[Span]], list[Span]] | None = None,
+    ) -> None:
+        """frame_seconds: shift of an encoder frame, 0.06 in released models. ends: what moves the
+        ends of the spans of a row, see `decode.sound`.
+        """
+        self._ends = ends
         self.step_seconds = frame_seconds / timeline.rate
         self._weights = timeline.weights.cpu()
         self._peaks = timeline.peaks.cpu()
@@ -86,10 +94,11 @@ class Clock:
         size = self._lengths[row]
         fires = _fires(self._weights[row, :size], self._peaks[row, :size], len(tokens) + 1)
         unit, begin = self.step_seconds, offset_ms / 1000.0
-        return [
-            Span(text, start * unit + begin, end * unit + begin)
-            for text, start, end in _lay_out(tokens, fires, size)
-        ]
+        laid = _lay_out(tokens, fires, size)
+        spans = [Span(text, start * unit, end * unit) for text, start, end in laid]
+        if self._ends is not None:
+            spans = self._ends(row, spans)
+        return [Span(text, start + begin, end + begin) for text, start, end in spans]
 
     def fires(self, row: int, count: int) -> list[float]:
         """Seconds at which `count` tokens of utterance `row` fire; each begins a little before."""

@@ -3,7 +3,7 @@
 #
 #   ./run_heads.sh [--model <trained dir>] [--stage N] [--stop-stage N] [--tiny true]
 #
-# Stages: 0 word times by energy  1 train the heads  2 average  3 train the aligner
+# Stages: 0 word times by energy  1 train the heads  2 average; times alone  3 train the aligner
 #         4 decode with lists of hotwords, score  5 how far the times of words are off
 # shellcheck disable=SC1091,SC2154 # path.sh, cmd.sh and utils are made above or beside
 set -euo pipefail
@@ -64,6 +64,7 @@ fi
 if [ "$stage" -le 2 ] && [ "$stop_stage" -ge 2 ]; then
   log "stage 2: average"
   steps/average.sh --cmd "$train_cmd" --num 1 --last true --precision fp16 "$dir"
+  local/keep_times.py "$dir/final" "$model" "$dir/times" # the model alone with its second head
 fi
 
 if [ "$stage" -le 3 ] && [ "$stop_stage" -ge 3 ]; then
@@ -79,14 +80,16 @@ if [ "$stage" -le 4 ] && [ "$stop_stage" -ge 4 ]; then
   test=$data/test_synthetic
   local/rare_words.py list "$train/text" "$test/text" "$scores/rare.txt"
   local/rare_words.py list --distractors 200 "$train/text" "$test/text" "$scores/others.txt"
-  for list in none rare others; do
-    words=()
-    if [ "$list" != none ]; then words=(hotword="$scores/$list.txt"); fi
-    steps/decode.sh --cmd "$decode_cmd" --nj "$nj" \
-      "$dir/final" "$test" "$scores/$list" "${words[@]}"
-    echo "== $list"
-    local/rare_words.py score "$scores/rare.txt" "$test/text" "$scores/$list/text"
-    steps/score.sh "$test" "$scores/$list"
+  for trained in times final; do # hotwords by posteriors, and by the SeACo decoder
+    for list in none rare others; do
+      words=()
+      if [ "$list" != none ]; then words=(hotword="$scores/$list.txt"); fi
+      out=$scores/${trained}_$list
+      steps/decode.sh --cmd "$decode_cmd" --nj "$nj" "$dir/$trained" "$test" "$out" "${words[@]}"
+      echo "== $trained $list"
+      local/rare_words.py score "$scores/rare.txt" "$test/text" "$out/text"
+      steps/score.sh "$test" "$out"
+    done
   done
 fi
 
