@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from paraformer.data.tables import read_table
+from paraformer.models.checkpoint import load_aligner, load_directory
+from paraformer.models.weights import read_weights
 from tests.conftest import ROOT, SHARED
 from tests.recipes.tones import write_corpora
 
@@ -78,6 +81,42 @@ def test_the_language_model_is_of_the_training_text_and_used(work: Path) -> None
     folder = work / "exp/train_tiny"
     assert (folder / "decode_lm_test_dsp/score/cer").is_file()
     assert "lm_file" in (folder / "decode_lm_test_dsp/log/decode.1.log").read_text("utf8")
+
+
+@pytest.fixture(scope="module")
+def heads(work: Path, corpora: Path) -> tuple[Path, str]:
+    """The folder of the second part of the recipe, and what it printed."""
+    command = ["bash", str(RECIPE / "run_heads.sh"), "--tiny", "true", "--work", str(work)]
+    command += ["--marks", str(corpora / "synthetic/text_marks")]
+    env = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        command, cwd=RECIPE, env=env, capture_output=True, text=True, timeout=1500, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return work / "exp", done.stdout
+
+
+def test_heads_are_trained_on_a_model_that_stays_as_it_is(heads: tuple[Path, str]) -> None:
+    exp, _ = heads
+    base = read_weights(exp / "train_tiny/final/model.pt")
+    for folder, kind in (("final", "SeacoParaformer"), ("times", "BiCifParaformer")):
+        release = load_directory(exp / "train_heads_tiny" / folder)
+        assert type(release.model).__name__ == kind
+        trained = read_weights(exp / "train_heads_tiny" / folder / "model.pt")
+        tied = "decoder.embed.0.weight" if folder == "final" else ""
+        assert all(value.equal(trained[name]) for name, value in base.items() if name != tied)
+    records = exp / "train_heads_tiny/epochs.jsonl"
+    last = json.loads(records.read_text("utf8").splitlines()[-1])
+    assert last["loss_time"] < 0.6 and last["loss_pre2"] < 0.5 and last["loss_seaco"] < 4.0
+
+
+def test_the_aligner_finds_the_words(heads: tuple[Path, str]) -> None:
+    """Tones with pauses between: by chance the error would be the length of a word and more."""
+    exp, said = heads
+    errors = [float(x) for x in re.findall(r"mean absolute error ([\d.]+) ms", said)]
+    assert len(errors) == 2 and errors[0] < 400
+    assert said.count("recall ") == 2
+    assert load_aligner(exp / "train_aligner_tiny/final").config["token_ends"] == "sound"
 
 
 def check_lists(data: Path) -> None:

@@ -19,6 +19,7 @@ snapshot=         # last.pt of its training, whose CTC head is compared with; de
 marks=../../../../shared/data/synthetic/text_marks # text with marks of the synthetic sentences
 seed=1
 recordings=80     # of joined words, for stage 5
+lists="none rare others" # of hotwords, for stage 4
 
 . ./path.sh
 . ./cmd.sh
@@ -32,6 +33,7 @@ if [ "$tiny" = true ]; then
   aligner=conf/train_aligner_tiny.yaml
   base=train_tiny
   recordings=4
+  lists=rare
 fi
 data=$work/data
 train=$data/train
@@ -81,7 +83,7 @@ if [ "$stage" -le 4 ] && [ "$stop_stage" -ge 4 ]; then
   local/rare_words.py list "$train/text" "$test/text" "$scores/rare.txt"
   local/rare_words.py list --distractors 200 "$train/text" "$test/text" "$scores/others.txt"
   for trained in times final; do # hotwords by posteriors, and by the SeACo decoder
-    for list in none rare others; do
+    for list in $lists; do
       words=()
       if [ "$list" != none ]; then words=(hotword="$scores/$list.txt"); fi
       out=$scores/${trained}_$list
