@@ -52,8 +52,10 @@ def test_parameters_have_the_released_names_and_shapes(oracle):
 
 @pytest.mark.parametrize(("name", "atol"), TOLERANCES)
 def test_a_padded_batch_equals_the_reference_on_each_alone(oracle, decoded, name, atol):
+    """Where no features were stored ours count, and their logp as in `test_paraformer`."""
     for tag in oracle.tags:
-        close(decoded[tag][name], oracle.arrays[f"{tag}/{name}"], atol)
+        own = name == "logp" and f"{tag}/feats" not in oracle.arrays
+        close(decoded[tag][name], oracle.arrays[f"{tag}/{name}"], 1e-3 if own else atol)
 
 
 def test_the_tokens(oracle, decoded):
