@@ -127,7 +127,9 @@ class AutoModel:
 
         A streaming model (or any that can stream, when chunk_size is given) decodes as the words
         come, and adds `timestamp`. With `cache`, a dict that is empty at first, `input` is the next
-        piece of a stream, the last one with is_final=True, and the result what this piece adds.
+        piece of a stream, the last one with is_final=True, and the result what this piece adds;
+        with a VAD, punctuation or second pass, the segments it ended, and `partial`, what the next
+        one says so far.
         """
         return list(self.stream(input, **keywords))
 

@@ -223,8 +223,30 @@ class SpeechTask:
         self._search(call, live=True)
         item = _one_item(source, call)
         end = call.is_final or isinstance(item.source, (str, Path))  # a file is a whole stream
+        if self.vad or self.punctuator or self.second:
+            return {"key": item.key, **self._feed_live(item, call, end)}
         found = self.online.feed(item, call.fs, chunking(call), call.cache, end)
         return {"key": item.key, **found}
+
+    def _feed_live(self, item: Item, call: CallOptions, end: bool) -> Result:
+        """The segments that a piece ends, with their marks, and what is said of the next one."""
+        session = self.live(call).session()
+        rate = session.pipeline.rate
+        if call.fs not in (None, rate):
+            raise ConfigError(f"fs={call.fs}: the pieces of a stream must have {rate} Hz")
+        session.state = call.cache.get("live") or session.state
+        events = session.feed(item.read(rate, rate)) + (session.flush() if end else [])
+        call.cache.clear()
+        if not end:
+            call.cache["live"] = session.state
+        ended = [event for event in events if event.kind == FINAL]
+        partial = events[-1].text if events and events[-1].kind != FINAL else ""
+        segments = [{"start": e.start_ms, "end": e.end_ms, "text": e.text} for e in ended]
+        return {
+            "text": join_texts(event.text for event in ended),
+            "segments": segments,
+            "partial": partial,
+        }
 
     def streamer(self, call: CallOptions) -> Streamer:
         """A stream to feed step by step."""

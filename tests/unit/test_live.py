@@ -414,6 +414,25 @@ def test_auto_model_streams_recordings_in_segments(tmp_path):
         AutoModel(str(other), second_pass=str(other))
 
 
+def test_pieces_with_a_cache_are_a_live_session(tmp_path):
+    folder = save_directory(tmp_path, tiny.release({**ONLINE, "model": "ParaformerStreaming"}))
+    models = {"vad_model": str(ORACLE / "fsmn_vad"), "punc_model": str(ORACLE / "ct_punc")}
+    model = AutoModel(str(folder), **models, disable_pbar=True)
+    wave, cache = speech(), {}
+    expected = finals(events(model.live(), [wave]))
+    pieces = wave.split(9600)
+    found = []
+    for n, piece in enumerate(pieces):
+        last = n == len(pieces) - 1
+        (result,) = model.generate(piece.numpy(), cache=cache, is_final=last)
+        assert result["text"] == join_texts(s["text"] for s in result["segments"])
+        found += result["segments"]
+    assert found == [{"start": e.start_ms, "end": e.end_ms, "text": e.text} for e in expected]
+    assert cache == {}
+    with pytest.raises(ConfigError, match="fs=8000: the pieces of a stream must have 16000 Hz"):
+        model.generate(pieces[0].numpy(), cache={}, fs=8000)
+
+
 @pytest.mark.parametrize("samples", [0, 1, 100])
 def test_a_stream_of_nearly_nothing(recognizer, second, samples):
     for detector in (None, VoiceActivity(load_vad(ORACLE / "fsmn_vad"))):
