@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from paraformer.auto import AutoModel
 from paraformer.data.audio import read_audio
@@ -200,3 +202,73 @@ def test_bytes_are_what_the_file_is(model):
         model.generate(content)[0]["text"]
         == model.generate(str(SHARED / "audio" / "mid.wav"))[0]["text"]
     )
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory):
+    """The two parts of the recording in the forms that the reference was given."""
+    folder = tmp_path_factory.mktemp("forms")
+    wave = read_audio(EXAMPLE).numpy()
+    for name, part in (("a", wave[:480000]), ("b", wave[480000:800000])):
+        soundfile.write(folder / f"{name}.wav", part, 16000, subtype="PCM_16")
+    wavs = [str(folder / f"{name}.wav") for name in "ab"]
+    ids = {"scp": "utt-{} {}\n", "jsonl": '{{"key": "j-{}", "source": "{}"}}\n', "txt": "{1}\n"}
+    for ending, line in ids.items():
+        lines = [line.format(name, wav) for name, wav in zip("ab", wavs, strict=True)]
+        (folder / f"list.{ending}").write_text("".join(lines), encoding="utf8")
+    return {
+        "input wav.scp": folder / "list.scp",
+        "input jsonl": folder / "list.jsonl",
+        "input wav path": wavs[1],
+        "input bytes (wav file)": (folder / "b.wav").read_bytes(),
+        "input bytes (raw pcm)": (wave[480000:800000] * 32768).astype("<i2").tobytes(),
+        "input list of paths": wavs,
+        "bicif alone, paths.txt without ids": folder / "list.txt",
+    }
+
+
+FORMS = ["wav.scp", "jsonl", "wav path", "bytes (wav file)", "bytes (raw pcm)", "list of paths"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_the_input(timed_marked, cases, forms, form):
+    expected = cases[f"input {form}"]
+    given = forms[f"input {form}"]
+    found = timed_marked.generate(str(given) if isinstance(given, Path) else given)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert theirs["key"] in ("x", ours["key"])  # x: made up there
+        assert without_blanks(ours["text"]) == without_blanks(theirs["text"])
+        assert ours["timestamp"] == theirs["timestamp"]
+
+
+def test_batch_sizes_change_nothing(timed, cases):
+    (expected,) = cases["bicif + vad(800), batch_size_s=20, batch_size_threshold_s=5"]
+    (found,) = timed.generate(str(EXAMPLE), batch_size_s=20, batch_size_threshold_s=5)
+    assert (found["text"], found["timestamp"]) == (expected["text"], expected["timestamp"])
+
+
+def test_a_list_without_a_vad_and_its_folder(cases, forms, tmp_path):
+    model = AutoModel(str(PIPELINE / "asr-bicif"))
+    for case, options in (
+        ("bicif alone, wav.scp, output_dir", {"output_dir": str(tmp_path)}),
+        ("bicif alone, paths.txt without ids", {}),
+    ):
+        given = forms["input wav.scp" if options else case]
+        found = model.generate(str(given), **options)
+        for ours, theirs in zip(found, cases[case], strict=True):
+            assert theirs["key"] in ("x", ours["key"])
+            assert (ours["text"], ours["timestamp"]) == (theirs["text"], theirs["timestamp"])
+    files = json.loads((PIPELINE / "expected.json").read_text("utf8"))["output_dir files"]["o1"]
+    for name, content in files.items():
+        assert (tmp_path / name).read_text("utf8")[:4000] == content
+
+
+def test_marks_in_the_folder_of_a_list(timed_marked, cases, forms, tmp_path):
+    """The reference writes a line a segment there, with made up keys; ours one a recording."""
+    found = timed_marked.generate(str(forms["input wav.scp"]), output_dir=str(tmp_path))
+    for ours, theirs in zip(found, cases["bicif + vad + punc, wav.scp, output_dir"], strict=True):
+        assert ours["key"] == theirs["key"]
+        assert without_blanks(ours["text"]) == without_blanks(theirs["text"])
+        assert ours["timestamp"] == theirs["timestamp"]
+    lines = (tmp_path / "1best_recog/text").read_text("utf8").splitlines()
+    assert lines == [f"{result['key']} {result['text']}" for result in found]
