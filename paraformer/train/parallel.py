@@ -21,6 +21,8 @@ from paraformer.errors import ConfigError
 from paraformer.nn.chunks import ChunkRule
 from paraformer.train.chunking import Chunking
 
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"  # how often torchrun has started the processes again
+
 
 class Ranks(NamedTuple):
     """Which of how many processes this one is; `local`: among those of its machine."""
@@ -52,7 +54,12 @@ class Ranks(NamedTuple):
             return
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # torchrun keeps the store of a run that it starts again: the addresses of processes that
+        # have died still stand in it, so each start has names of its own.
+        store, rank, world = next(iter(dist.rendezvous("env://")))
+        start = dist.PrefixStore(f"start_{os.environ.get(RESTARTS, '0')}", store)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=start, rank=rank, world_size=world)
 
     def wrap(self, objective: nn.Module) -> nn.Module:
         """The objective with gradients that are the mean over the processes."""
@@ -86,7 +93,7 @@ def leave() -> None:
 
 def restarted(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether torchrun or Slurm starts this run once more, so that it has to go on."""
-    counts = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+    counts = (RESTARTS, "SLURM_RESTART_COUNT")
     return any(environment.get(name, "0") not in ("", "0") for name in counts)
 
 
