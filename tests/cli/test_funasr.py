@@ -73,6 +73,8 @@ def test_a_command_that_is_stopped_goes_on_with_resume(tmp_path, number, code, c
     out = tmp_path / "out"
     options = [f"+model={MODEL}", f"+input={listed}", f"+output_dir={out}", "+batch_size_s=0.1"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # A job in the background inherits that SIGINT is ignored; a command in a terminal does not.
+    pipes["preexec_fn"] = lambda: signal.signal(number, signal.SIG_DFL)
     with subprocess.Popen([*DOOR, *options, "+device=cpu"], **pipes, cwd=tmp_path) as process:
         shown = [process.stdout.readline().decode() for _ in range(2)]
         process.send_signal(number)

@@ -29,7 +29,7 @@ DYNAMIC = ["dynamic_chunk.probability=0.7", "dynamic_chunk.sizes=[3,6]"]
 @pytest.mark.parametrize("chunks", [DYNAMIC, RELEASED], ids=["dynamic", "released"])
 def test_training_in_chunks_makes_a_model_that_streams(corpus, tmp_path, chunks):  # noqa: F811
     folder = tmp_path / "run"
-    causal = ["model.decoder_conf.sanm_shfit=2", *chunks, "training.max_epoch=3"]
+    causal = ["model.decoder_conf.sanm_shfit=2", *chunks, "training.max_epoch=5"]
     done = subprocess.run(
         command(corpus, folder, *causal), capture_output=True, text=True, timeout=300
     )
@@ -38,7 +38,7 @@ def test_training_in_chunks_makes_a_model_that_streams(corpus, tmp_path, chunks)
     assert records[-1]["loss"] < records[0]["loss"]
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf8"))
     assert config["decoder_conf"]["sanm_shfit"] == 2
-    torch.save({"state_dict": average_weights([folder / "epoch-3.pt"])}, folder / "model.pt")
+    torch.save({"state_dict": average_weights([folder / "epoch-5.pt"])}, folder / "model.pt")
     recognizer = StreamingRecognizer(load_directory(folder))
     tokens, stream = recognizer.feed(recognizer.open(), 0.1 * torch.randn(40000), final=True)
     assert stream.frames == 42

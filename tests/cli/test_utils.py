@@ -13,7 +13,8 @@ from paraformer.data.tables import read_table, write_table
 pytestmark = pytest.mark.cli
 
 UTILS = Path(__file__).resolve().parents[2] / "utils"
-PROGRAMS = sorted(path.name for path in UTILS.glob("*.py") if path.name != "door.py")
+SHARED_CODE = ("door", "jobs")  # of the programs, not programs themselves
+PROGRAMS = sorted(path.name for path in UTILS.glob("*.py") if path.stem not in SHARED_CODE)
 
 
 def run(
@@ -58,10 +59,11 @@ def test_only_the_standard_library_is_needed(program: str, tmp_path: Path) -> No
     script = (
         "import runpy, sys\n"
         f"sys.path.insert(0, {str(UTILS)!r})\n"
+        f"own = {{'paraformer', *{SHARED_CODE!r}}}\n"
         "before = set(sys.modules)\n"
         f"runpy.run_path({str(UTILS / program)!r})\n"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
-        "print(*sorted(new - sys.stdlib_module_names - {'paraformer', 'door'}))\n"
+        "print(*sorted(new - sys.stdlib_module_names - own))\n"
     )
     # -S: no site-packages, so that an import of anything else fails.
     done = subprocess.run(
