@@ -12,7 +12,7 @@ from torch import Tensor
 
 from paraformer.decode.align import ForcedAligner, split_units
 from paraformer.decode.recognize import Recognizer
-from paraformer.decode.timestamps import SILENCE, Clock, Span, frame_seconds
+from paraformer.decode.timestamps import SILENCE, Clock, Span
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.models.bicif import BiCifParaformer
 from paraformer.nn.cif_v3 import Timeline
@@ -70,7 +70,7 @@ def picture_of_recognition(recognizer: Recognizer, wave: Tensor) -> Picture:
             timeline = model.timeline(memory, frames, heard.token_lengths)
         else:
             timeline = Timeline(heard.alphas, heard.peaks, frames + 1, 1)
-    clock = Clock(timeline, frame_seconds(frontend, model.encoder))
+    clock = recognizer.clock(timeline, [feats])
     return _picture(recognizer, wave, timeline, clock, outcome.best.tokens)
 
 
@@ -85,7 +85,7 @@ def picture_of_alignment(aligner: ForcedAligner, wave: Tensor, text: str) -> Pic
         lengths = torch.tensor([len(feats)], device=aligner.device)
         counts = torch.tensor([len(tokens)], device=aligner.device)
         timeline = aligner.model(feats[None].to(aligner.device), lengths, counts)
-    return _picture(aligner, wave, timeline, Clock(timeline, aligner.frame_seconds), tokens)
+    return _picture(aligner, wave, timeline, aligner.clock(timeline, [feats]), tokens)
 
 
 def _picture(

@@ -32,6 +32,7 @@ from paraformer.decode.timestamps import (
 )
 from paraformer.errors import AudioError, CheckpointError, DataError, ParaformerError
 from paraformer.models.checkpoint import AlignerRelease
+from paraformer.nn.cif_v3 import Timeline
 from paraformer.nn.packed import for_inference
 
 Tokenizer = CharTokenizer | SentencepieceTokenizer
@@ -142,6 +143,10 @@ class ForcedAligner:
             f"{count} tokens in {seconds:.2f} s; is it the text of this recording? give its own"
         )
 
+    def clock(self, timeline: Timeline, feats: Sequence[Tensor]) -> Clock:
+        """Token times of a batch, whose network inputs (T, D) these are."""
+        return Clock(timeline, self.frame_seconds, self._ends(feats) if self._ends else None)
+
     @torch.inference_mode()
     def _align_batch(self, feats: list[Tensor], units: list[list[Unit]]) -> list[Outcome]:
         padded = torch.nn.utils.rnn.pad_sequence(feats, batch_first=True).to(self.device)
@@ -153,8 +158,7 @@ class ForcedAligner:
             memory, frames = self.model.encode(padded, lengths)
         timeline = self.model.timeline(memory, frames, counts)
         sound = timeline.weights.isfinite().all(1).tolist()
-        ends = self._ends(feats) if self._ends else None
-        clock = Clock(timeline, self.frame_seconds, ends)
+        clock = self.clock(timeline, feats)
         return [
             _gather(units[row], clock.spans(row, tokens[row]))
             if sound[row]

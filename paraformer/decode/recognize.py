@@ -228,6 +228,10 @@ class Recognizer:
         """Whether every reading has times, asked for or not."""
         return isinstance(self.model, BiCifParaformer) and self.model.times_tokens
 
+    def clock(self, timeline: Timeline, feats: Sequence[Tensor]) -> Clock:
+        """Token times of a batch, whose network inputs (T, D) these are."""
+        return Clock(timeline, self._frame_seconds, self._ends(feats) if self._ends else None)
+
     @torch.inference_mode()
     def _decode(self, feats: list[Tensor], search: Search) -> list[Outcome]:
         padded = torch.nn.utils.rnn.pad_sequence(feats, batch_first=True).to(self.device)
@@ -250,8 +254,7 @@ class Recognizer:
         clock = None
         if timeline is not None:
             sound &= timeline.weights.isfinite().all(1)
-            ends = self._ends(feats) if self._ends else None
-            clock = Clock(timeline, self._frame_seconds, ends)
+            clock = self.clock(timeline, feats)
         return [
             self._recognition(hypotheses, clock, row) if good else CheckpointError(_NOT_FINITE)
             for row, (hypotheses, good) in enumerate(zip(readings, sound.tolist(), strict=True))
