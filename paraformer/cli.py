@@ -379,6 +379,18 @@ def _is_off(value: str) -> bool:
     return value.lower() in ("", "null", "none", "false")
 
 
+def _shown(default: object) -> str:
+    """A default as it would be typed.
+
+    >>> [_shown(x) for x in (None, True, [0, 10, 5], {}, 0.5)]
+    ['', 'true', '[0,10,5]', '', '0.5']
+    """
+    if default is None or default == {}:
+        return ""
+    text = str(default).replace(" ", "")
+    return text.lower() if isinstance(default, bool) else text
+
+
 def help_text() -> str:
     """What `funasr --help` prints: every key with its default."""
     lines = [(__doc__ or "").strip()]
@@ -386,8 +398,7 @@ def help_text() -> str:
     for title, kind in zip(titles, KINDS, strict=True):
         lines.append(f"\n{title}:")
         for name, option in opts.all_fields(kind).items():
-            default = "" if option.default is None else str(option.default)
-            shown = default.lower() if isinstance(option.default, bool) else default
+            shown = _shown(opts.default_of(option))
             lines.append(f"  {name + '=' + shown:<30} {option.metadata['help']}")
     shorts = ", ".join(f"-{short} {name}" for short, name in SHORT.items() if name in KNOWN)
     lines.append(

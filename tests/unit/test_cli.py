@@ -100,6 +100,9 @@ def test_help_names_every_key(capsys):
     kinds = (opts.CommandOptions, opts.BuildOptions, opts.CallOptions)
     for name in opts.names(*kinds):
         assert f"  {name}=" in shown
+    defaults = ("chunk_size=[0,10,5]", "vad_kwargs= ", "batch_size=64", "merge_vad=false", "fs= ")
+    assert all(f"  {default}" in shown for default in defaults)
+    assert "dataclasses" not in shown
 
 
 def test_version(capsys):
