@@ -379,10 +379,10 @@ def _is_off(value: str) -> bool:
     return value.lower() in ("", "null", "none", "false")
 
 
-def _shown(default: object) -> str:
+def as_typed(default: object) -> str:
     """A default as it would be typed.
 
-    >>> [_shown(x) for x in (None, True, [0, 10, 5], {}, 0.5)]
+    >>> [as_typed(x) for x in (None, True, [0, 10, 5], {}, 0.5)]
     ['', 'true', '[0,10,5]', '', '0.5']
     """
     if default is None or default == {}:
@@ -398,7 +398,7 @@ def help_text() -> str:
     for title, kind in zip(titles, KINDS, strict=True):
         lines.append(f"\n{title}:")
         for name, option in opts.all_fields(kind).items():
-            shown = _shown(opts.default_of(option))
+            shown = as_typed(opts.default_of(option))
             lines.append(f"  {name + '=' + shown:<30} {option.metadata['help']}")
     shorts = ", ".join(f"-{short} {name}" for short, name in SHORT.items() if name in KNOWN)
     lines.append(

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Write Kaldi data directories of AISHELL-1: train, dev and test.
+
+    local/prepare_data.py DATA_AISHELL OUT [--limit N]
+
+DATA_AISHELL is the unpacked archive: wav/{train,dev,test}/SPEAKER/*.wav and
+transcript/aishell_transcript_v0.8.txt. The keys are the names of the files. A recording without
+transcript (the archive has some), and one that is cut off or empty, is left out and counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from itertools import islice
+from pathlib import Path
+
+from paraformer.data.tables import read_table
+from paraformer.data.transcripts import Recording, clean_transcript, wav_seconds, write_recordings
+from paraformer.errors import DataError, ParaformerError
+
+PARTS = ("train", "dev", "test")
+
+
+def read_part(folder: Path, texts: dict[str, str]) -> tuple[list[Recording], int, int]:
+    """Recordings of one part; how many have no transcript, and how many cannot be read."""
+    kept, silent, broken = [], 0, 0
+    for path in sorted(folder.glob("*/*.wav")):
+        text, seconds = clean_transcript(texts.get(path.stem, "")), wav_seconds(path)
+        silent += not text
+        broken += bool(text) and seconds <= 0.0
+        if text and seconds > 0.0:
+            kept.append(Recording(path.stem, path.absolute(), text, path.parent.name, seconds))
+    return kept, silent, broken
+
+
+def prepare(corpus: Path, out: Path, limit: int | None) -> None:
+    """All three parts; no speaker may be in two of them."""
+    texts = read_table(corpus / "transcript/aishell_transcript_v0.8.txt")
+    owner: dict[str, str] = {}
+    for part in PARTS:
+        kept, silent, broken = read_part(corpus / "wav" / part, texts)
+        if not kept:
+            raise DataError(f"{corpus / 'wav' / part}: no recordings; unpack the archive (stage -1)")
+        for speaker in {recording.speaker for recording in kept}:
+            if owner.setdefault(speaker, part) != part:
+                raise DataError(f"{speaker}: in {owner[speaker]} and in {part}; unpack again")
+        count = write_recordings(out / part, islice(kept, limit))
+        print(f"{part}: {count} utterances; {silent} without transcript, {broken} unreadable",
+              file=sys.stderr)  # fmt: skip
+
+
+def main() -> int:
+    """Prepare the parts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--limit", type=int, help="first utterances of each part alone")
+    args = parser.parse_args()
+    prepare(args.corpus, args.out, args.limit)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ParaformerError as error:
+        sys.exit(f"local/prepare_data.py: {error}")
