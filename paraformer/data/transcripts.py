@@ -42,7 +42,9 @@ def wav_seconds(path: Path) -> float:
     """Length that the header of a PCM wav file tells; 0 where it is none, or is cut off."""
     try:
         with wave.open(str(path), "rb") as file:
-            return file.getnframes() / file.getframerate()
+            size = file.getnframes() * file.getnchannels() * file.getsampwidth()
+            whole = size <= path.stat().st_size
+            return file.getnframes() / file.getframerate() if whole else 0.0
     except (OSError, EOFError, wave.Error, ZeroDivisionError):
         return 0.0
 
