@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -31,11 +32,13 @@ from tests.recipes.tones import sentences, write
 RECIPE = ROOT / "egs/aishell/s0"
 SPEAKERS = {"train": ("S0002", "S0003"), "dev": ("S0724",), "test": ("S0764",)}
 UTTERANCES = {"train": 12, "dev": 2, "test": 2}
-TOKENS = 4233  # of the training transcripts with the four special ones, as published
+TOKENS = 4233  # in the dictionaries that other toolkits make of these transcripts
 
 
 def write_archive(root: Path) -> Path:
-    """data_aishell.tgz: archives of speakers and a transcript, one recording without any."""
+    """data_aishell.tgz: archives of speakers and a transcript; a recording of each speaker is not
+    in it, and one of S0003 is cut off.
+    """
     wav, lines = root / "data_aishell/wav", []
     wav.mkdir(parents=True)
     for part, speakers in SPEAKERS.items():
@@ -49,6 +52,10 @@ def write_archive(root: Path) -> Path:
                     tar.add(path, f"./{part}/{speaker}/{key}.wav")
                     if number > 121:  # words in twos, as the transcript has them
                         lines.append(f"{key} {text[:2]} {' '.join(text[2:])}".strip())
+                if speaker == "S0003":
+                    path.write_bytes(path.read_bytes()[:-3000])
+                    tar.add(path, f"./{part}/{speaker}/BAC009S0003W0999.wav")
+                    lines.append("BAC009S0003W0999 一二")
     transcript = root / "data_aishell/transcript/aishell_transcript_v0.8.txt"
     transcript.parent.mkdir()
     transcript.write_text("\n".join(lines) + "\n", "utf8")
@@ -78,28 +85,31 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_recipe_runs_from_the_archive_to_error_rates(archive: Path, tmp_path: Path) -> None:
     done = run_recipe(tmp_path, archive, "--mwer", "true")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert "train: 24 utterances; 2 without transcript, 0 unreadable" in done.stderr
+    assert "train: 24 utterances; 2 without transcript, 1 unreadable" in done.stderr
     data = tmp_path / "data"
     raw = read_table(tmp_path / "corpus/data_aishell/transcript/aishell_transcript_v0.8.txt")
     for part, speakers in SPEAKERS.items():
         text = read_table(data / part / "text")
         assert set(read_table(data / part / "utt2spk").values()) == set(speakers)
         assert text == {key: raw[key].replace(" ", "") for key in text}
+    epochs = (tmp_path / "exp/train_tiny/epochs.jsonl").read_text("utf8").splitlines()
+    first, last = (json.loads(epochs[place])["loss_att"] for place in (0, -1))
+    assert last < 0.8 * first
     for model in ("train_tiny", "train_mwer_tiny"):
         for search in ("decode", "decode_ctc"):
-            for part in ("dev", "test"):
-                cer = tmp_path / f"exp/{model}/{search}_{part}/score/cer"
-                assert cer.read_text("utf8").startswith("%CER ")
+            cer = tmp_path / f"exp/{model}/{search}_test/score/cer"
+            assert cer.read_text("utf8").startswith("%CER ")
     assert (tmp_path / "exp/train_tiny/stream_0-10-5_4_test/score/cer").is_file()
 
     # The conformer of the same data, its features made while it trains.
     small = ("--config", "conf/train_tiny_conformer.yaml", "--features", "false")
     for path in data.glob("*/feats.scp"):
         path.unlink()
-    done = run_recipe(tmp_path, archive, *small, "--stage", "1")
+    done = run_recipe(tmp_path, archive, *small, "--stage", "1", "--stop-stage", "6")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert (tmp_path / "exp/train_tiny_conformer/decode_ctc_test/score/cer").is_file()
-    assert "stage 8: left out" in done.stderr
+    assert len(read_table(tmp_path / "exp/train_tiny_conformer/decode_ctc_test/text")) == 2
+    done = run_recipe(tmp_path, archive, *small, "--stage", "8")
+    assert done.returncode == 0 and "stage 8: left out" in done.stderr
 
 
 @pytest.mark.recipe
@@ -154,7 +164,7 @@ def count_conformer(vocabulary: int, width: int = 256, hidden: int = 2048) -> in
     norm = 2 * width
     feed = 2 * width * hidden + hidden + width
     convolution = 2 * line + line + width * 15 + width + norm  # pointwise, depthwise, batch norm
-    block = 2 * feed + 4 * line + 3 * width * width // 3 + 2 * width + convolution + 5 * norm
+    block = 2 * feed + 4 * line + width * width + 2 * width + convolution + 5 * norm
     subsampling = 9 * width + width + 9 * width * width + width + 19 * width * width + width
     decoder_block = feed + 8 * line + 3 * norm
     output = vocabulary * width + vocabulary
@@ -164,10 +174,16 @@ def count_conformer(vocabulary: int, width: int = 256, hidden: int = 2048) -> in
     return encoder + predictor + decoder + output
 
 
-SIZES = {"train_conformer": 46_247_404, "train_sanm": 0, "train_unified": 0, "train_tiny": 0}
+SIZES = {  # parameters, as the README says
+    "train_conformer": 46_198_547,
+    "train_sanm": 44_309_619,
+    "train_unified": 44_309_619,
+}
 
 
-@pytest.mark.parametrize("path", sorted((RECIPE / "conf").glob("train_*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((RECIPE / "conf").glob("train_*.yaml")), ids=lambda p: p.stem
+)
 def test_a_configuration_has_only_keys_that_something_reads(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -41,7 +41,9 @@ def prepare(corpus: Path, out: Path, limit: int | None) -> None:
     for part in PARTS:
         kept, silent, broken = read_part(corpus / "wav" / part, texts)
         if not kept:
-            raise DataError(f"{corpus / 'wav' / part}: no recordings; unpack the archive (stage -1)")
+            raise DataError(
+                f"{corpus / 'wav' / part}: no recordings; unpack the archive (stage -1)"
+            )
         for speaker in {recording.speaker for recording in kept}:
             if owner.setdefault(speaker, part) != part:
                 raise DataError(f"{speaker}: in {owner[speaker]} and in {part}; unpack again")
