@@ -7,8 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from paraformer.data.inputs import Cache, Item, list_items
-from paraformer.decode.align import Alignment, ForcedAligner, Outcome, Pair, pair_texts
+from paraformer.data.inputs import Item, list_items
+from paraformer.decode.align import Alignment, ForcedAligner, Outcome, pair_texts, read_pairs
 from paraformer.decode.recognize import Batching
 from paraformer.decode.timestamps import cut_sentences, one_line
 from paraformer.errors import ConfigError, DataError, ParaformerError
@@ -41,27 +41,14 @@ class AlignTask:
     def _aligned(self, pairs: Sequence[tuple[Item, Text]], call: CallOptions) -> Iterator[Result]:
         seconds: list[float] = []
         batching = Batching(call.batch_size, call.batch_size_s)
-        outcomes = self.aligner.stream(self._feats(pairs, call.fs, seconds), batching)
+        outcomes = self.aligner.stream(
+            read_pairs(pairs, self.aligner.frontend, call.fs, seconds), batching
+        )
         hidden = True if call.disable_pbar or len(pairs) < 2 else None
         bar = tqdm(outcomes, total=len(pairs), unit="utt", disable=hidden, leave=False)
         for place, ((item, text), outcome) in enumerate(zip(pairs, bar, strict=True)):
             found = _result(outcome, text, seconds[place], call.sentence_timestamp)
             yield {"key": item.key, **found}
-
-    def _feats(
-        self, pairs: Sequence[tuple[Item, Text]], fs: int | None, seconds: list[float]
-    ) -> Iterator[Pair]:
-        """Features and texts; the length of each recording is written down."""
-        frontend, cache = self.aligner.frontend, Cache()
-        for item, text in pairs:
-            try:
-                wave = item.read(fs, frontend.fs, cache)
-            except ParaformerError as error:
-                seconds.append(0.0)
-                yield error, text
-                continue
-            seconds.append(len(wave) / frontend.fs)
-            yield frontend(wave), text
 
     def feed(self, source: Any, call: CallOptions) -> Result:
         """See `Task`."""

@@ -16,7 +16,8 @@ from unicodedata import category
 import torch
 from torch import Tensor
 
-from paraformer.data.inputs import TABLES
+from paraformer.data.frontend import Frontend
+from paraformer.data.inputs import TABLES, Cache, Item
 from paraformer.data.tables import read_rows
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.data.words import breakable
@@ -165,6 +166,29 @@ class ForcedAligner:
             else CheckpointError("the model's output is not finite; its weights are damaged")
             for row in range(len(feats))
         ]
+
+
+def read_pairs(
+    pairs: Iterable[tuple[Item, str | ParaformerError]],
+    frontend: Frontend,
+    fs: int | None,
+    seconds: list[float],
+) -> Iterator[Pair]:
+    """Features and text of each recording, whose length is added to `seconds`; what cannot be read
+    is its error, and the audio of a text that is one is not read.
+    """
+    cache = Cache()
+    for item, text in pairs:
+        try:
+            if isinstance(text, ParaformerError):
+                raise text
+            read = item.read(fs, frontend.fs, cache)
+        except ParaformerError as error:
+            seconds.append(0.0)
+            yield error, text
+            continue
+        seconds.append(len(read) / frontend.fs)
+        yield frontend(read), text
 
 
 def _gather(units: Sequence[Unit], token_spans: list[Span]) -> Alignment:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -19,10 +18,9 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from paraformer.auto import choose_device
-from paraformer.data.frontend import Frontend
-from paraformer.data.inputs import Cache, Item, list_items
+from paraformer.data.inputs import list_items
 from paraformer.data.tables import read_table, write_text
-from paraformer.decode.align import Alignment, ForcedAligner, Outcome, Pair
+from paraformer.decode.align import Alignment, ForcedAligner, Outcome, read_pairs
 from paraformer.decode.recognize import Batching
 from paraformer.decode.timestamps import SILENCE, Span
 from paraformer.errors import DataError, ParaformerError
@@ -92,7 +90,9 @@ def align(config: DictConfig) -> int:
     seconds: list[float] = []
     times = Times(out)
     begun = time.perf_counter()
-    outcomes = aligner.stream(_pairs(items, texts, release.frontend, seconds), batching)
+    absent = DataError("no text of this id; add it to the table of texts")
+    pairs = [(item, texts.get(item.key, absent)) for item in items]
+    outcomes = aligner.stream(read_pairs(pairs, release.frontend, None, seconds), batching)
     bar = tqdm(outcomes, total=len(items), desc="align", unit="utt", disable=None, leave=False)
     with closing(times.tables):
         for place, outcome in enumerate(bar):
@@ -100,28 +100,6 @@ def align(config: DictConfig) -> int:
     _write_stats(out, config, times, seconds, time.perf_counter() - begun)
     log.info("aligned %d of %d utterances, %d words", times.done, len(items), times.words)
     return 0 if times.done >= config.min_success * len(items) else 1
-
-
-def _pairs(
-    items: Sequence[Item], texts: dict[str, str], frontend: Frontend, seconds: list[float]
-) -> Iterator[Pair]:
-    """Features and text of each utterance; the audio of one without text is not read."""
-    cache = Cache()
-    for item in items:
-        text = texts.get(item.key)
-        if text is None:
-            error = DataError("no text of this id; add it to the table of texts")
-            seconds.append(0.0)
-            yield error, error
-            continue
-        try:
-            wave = item.read(None, frontend.fs, cache)
-        except ParaformerError as error:
-            seconds.append(0.0)
-            yield error, text
-            continue
-        seconds.append(len(wave) / frontend.fs)
-        yield frontend(wave), text
 
 
 def _write_stats(
