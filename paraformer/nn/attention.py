@@ -65,19 +65,19 @@ class MultiHeadAttention(nn.Module):
 class RelativeCodes(NamedTuple):
     """Position codes of a batch, and which of them each pair of frames looks up.
 
-    `places` has the place of pair (i, j) in the flattened (T, R) products of queries and codes.
+    `places` has the place of pair (i, j) in the flattened (T, R) products of queries and codes;
+    None: frame i looks up T consecutive codes from number T - 1 - i on.
     """
 
     table: Tensor  # (R, D)
-    places: Tensor  # (B or 1, T * T)
+    places: Tensor | None = None  # (B or 1, T * T)
 
 
 def relative_codes(size: int, width: int, device: torch.device) -> RelativeCodes:
     """Codes of distances size - 1 .. -(size - 1): frame i sees j at i - j (arXiv 1901.02860)."""
-    table = interleaved_sinusoid(torch.arange(size - 1, -size, -1, device=device), width)
-    frame = torch.arange(size, device=device)
-    row = size - 1 - frame[:, None] + frame[None, :]
-    return RelativeCodes(table, (frame[:, None] * table.size(0) + row).view(1, -1))
+    return RelativeCodes(
+        interleaved_sinusoid(torch.arange(size - 1, -size, -1, device=device), width)
+    )
 
 
 def legacy_codes(lengths: Tensor, size: int, width: int) -> RelativeCodes:
@@ -131,6 +131,20 @@ class RelativeAttention(MultiHeadAttention):
         """Queries (B, T, D) -> (B, H, T, T), scaled as attention scores are."""
         q = split_heads(q, self.heads)
         positions = split_heads(self.linear_pos(codes.table.to(q.dtype))[None], self.heads)
-        products = torch.matmul(q, positions.transpose(-2, -1)) * q.size(-1) ** -0.5
+        products = torch.matmul(q * q.size(-1) ** -0.5, positions.transpose(-2, -1))
+        if codes.places is None:
+            return _diagonals(products)
         places = codes.places[:, None].expand(q.size(0), self.heads, -1)
         return products.flatten(2).gather(2, places).unflatten(2, (q.size(2), q.size(2)))
+
+
+def _diagonals(products: Tensor) -> Tensor:
+    """(B, H, T, 2T - 1) -> (B, H, T, T): of row i the T columns from T - 1 - i on.
+
+    In memory each of these stretches begins 2T - 2 numbers after the one before.
+    """
+    size = products.size(2)
+    if size == 1:
+        return products
+    stretches = products.flatten(2)[..., size - 1 : size - 1 + size * (2 * size - 2)]
+    return stretches.unflatten(2, (size, 2 * size - 2))[..., :size]

@@ -66,12 +66,16 @@ class ConvolutionModule(nn.Module):
 
     def forward(self, x: Tensor, frames: Tensor) -> Tensor:
         """x (B, T, D), frames (B, T) bool -> (B, T, D)."""
-        gated = F.glu(self.pointwise_conv1(x.transpose(1, 2)), dim=1)
+        gated = F.glu(_pointwise(self.pointwise_conv1, x), dim=-1)
         # The biases and the gate fill padding; an utterance alone has zeros beyond its end.
-        gated = gated.masked_fill(~frames[:, None, :], 0.0)
-        mixed = self.depthwise_conv(gated).transpose(1, 2)
-        mixed = self.activation(self.norm(mixed, frames))
-        return self.pointwise_conv2(mixed.transpose(1, 2)).transpose(1, 2)
+        gated = gated.masked_fill(~frames[..., None], 0.0)
+        mixed = self.depthwise_conv(gated.transpose(1, 2)).transpose(1, 2)
+        return _pointwise(self.pointwise_conv2, self.activation(self.norm(mixed, frames)))
+
+
+def _pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """A convolution over one frame as the matrix product that it is: x stays (B, T, D)."""
+    return F.linear(x, conv.weight[..., 0], conv.bias)
 
 
 class ConformerLayer(nn.Module):

@@ -76,7 +76,9 @@ class Conv2dSubsampling(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, input_size) -> (B, T', output_size), T' at least 1, and lengths, 0 or more."""
-        x = self.conv(with_frames(x, self.field())[:, None])
+        x = with_frames(x, self.field())[:, None]
+        # Channels last in memory: up to three times faster on a CPU, most of all in bfloat16.
+        x = self.conv(x.to(memory_format=torch.channels_last))
         return self.out(x.transpose(1, 2).flatten(2)), self.output_lengths(lengths)
 
 
