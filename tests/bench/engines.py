@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, Protocol
 
 from tests.bench.peers import last_line
@@ -81,14 +81,20 @@ def driver(command: Sequence[str], threads: int) -> Iterator[Driver]:
 
 
 class Once:
-    """A program that is started for each round; the last line that it prints is the answer."""
+    """A program that is started for each round; the last line that it prints is the answer.
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self._command = list(command)
+    tasks: the options of each.
+    """
+
+    def __init__(
+        self, command: Sequence[str], tasks: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self._command, self._tasks = list(command), tasks or {}
 
     def ask(self, task: str) -> Answer:
-        """Run it, whatever the task."""
-        done = subprocess.run(self._command, capture_output=True, encoding="utf8")
+        """Run it with the options of a task."""
+        command = [*self._command, *self._tasks.get(task, ())]
+        done = subprocess.run(command, capture_output=True, encoding="utf8")
         if done.returncode:
             raise EngineError(last_line(done.stderr))
         return dict(json.loads(last_line(done.stdout)))

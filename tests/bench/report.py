@@ -20,7 +20,7 @@ UNITS = {
     "median_step_s": "s a step, median",
 }
 # The processor time of a round belongs to these.
-WHOLE = ("rtf", "chunk_ms_mean")
+WHOLE = ("rtf", "chunk_ms_mean", "median_step_s")
 HEADER = ("task", "ours", "peer", "ratio", "processor time", "load of others", "target")
 QUIET = 0.1  # processors; two threads lose a factor of 2 or 3 to one busy neighbour
 ALIKE = 0.99  # outputs that agree less are worth a line

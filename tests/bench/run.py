@@ -32,7 +32,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.bench.contests import CIF_RIVALS, CONTESTS, DEFAULT, contests  # noqa: E402
+from tests.bench.contests import CIF_RIVALS, CONTESTS, DEFAULT, TRAINED, contests  # noqa: E402
 from tests.bench.corpus import make_corpus  # noqa: E402
 from tests.bench.engines import Answer, Engine, EngineError, Once, driver  # noqa: E402
 from tests.bench.large import KINDS, SIZES, make  # noqa: E402
@@ -152,7 +152,7 @@ class Bench:
             return None
         command = self._command(program, engine, data)
         if program == "train":
-            return Once(command)
+            return Once(command, TRAINED)
         say(f"{program}: {engine} is loaded")
         try:
             started = stack.enter_context(driver(command, self.args.threads))

@@ -5,10 +5,11 @@ fast it was.
     tests/bench/train.py --engine ours --data data/train_sp --lang data/lang --out exp/bench_ours
     PEER/bin/python tests/bench/train.py --engine funasr ...    # a venv with funasr 1.4.16
 
-Both see the same lists, batches, augmentation, model size, optimiser and schedule; the loop
-around the reference is plain, since its own trainer asks for a GPU. The result is a released-
-layout directory for bin/decode.py, and one JSON line: steps, median step time, audio seconds per
-second, final loss, the load of other processes.
+The model is that of the plain recipe, or of `--conf`, a recipe's training configuration. Both see
+the same lists, batches, augmentation, model size, optimiser and schedule; the loop around the
+reference is plain, since its own trainer asks for a GPU. The result is a released-layout directory
+for bin/decode.py, and one JSON line: steps, median time of one (by the clock, of processors), audio
+seconds per second, final loss, the load of other processes.
 """
 
 from __future__ import annotations
@@ -29,9 +30,17 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 import yaml  # noqa: E402
+from hydra import compose, initialize_config_dir  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
 
 from paraformer.data.augment import Augment  # noqa: E402
-from paraformer.data.dataset import Batch, Batching, Loader, read_utterances  # noqa: E402
+from paraformer.data.dataset import (  # noqa: E402
+    Batch,
+    Batching,
+    Loader,
+    encoder_stride,
+    read_utterances,
+)
 from paraformer.models.checkpoint import Release, build, merge, save_directory  # noqa: E402
 from paraformer.train.losses import Weights, paraformer_losses  # noqa: E402
 from paraformer.train.optim import Optim  # noqa: E402
@@ -39,34 +48,42 @@ from tests.bench.measure import Meter  # noqa: E402
 
 Step = Callable[[Batch], torch.Tensor]
 # The plain recipe of the reference's model class: CTC beside CE and MAE, 8 + 4 blocks of 256.
-MODEL_CONF = {
-    "ctc_weight": 0.3,
-    "lsm_weight": 0.1,
-    "length_normalized_loss": False,
-    "predictor_weight": 1.0,
-    "predictor_bias": 1,
-    "sampling_ratio": 0.75,
+PLAIN = {
+    "model_conf": {
+        "ctc_weight": 0.3,
+        "lsm_weight": 0.1,
+        "length_normalized_loss": False,
+        "predictor_weight": 1.0,
+        "predictor_bias": 1,
+        "sampling_ratio": 0.75,
+    }
 }
+# The loader augments for both.
+LEFT_OUT = ("specaug", "specaug_conf")
 
 
-def configuration(lang: Path, cmvn: Path) -> dict[str, Any]:
-    """The default model of conf/train.yaml with the losses of the plain recipe."""
-    defaults = yaml.safe_load((ROOT / "paraformer/conf/train.yaml").read_text("utf8"))["model"]
+def configuration(lang: Path, cmvn: Path | None, conf: Path | None = None) -> dict[str, Any]:
+    """The model of a training configuration; of conf/train.yaml with the losses of the plain
+    recipe where there is none.
+    """
+    if conf is None:
+        text = (ROOT / "paraformer/conf/train.yaml").read_text("utf8")
+        model = merge(yaml.safe_load(text)["model"], PLAIN)
+    else:
+        with initialize_config_dir(str(conf.parent.resolve()), version_base="1.3"):
+            composed = compose(conf.stem, ["hydra.searchpath=[pkg://paraformer.conf]"])
+        model = OmegaConf.to_container(composed.model)
     files = {"token_list": str(lang / "tokens.json"), "seg_dict_file": str(lang / "seg_dict")}
-    return merge(
-        defaults,
-        {
-            "model_conf": MODEL_CONF,
-            "tokenizer_conf": files,
-            "frontend_conf": {"cmvn_file": str(cmvn)},
-        },
-    )
+    paths = {"tokenizer_conf": files, "frontend_conf": {"cmvn_file": cmvn and str(cmvn)}}
+    kept = {k: v for k, v in model.items() if k not in LEFT_OUT and v is not None}
+    return merge(kept, paths)
 
 
 def our_step(release: Release) -> Step:
     """One forward pass of ours."""
     model = release.model
-    weights = Weights(**{k: v for k, v in MODEL_CONF.items() if k in Weights._fields})
+    losses = release.config["model_conf"]
+    weights = Weights(**{k: v for k, v in losses.items() if k in Weights._fields})
 
     def step(batch: Batch) -> torch.Tensor:
         encoded = model.encode(batch.feats, batch.lengths)
@@ -85,7 +102,8 @@ def reference_step(release: Release) -> tuple[torch.nn.Module, Step]:
         "vocab_size": len(release.tokenizer.tokens),
         "input_size": release.frontend.output_size,
     }
-    model = tables.model_classes["Paraformer"](**conf, **MODEL_CONF, **sizes)
+    losses = release.config["model_conf"]
+    model = tables.model_classes["Paraformer"](**conf, **losses, **sizes)
     predict = model.predictor.forward
 
     def predict_in_float32(hidden: torch.Tensor, *rest: Any, **named: Any) -> Any:
@@ -105,9 +123,11 @@ def reference_step(release: Release) -> tuple[torch.nn.Module, Step]:
 
 def batches(args: argparse.Namespace, release: Release) -> Generator[Batch, None, None]:
     """Epoch after epoch of the data directory."""
-    utterances, _ = read_utterances(args.data, release.tokenizer.encode, 6)
+    stride = encoder_stride(release.frontend)
+    utterances, _ = read_utterances(args.data, release.tokenizer.encode, stride)
     augment = Augment(freq_masks=2, time_masks=2)
-    loader = Loader(utterances, release.frontend, Batching(), augment, args.seed)
+    batching = Batching(max_frames=args.max_frames)
+    loader = Loader(utterances, release.frontend, batching, augment, args.seed)
     for epoch in itertools.count(1):
         yield from loader.epoch(epoch)
 
@@ -122,10 +142,11 @@ def train(
     optimizer = optim.optimizer(model)
     model.train()
     times: list[float] = []
+    busy: list[float] = []
     audio, loss, began = 0.0, torch.tensor(0.0), time.perf_counter()
     while (passed := time.perf_counter() - began) < args.minutes * 60:
         batch = next(data)
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             loss = step(batch)
         loss.backward()
@@ -135,10 +156,12 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         times.append(time.perf_counter() - start)
+        busy.append(time.process_time() - worked)
         audio += batch.seconds
     return {
         "steps": len(times),
         "median_step_s": round(statistics.median(times), 4),
+        "cpu_s": round(statistics.median(busy), 4),
         "audio_s_per_s": round(audio / sum(times), 1),
         "loss": round(float(loss), 3),
     }
@@ -151,6 +174,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--lang", type=Path, required=True)
     parser.add_argument("--cmvn", type=Path, help="default: am.mvn of the data directory")
+    parser.add_argument("--no-cmvn", action="store_true", help="features as they are")
+    parser.add_argument("--conf", type=Path, help="training configuration, default: plain recipe")
+    parser.add_argument("--max-frames", type=int, default=14400, help="of 10 ms in a batch")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -161,7 +187,8 @@ def main() -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    release = build(configuration(args.lang, args.cmvn or args.data / "am.mvn"))
+    cmvn = None if args.no_cmvn else args.cmvn or args.data / "am.mvn"
+    release = build(configuration(args.lang, cmvn, args.conf))
     if args.engine == "ours":
         model, step = release.model, our_step(release)
     else:
@@ -172,7 +199,7 @@ def main() -> int:
         release.model.load_state_dict(model.state_dict(), strict=True)
     save_directory(args.out, release)
     facts = {"engine": args.engine, "minutes": args.minutes, "bf16": args.bf16}
-    print(json.dumps({**facts, **result, **meter.facts()}))
+    print(json.dumps({**facts, **meter.facts(), **result}))
     return 0
 
 

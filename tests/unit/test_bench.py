@@ -165,15 +165,19 @@ def test_a_file_written_for_a_peer_is_read_back_equal(tmp_path: Path):
     assert np.array_equal(measure.speech(1.0, [tmp_path / "a.wav"]), samples)
 
 
-def test_the_corpus_can_be_trained_on(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("conf", "width"), [(None, 560), (ROOT / "egs/aishell/s0/conf/train_tiny_conformer.yaml", 80)]
+)
+def test_the_corpus_can_be_trained_on(tmp_path: Path, conf: Path | None, width: int):
     from tests.bench import train
 
     data, lang = make_corpus(tmp_path, count=1)
-    release = build(train.configuration(lang, data / "am.mvn"))
-    args = argparse.Namespace(data=data, seed=1)
+    cmvn = None if conf else data / "am.mvn"
+    release = build(train.configuration(lang, cmvn, conf))
+    args = argparse.Namespace(data=data, seed=1, max_frames=1000)
     batch = next(train.batches(args, release))
     assert batch.keys == ["u000"]
-    assert batch.feats.shape[2] == 560
+    assert batch.feats.shape[2] == width
     assert torch.isfinite(train.our_step(release)(batch))
     # Four tokens in each second of 100 frames, all of them known.
     assert int((batch.text == release.tokenizer.unk_id).sum()) == 0
@@ -190,6 +194,13 @@ def test_a_driver_answers_line_by_line(tmp_path: Path):
         answer = {"task": "7/1", "argv": ["--threads", "3", "--tasks", "-"]}
         assert engine.ask("7/1") == answer
         assert engine.ask("1/1")["task"] == "1/1"
+
+
+def test_a_program_is_started_with_the_options_of_its_task():
+    code = "import json, sys; print(json.dumps({'options': sys.argv[1:]}))"
+    once = Once([sys.executable, "-c", code, "--fast"], {"large": ["--size", "9"]})
+    assert once.ask("large") == {"options": ["--fast", "--size", "9"]}
+    assert once.ask("all") == {"options": ["--fast"]}
 
 
 def test_a_driver_that_dies_says_why(tmp_path: Path):
