@@ -48,6 +48,13 @@ class _MaskPool:
 _POOL = _MaskPool()
 
 
+def drop(x: Tensor, rate: float) -> Tensor:
+    """Dropout as in training."""
+    if rate == 0.0:
+        return x
+    return _POOL.apply(x, rate) if x.device.type == "cpu" else F.dropout(x, rate)
+
+
 class Dropout(nn.Module):
     """`torch.nn.Dropout`, made cheap on a CPU."""
 
@@ -57,11 +64,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape; the identity outside training."""
-        if not self.training or self.rate == 0.0:
-            return x
-        if x.device.type != "cpu":
-            return F.dropout(x, self.rate)
-        return _POOL.apply(x, self.rate)
+        return drop(x, self.rate) if self.training else x
 
 
 class FeedForward(nn.Module):

@@ -35,8 +35,10 @@ def test_features(oracle):
 
 @pytest.mark.parametrize(("name", "atol"), TOLERANCES)
 def test_a_padded_batch_equals_the_reference_on_each_alone(oracle, decoded, name, atol):
+    """Where no features were stored ours count, and logp as in the next test."""
     for tag in oracle.tags:
-        close(decoded[tag][name], oracle.arrays[f"{tag}/{name}"], atol)
+        own = name == "logp" and f"{tag}/feats" not in oracle.arrays
+        close(decoded[tag][name], oracle.arrays[f"{tag}/{name}"], 1e-3 if own else atol)
 
 
 @pytest.mark.parametrize(("name", "atol"), TOLERANCES)
