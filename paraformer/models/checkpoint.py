@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import yaml
 
 from paraformer.data.cmvn import read_cmvn, write_cmvn
 from paraformer.data.frontend import Frontend
+from paraformer.data.tables import write_text
 from paraformer.data.tokenizer import (
     CharTokenizer,
     SentencepieceTokenizer,
@@ -57,6 +59,7 @@ NAMES = {  # where each file of a directory without configuration.json lies
     "frontend_conf": {"cmvn_file": "am.mvn"},
     "jieba_usr_dict": "jieba_usr_dict",
 }
+WEIGHT_SUFFIXES = (".pt", ".pb", ".bin", ".onnx", ".torchscript", ".safetensors")
 
 
 class Release(NamedTuple):
@@ -89,6 +92,11 @@ class AlignerRelease(NamedTuple):
     directory: Path | None = None
 
 
+# Where parameters are made: in memory with fresh weights, or, before those of a file become theirs,
+# nowhere: that takes neither time nor memory nor random numbers, whatever sizes a file asks for.
+IN_MEMORY, NOWHERE = torch.device("cpu"), torch.device("meta")
+
+
 def load_directory(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Release:
     """Build the model of a released directory and load its weights, all of them (strict).
 
@@ -99,7 +107,7 @@ def load_directory(path: str | Path, overrides: Mapping[str, Any] | None = None)
 
 def load_release(config: Config, directory: Path | None = None) -> Release:
     """The model of what `read_config` gave, with the weights that it names."""
-    release = build(config, directory)
+    release = build(config, directory, NOWHERE)
     load_weights(release.model, Path(config["init_param"]))
     release.model.eval()
     return release
@@ -113,7 +121,7 @@ def load_vad(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Va
     values = dict(overrides or {})
     named = {key: values.pop(key) for key in VAD_KEYS & set(values)}
     config = read_config(Path(path), merge({"model_conf": named}, values))
-    release = build_vad(config, Path(path))
+    release = build_vad(config, Path(path), NOWHERE)
     load_weights(release.model, Path(config["init_param"]))
     release.model.eval()
     return release
@@ -137,26 +145,32 @@ def save_vad(path: str | Path, release: VadRelease, *, dtype: torch.dtype | None
 def load_aligner(path: str | Path, overrides: Mapping[str, Any] | None = None) -> AlignerRelease:
     """The aligner of a released directory (fa-zh), its weights loaded strictly."""
     config = read_config(Path(path), overrides or {})
-    release = build_aligner(config, Path(path))
+    release = build_aligner(config, Path(path), NOWHERE)
     load_weights(release.model, Path(config["init_param"]))
     release.model.eval()
     return release
 
 
-def build_aligner(config: Config, directory: Path | None = None) -> AlignerRelease:
+def build_aligner(
+    config: Config, directory: Path | None = None, device: torch.device = IN_MEMORY
+) -> AlignerRelease:
     """The forced aligner that a configuration describes, with fresh weights."""
     tokenizer, frontend = build_tokenizer(config), build_frontend(config)
-    model = build_aligner_model(config, frontend.output_size)
+    with device:
+        model = build_aligner_model(config, frontend.output_size)
     return AlignerRelease(model, frontend, tokenizer, config, directory)
 
 
-def build_vad(config: Config, directory: Path | None = None) -> VadRelease:
+def build_vad(
+    config: Config, directory: Path | None = None, device: torch.device = IN_MEMORY
+) -> VadRelease:
     """The voice activity detector that a configuration describes, with fresh weights."""
     if config["model"] != "FsmnVADStreaming":
         raise ConfigError(f"config.yaml: model {config['model']} is no VAD; FsmnVADStreaming is")
     frontend = build_frontend(config)
     encoder_conf = accepted(FsmnEncoder, config.get("encoder_conf") or {}, "encoder_conf")
-    encoder = FsmnEncoder(**encoder_conf | {"input_dim": frontend.output_size})
+    with device:
+        encoder = FsmnEncoder(**encoder_conf | {"input_dim": frontend.output_size})
     options = VadOptions(**accepted(VadOptions, config.get("model_conf") or {}, "model_conf"))
     if not set(options.sil_pdf_ids) <= set(range(encoder.output_dim)):
         ids, known = list(options.sil_pdf_ids), encoder.output_dim
@@ -188,6 +202,11 @@ def read_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
     if not weights.is_file():
         raise CheckpointError(f"{weights}: no such file; the model has no weights")
     return config
+
+
+def weights_of(directory: Path) -> Path:
+    """The file of weights of a released directory, which has to be there."""
+    return Path(read_config(directory, {}).get("init_param") or directory / "model.pt")
 
 
 def read_yaml(path: Path) -> Config:
@@ -269,14 +288,17 @@ def _token_list(directory: Path, config: Config) -> Config:
     raise CheckpointError(f"{directory}: holds neither tokens.json nor tokens.txt")
 
 
-def build(config: Config, directory: Path | None = None) -> Release:
+def build(
+    config: Config, directory: Path | None = None, device: torch.device = IN_MEMORY
+) -> Release:
     """The model that a configuration describes, with fresh weights."""
     name = str(config["model"])
     if name not in BUILDERS:
         raise ConfigError(f"config.yaml: model {name} is not known; known: {', '.join(BUILDERS)}")
     tokenizer = build_tokenizer(config)
     frontend = build_frontend(config)
-    model = BUILDERS[name](config, len(tokenizer.tokens), frontend.output_size)
+    with device:
+        model = BUILDERS[name](config, len(tokenizer.tokens), frontend.output_size)
     return Release(model, frontend, tokenizer, config, directory)
 
 
@@ -333,11 +355,37 @@ def save_directory(
     return directory
 
 
+def carry_over(start: Path, out: Path) -> list[str]:
+    """Copy what `save_directory` leaves out of a released directory: its card, licence, examples.
+
+    Files that `out` has already stay as they are. Returns the names of those that were copied.
+    """
+    listing = start / "configuration.json"
+    metas = _read_listing(listing) if listing.is_file() else {}
+    written = {*_names(NAMES), *_names(metas), listing.name, "tokens.json", "tokens.txt"}
+    copied = []
+    for path in sorted([*start.glob("*"), *start.glob("example/*")]):
+        name = str(path.relative_to(start))
+        spare = name in written or name.startswith(".") or path.suffix in WEIGHT_SUFFIXES
+        if path.is_file() and not spare and not (out / name).exists():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, out / name)
+            copied.append(name)
+    return copied
+
+
+def _names(metas: Mapping[str, Any]) -> set[str]:
+    """The names of files in the metas of a configuration.json."""
+    found = set()
+    for value in metas.values():
+        found |= _names(value) if isinstance(value, Mapping) else {str(value)}
+    return found
+
+
 def _write_listing(directory: Path, config: Config, metas: Config, task: str) -> None:
     """config.yaml, and the configuration.json that names the files beside it."""
-    (directory / "config.yaml").write_text(
-        yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf8"
-    )
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    write_text(directory / "config.yaml", text)
     listing = {
         "framework": "pytorch",
         "task": task,
@@ -345,7 +393,7 @@ def _write_listing(directory: Path, config: Config, metas: Config, task: str) ->
         "pipeline": {"type": "funasr-pipeline"},
         "file_path_metas": metas,
     }
-    (directory / "configuration.json").write_text(json.dumps(listing, indent=1) + "\n", "utf8")
+    write_text(directory / "configuration.json", json.dumps(listing, indent=1) + "\n")
 
 
 def _save_tokenizer(directory: Path, tokenizer: Tokenizer) -> Config:
@@ -395,13 +443,15 @@ def load_punctuation(
     [jieba_usr_dict]`), its weights loaded strictly.
     """
     config = read_config(Path(path), overrides or {})
-    release = build_punctuation(config, Path(path))
+    release = build_punctuation(config, Path(path), NOWHERE)
     load_weights(release.model, Path(config["init_param"]))
     release.model.eval()
     return release
 
 
-def build_punctuation(config: Config, directory: Path | None = None) -> PunctuationRelease:
+def build_punctuation(
+    config: Config, directory: Path | None = None, device: torch.device = IN_MEMORY
+) -> PunctuationRelease:
     """The punctuation model that a configuration describes, with fresh weights."""
     if config["model"] not in PUNCTUATION_MODELS:
         known = ", ".join(PUNCTUATION_MODELS)
@@ -415,10 +465,11 @@ def build_punctuation(config: Config, directory: Path | None = None) -> Punctuat
             raise ConfigError(f"config.yaml: model_conf has no {key}; is it a punctuation model?")
     encoder_class = component(PUNCTUATION_ENCODERS, config.get("encoder"), "encoder")
     encoder_conf = accepted(encoder_class, config.get("encoder_conf") or {}, "encoder_conf")
-    encoder = encoder_class(**encoder_conf | {"input_size": conf["embed_unit"]})
-    check_heads(encoder.output_size, {"encoder_conf": encoder_conf})
     marks = [str(mark) for mark in conf["punc_list"]]
-    model = CtTransformer(len(tokenizer), conf["embed_unit"], encoder, len(marks))
+    with device:
+        encoder = encoder_class(**encoder_conf | {"input_size": conf["embed_unit"]})
+        check_heads(encoder.output_size, {"encoder_conf": encoder_conf})
+        model = CtTransformer(len(tokenizer), conf["embed_unit"], encoder, len(marks))
     jieba_dict = config.get("jieba_usr_dict")
     return PunctuationRelease(
         model,

@@ -22,6 +22,8 @@ _FOREIGN = (LookupError, ValueError, TypeError, AttributeError)
 def read_torch(path: Path) -> Any:
     """What `torch.save` wrote, tensors on the CPU."""
     try:
+        if _is_foreign_pickle(path):
+            raise pickle.UnpicklingError
         return torch.load(path, map_location="cpu", weights_only=True)
     except (*_UNREADABLE, *_FOREIGN) as error:
         reason = str(error).strip().split("\n")[0] or "empty file"
@@ -30,6 +32,13 @@ def read_torch(path: Path) -> Any:
         raise CheckpointError(
             f"{path}: no weights can be read from it ({reason}); is the download complete?"
         ) from error
+
+
+def _is_foreign_pickle(path: Path) -> bool:
+    """Whether a file is a pickle as torch writes none: it would warn first, then refuse it."""
+    with path.open("rb") as file:
+        head = file.read(2)
+    return head[:1] == pickle.PROTO and head[1:] > bytes([torch.serialization.DEFAULT_PROTOCOL])
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -60,7 +69,11 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
             raise CheckpointError(
                 f"{path}: {what} {len(names)} parameters ({shown}); it does not fit its config.yaml"
             )
-    model.load_state_dict(state, strict=True)
+    if any(value.is_meta for value in own.values()):  # they have no memory of their own
+        cast = {name: value.to(own[name].dtype).contiguous() for name, value in state.items()}
+        model.load_state_dict(cast, strict=True, assign=True)
+    else:
+        model.load_state_dict(state, strict=True)
 
 
 def load_matching(model: nn.Module, path: Path) -> tuple[list[str], list[str]]:
@@ -79,6 +92,37 @@ def load_matching(model: nn.Module, path: Path) -> tuple[list[str], list[str]]:
         raise CheckpointError(f"{path}: has no parameter of this model; give another")
     model.load_state_dict(common, strict=False)
     return sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+
+
+def stored_dtype(path: Path) -> torch.dtype:
+    """The floating-point type that most parameters of a file have."""
+    counts: dict[torch.dtype, int] = {}
+    for value in read_weights(path).values():
+        if value.is_floating_point():
+            counts[value.dtype] = counts.get(value.dtype, 0) + value.numel()
+    return max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
+
+
+def grow_rows(
+    state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], old: int, new: int
+) -> tuple[dict[str, Tensor], list[str]]:
+    """A state dict whose parameters with `old` rows have `new` ones where `shapes` says so.
+
+    Rows that are added are the mean of the old ones, and entries of biases the least of them: what
+    is new scores like a token that the model nearly never says. Returns also the names of those
+    that grew.
+    """
+    grown, names = dict(state), []
+    for name, value in state.items():
+        wanted = shapes.get(name, value.shape)
+        if value.shape == wanted or len(value) != old or (new, *value.shape[1:]) != wanted:
+            continue
+        whole = value.float()
+        row = whole.mean(0, keepdim=True) if value.dim() > 1 else whole.min().view(1)
+        added = row.to(value.dtype).expand(new - old, *value.shape[1:])
+        grown[name] = torch.cat((value, added))
+        names.append(name)
+    return grown, names
 
 
 def save_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None) -> None:

@@ -58,7 +58,7 @@ class Conv2dSubsampling(nn.Module):
             layers += [nn.Conv2d(channels, output_size, kernel, stride), nn.ReLU()]
             channels = output_size
         self.conv = nn.Sequential(*layers)
-        bins = int(self.output_lengths(torch.tensor(input_size)))
+        bins = int(self.output_lengths(torch.tensor(input_size, device="cpu")))
         self.out = nn.Sequential(nn.Linear(output_size * bins, output_size))
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
