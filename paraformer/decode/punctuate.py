@@ -21,12 +21,12 @@ from paraformer.data.words import (
     split_words,
 )
 from paraformer.errors import ConfigError
-from paraformer.models.checkpoint import PunctuationRelease
+from paraformer.models.checkpoint import NO_MARK, PunctuationRelease
 
 SPLIT_SIZE = 20  # new words in one window: the reference's
 LONG = 200  # words; a longer sentence without an end is closed at its last comma
 ENDLESS = 2 * LONG  # words; a longer one without a comma is given out as it is
-NOT_MARKS = ("<unk>", "_")  # of a released punc_list
+NOT_MARKS = ("<unk>", NO_MARK)  # of a released punc_list
 ENDS = ("。", "？")
 COMMA = "，"
 _CLOSING, _STOPPING = "".join(CLOSERS), "".join(STOPS)
@@ -76,7 +76,7 @@ class Punctuator:
         self.device = torch.device(device)
         self.marks = ["" if mark in NOT_MARKS else mark for mark in release.marks]
         self.sentence_end = release.sentence_end
-        self._no_mark = release.marks.index(NOT_MARKS[1])
+        self._no_mark = release.marks.index(NO_MARK)
         self._ends = {number for number, mark in enumerate(release.marks) if mark in ENDS}
         self._commas = {number for number, mark in enumerate(release.marks) if mark == COMMA}
         self._segment: Segmenter = split_words

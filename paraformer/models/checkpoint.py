@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +45,7 @@ from paraformer.models.builders import build_paraformer as build_paraformer
 from paraformer.models.ct_transformer import CausalSanmEncoder, CtTransformer
 from paraformer.models.fsmn_vad import FsmnEncoder, FsmnVad, VadOptions
 from paraformer.models.paraformer import Paraformer
-from paraformer.models.settings import check_heads
+from paraformer.models.settings import check_heads, check_part
 from paraformer.models.weights import load_weights, save_weights
 from paraformer.nn.sanm import SanmEncoder
 
@@ -59,7 +58,6 @@ NAMES = {  # where each file of a directory without configuration.json lies
     "frontend_conf": {"cmvn_file": "am.mvn"},
     "jieba_usr_dict": "jieba_usr_dict",
 }
-WEIGHT_SUFFIXES = (".pt", ".pb", ".bin", ".onnx", ".torchscript", ".safetensors")
 
 
 class Release(NamedTuple):
@@ -186,7 +184,7 @@ def read_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
     metas: Config = NAMES
     listing = directory / "configuration.json"
     if listing.is_file():
-        metas = _read_listing(listing)
+        metas = read_listing(listing)
         config_file = directory / str(metas.get("config", "config.yaml"))
     if not config_file.is_file():
         raise CheckpointError(
@@ -237,7 +235,7 @@ def _defaults(taker: type) -> Config:
     return {p.name: None if p.default is p.empty else p.default for p in parameters}
 
 
-def _read_listing(path: Path) -> Config:
+def read_listing(path: Path) -> Config:
     """`file_path_metas` of a configuration.json; the files that the result depends on must be
     there.
     """
@@ -355,37 +353,9 @@ def save_directory(
     return directory
 
 
-def carry_over(start: Path, out: Path) -> list[str]:
-    """Copy what `save_directory` leaves out of a released directory: its card, licence, examples.
-
-    Files that `out` has already stay as they are. Returns the names of those that were copied.
-    """
-    listing = start / "configuration.json"
-    metas = _read_listing(listing) if listing.is_file() else {}
-    written = {*_names(NAMES), *_names(metas), listing.name, "tokens.json", "tokens.txt"}
-    copied = []
-    for path in sorted([*start.glob("*"), *start.glob("example/*")]):
-        name = str(path.relative_to(start))
-        spare = name in written or name.startswith(".") or path.suffix in WEIGHT_SUFFIXES
-        if path.is_file() and not spare and not (out / name).exists():
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, out / name)
-            copied.append(name)
-    return copied
-
-
-def _names(metas: Mapping[str, Any]) -> set[str]:
-    """The names of files in the metas of a configuration.json."""
-    found = set()
-    for value in metas.values():
-        found |= _names(value) if isinstance(value, Mapping) else {str(value)}
-    return found
-
-
-def _write_listing(directory: Path, config: Config, metas: Config, task: str) -> None:
+def _write_listing(folder: Path, config: Config, metas: Config, task: str) -> None:
     """config.yaml, and the configuration.json that names the files beside it."""
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-    write_text(directory / "config.yaml", text)
+    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     listing = {
         "framework": "pytorch",
         "task": task,
@@ -393,7 +363,7 @@ def _write_listing(directory: Path, config: Config, metas: Config, task: str) ->
         "pipeline": {"type": "funasr-pipeline"},
         "file_path_metas": metas,
     }
-    write_text(directory / "configuration.json", json.dumps(listing, indent=1) + "\n")
+    write_text(folder / "configuration.json", json.dumps(listing, indent=1) + "\n")
 
 
 def _save_tokenizer(directory: Path, tokenizer: Tokenizer) -> Config:
@@ -433,6 +403,7 @@ class PunctuationRelease(NamedTuple):
 
 
 PUNCTUATION_ENCODERS = {"SANMEncoder": SanmEncoder, "SANMVadEncoder": CausalSanmEncoder}
+NO_MARK = "_"
 PUNCTUATION_MODELS = ("CTTransformer", "CTTransformerStreaming")
 
 
@@ -460,12 +431,13 @@ def build_punctuation(
         )
     tokenizer = build_tokenizer(config)
     conf = config.get("model_conf") or {}
+    check_part(conf, "model_conf")
     for key in ("punc_list", "embed_unit"):
         if key not in conf:
             raise ConfigError(f"config.yaml: model_conf has no {key}; is it a punctuation model?")
     encoder_class = component(PUNCTUATION_ENCODERS, config.get("encoder"), "encoder")
     encoder_conf = accepted(encoder_class, config.get("encoder_conf") or {}, "encoder_conf")
-    marks = [str(mark) for mark in conf["punc_list"]]
+    marks, sentence_end = _marks(conf)
     with device:
         encoder = encoder_class(**encoder_conf | {"input_size": conf["embed_unit"]})
         check_heads(encoder.output_size, {"encoder_conf": encoder_conf})
@@ -475,11 +447,23 @@ def build_punctuation(
         model,
         tokenizer,
         marks,
-        int(conf.get("sentence_end_id", 3)),
+        sentence_end,
         Path(jieba_dict) if jieba_dict else None,
         config,
         directory,
     )
+
+
+def _marks(conf: Mapping[str, Any]) -> tuple[list[str], int]:
+    """`punc_list` and which of it is `sentence_end_id`."""
+    listed, sentence_end = conf["punc_list"], conf.get("sentence_end_id", 3)
+    marks = [str(mark) for mark in listed] if isinstance(listed, list) else []
+    if NO_MARK not in marks or sentence_end >= len(marks):
+        raise ConfigError(
+            f"config.yaml: model_conf.punc_list: {len(marks)} marks; it is a list with {NO_MARK} "
+            f"among them, and number sentence_end_id={sentence_end}, counted from 0"
+        )
+    return marks, sentence_end
 
 
 def save_punctuation(

@@ -42,7 +42,8 @@ class CtTransformer(nn.Module):
         super().__init__()
         # Unit variance behind the encoder's factor of sqrt(width); drawn once, since released
         # vocabularies are large.
-        self.embed = nn.utils.skip_init(nn.Embedding, vocab_size, embed_width)
+        place = torch.get_default_device()
+        self.embed = nn.utils.skip_init(nn.Embedding, vocab_size, embed_width, device=place)
         nn.init.normal_(self.embed.weight, std=embed_width**-0.5)
         self.encoder = encoder
         self.decoder = nn.Linear(encoder.output_size, marks)

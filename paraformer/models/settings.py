@@ -8,14 +8,20 @@ from typing import Any
 from paraformer.errors import ConfigError
 from paraformer.limits import Limits, check_values
 
-_SIZE = Limits(1, whole=True)
-_COUNT = Limits(0, whole=True)
+# No model comes near the upper ends: what is above them is a slip, and would only be built to see
+# that no weights fit it.
+_SIZE = Limits(1, 1_000_000, whole=True)
+_LAYERS = Limits(1, 1000, whole=True)
+_COUNT = Limits(0, 1000, whole=True)
+_TOKEN = Limits(0, whole=True)
+_TIME = Limits(0, 1_000_000_000)  # ms
 _SHARE = Limits(0, 1)
 _DROPOUT = Limits(0, 1, below=True)
 
 LIMITS = {
-    **dict.fromkeys(("output_size", "attention_heads", "linear_units", "num_blocks"), _SIZE),
-    **dict.fromkeys(("kernel_size", "cnn_module_kernel", "idim"), _SIZE),
+    **dict.fromkeys(("output_size", "attention_heads", "linear_units", "idim"), _SIZE),
+    **dict.fromkeys(("kernel_size", "cnn_module_kernel"), _SIZE),
+    "num_blocks": _LAYERS,
     **dict.fromkeys(("att_layer_num", "sanm_shift", "l_order", "r_order"), _COUNT),
     "dropout_rate": _DROPOUT,
     "positional_dropout_rate": _DROPOUT,
@@ -27,14 +33,31 @@ LIMITS = {
     "smooth_factor": Limits(0, above=True),
     "noise_threshold2": Limits(0),
     "smooth_factor2": Limits(0, above=True),
-    "upsample_times": _SIZE,
+    "upsample_times": Limits(1, 1000, whole=True),
     "inner_dim": _SIZE,
-    "NO_BIAS": _COUNT,
+    "NO_BIAS": _TOKEN,
     "ctc_weight": _SHARE,
     "sampling_ratio": _SHARE,
     "lsm_weight": _DROPOUT,
     "predictor_weight": Limits(0),
     "predictor_bias": _COUNT,
+    # FSMN-VAD
+    **dict.fromkeys(("input_dim", "input_affine_dim", "linear_dim", "proj_dim"), _SIZE),
+    **dict.fromkeys(("output_affine_dim", "output_dim"), _SIZE),
+    "fsmn_layers": _LAYERS,
+    **dict.fromkeys(("lorder", "rorder", "lstride"), _COUNT),
+    **dict.fromkeys(("max_end_silence_time", "max_start_silence_time"), _TIME),
+    **dict.fromkeys(("sil_to_speech_time_thres", "speech_to_sil_time_thres"), _TIME),
+    **dict.fromkeys(("lookback_time_start_point", "lookahead_time_end_point"), _TIME),
+    **dict.fromkeys(("window_size_ms", "max_single_segment_time"), _TIME),
+    **dict.fromkeys(("frame_in_ms", "noise_frame_num_used_for_snr"), _SIZE),
+    **dict.fromkeys(("snr_thres", "decibel_thres", "speech_noise_thres"), Limits()),
+    "speech_2_noise_ratio": Limits(),
+    **dict.fromkeys(("detect_mode", "do_extend"), Limits(0, 1, whole=True)),
+    "sil_pdf_ids": Limits(0, whole=True, many=True),
+    # CT-Transformer
+    "embed_unit": _SIZE,
+    "sentence_end_id": _TOKEN,
 }
 NAMES = {"input_layer", "activation_type", "pos_enc_layer_type", "selfattention_layer_type"}
 
