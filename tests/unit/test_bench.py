@@ -19,7 +19,7 @@ import torch
 
 from paraformer import AutoModel
 from paraformer.models.checkpoint import build, load_directory
-from tests.bench import measure, offline, peers, report, run, streaming, vad
+from tests.bench import measure, offline, peers, report, run, service, streaming, vad
 from tests.bench.contests import CONTESTS, contests
 from tests.bench.corpus import make_corpus
 from tests.bench.engines import EngineError, Once, driver
@@ -157,6 +157,25 @@ def test_vad_finds_segments_of_the_recording():
     spans = vad.load(options(VAD, seconds=20.0))("all")["spans"]
     assert spans
     assert all(0 <= start < end <= 20_000 for start, end in spans)
+
+
+def test_requests_of_eight_threads_to_one_model_get_what_each_alone_gets():
+    """Seven sets of options, one of which would change the results of the others."""
+    names = {"vad_model": "fsmn-vad-mini", "punc_model": "ct-punc-mini"}
+    serving = service.Service({"model": "paraformer-zh-mini", **names}, lengths=(0.4, 3.0))
+    said = {str(serving.expected[r]) for r in serving.requests if r.audio == 1}
+    assert len(said) >= 4
+    requests = list(service.drawn(serving, 40, 0.0, seed=0))
+    facts = service.serve(serving, requests, threads=8)
+    assert (facts["requests"], facts["different"]) == (40, 0)
+    broken = service.Request(1, 0)
+    serving.expected[broken] = []
+    assert serving.differs(broken)
+
+
+def test_hours_of_requests_are_drawn_by_their_audio():
+    serving = argparse.Namespace(requests=[1.5], seconds=float)
+    assert list(service.drawn(serving, 1, 0.002, seed=0)) == [1.5] * 5
 
 
 def test_a_file_written_for_a_peer_is_read_back_equal(tmp_path: Path):
