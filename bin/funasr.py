@@ -8,4 +8,5 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from paraformer.cli import main  # noqa: E402
 
-sys.exit(main())
+if __name__ == "__main__":  # processes that share a list import this file too
+    sys.exit(main())

@@ -14,6 +14,7 @@ from paraformer.decode.align import ForcedAligner, split_units
 from paraformer.decode.recognize import Recognizer
 from paraformer.decode.timestamps import SILENCE, Clock, Span
 from paraformer.errors import ConfigError, DataError, ParaformerError
+from paraformer.extras import load_extra
 from paraformer.models.bicif import BiCifParaformer
 from paraformer.nn.cif_v3 import Timeline
 
@@ -135,12 +136,7 @@ def draw(picture: Picture, look: Look) -> Figure:
     """The picture as a figure of matplotlib, three panels over one axis of time."""
     if look.sound not in SOUNDS:
         raise ConfigError(f"sound={look.sound}: not known; use {' or '.join(SOUNDS)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(
-            "plot_alignment: needs the package matplotlib; pip install 'paraformer-toolkit[viz]'"
-        ) from error
+    new_figure = load_extra("matplotlib.figure", "plot_alignment").Figure
     end = picture.seconds if look.end is None else min(look.end, picture.seconds)
     if not 0 <= look.begin < end:
         raise ConfigError(
@@ -148,7 +144,7 @@ def draw(picture: Picture, look: Look) -> Figure:
             f"{picture.seconds:.2f} s"
         )
     width = look.width or min(max(6.5, 1.6 * (end - look.begin)), 40.0)
-    figure = Figure(figsize=(width, look.height), layout="constrained")
+    figure: Figure = new_figure(figsize=(width, look.height), layout="constrained")
     sound, weights, words = figure.subplots(3, sharex=True, height_ratios=(3, 3, 1.2))
     font = _font(look, "".join(span.text for span in picture.tokens) + look.title)
     _draw_sound(sound, picture, look.sound)

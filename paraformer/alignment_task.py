@@ -14,11 +14,11 @@ from paraformer.decode.timestamps import cut_sentences, one_line
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.formats import check_format
 from paraformer.options import CallOptions, data_types
-from paraformer.output import Output, Results
+from paraformer.output import Output, Results, Tables
 from paraformer.results import WRITTEN, Result, alignment_result
 
 # Tables in output_dir/tp_res, the reference's.
-TABLES = ("timestamp_list", "timestamp_str")
+TABLES = Tables(("timestamp_list", "timestamp_str"), place="tp_res")
 Text = str | DataError
 
 
@@ -32,11 +32,11 @@ class AlignTask:
         """See `Task`; (wav, text) or (wav.scp, text.txt), see `pair_texts`."""
         check_format(call.output_format)
         sounds, given = _pair(source, call)
-        items = list_items(sounds, call.key, call.segments)
+        items = list_items(sounds, call.key, call.segments, call.channel)
         texts = pair_texts(given, [item.key for item in items])
-        output = Output(call, [item.key for item in items], TABLES, place="tp_res")
-        pairs = output.pending(list(zip(items, texts, strict=True)))
-        return output.stream(self._aligned(pairs, call))
+        output = Output(call, len(items), TABLES)
+        pairs = output.pending(zip(items, texts, strict=True), lambda pair: pair[0].key)
+        return output.stream(self._aligned(list(pairs), call))
 
     def _aligned(self, pairs: Sequence[tuple[Item, Text]], call: CallOptions) -> Iterator[Result]:
         seconds: list[float] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from paraformer import options as opts
 from paraformer.alignment_task import AlignTask
+from paraformer.data.channels import MIX, check_channel
 from paraformer.decode.align import ForcedAligner
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Recognizer
@@ -18,7 +20,7 @@ from paraformer.decode.streaming import Streamer
 from paraformer.decode.vad import VoiceActivity
 from paraformer.errors import ConfigError
 from paraformer.formats import check_folder
-from paraformer.hub import find_model
+from paraformer.hub import find_models
 from paraformer.limits import check_fields
 from paraformer.live import LiveSession
 from paraformer.models.checkpoint import (
@@ -32,8 +34,16 @@ from paraformer.models.checkpoint import (
     override_keys,
     read_config,
 )
-from paraformer.output import Results
-from paraformer.tasks import PunctuationTask, Result, SpeechTask, Task, VadTask
+from paraformer.output import Results, Tables
+from paraformer.punctuation_task import PunctuationTask
+from paraformer.tasks import (
+    RecordingTask,
+    Result,
+    SpeechTask,
+    Task,
+    VadTask,
+    Work,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +68,18 @@ class AutoModel:
         self.defaults = _take(given, opts.CallOptions)
         check_fields(build)
         check_fields(opts.CallOptions(**self.defaults))
+        check_channel(self.defaults.get("channel", MIX))
         _set_log_level(build)
         if build.ncpu is not None:
             torch.set_num_threads(build.ncpu)
-        self.directory = find_model(model, build.hub)
+        quiet = bool(self.defaults.get("disable_pbar"))
+        self.directories = find_models(
+            _models(model, build), build.hub, offline=build.offline, progress=not quiet
+        )
+        self.directory = self.directories["model"]
         if self.defaults.get("output_dir"):
             check_folder(self.defaults["output_dir"])  # before the model is loaded
-        # Fresh weights are drawn before they are replaced: the caller's random numbers stay.
-        with torch.random.fork_rng(devices=[]):
-            self.task = self._load(build, given)
+        self.task = self._load(build, given)
 
     def _load(self, build: opts.BuildOptions, given: dict[str, Any]) -> Task:
         """The task of the model, by what its config.yaml says it is."""
@@ -85,18 +98,17 @@ class AutoModel:
         recognizer = Recognizer(release, device, _precision(build, device))
         vad = punctuator = None
         if build.vad_model:
-            directory = find_model(build.vad_model, build.hub)
-            vad = VoiceActivity(load_vad(directory, build.vad_kwargs))
+            vad = VoiceActivity(load_vad(self.directories["vad_model"], build.vad_kwargs))
         if build.punc_model:
-            directory = find_model(build.punc_model, build.hub)
-            punctuator = Punctuator(load_punctuation(directory, build.punc_kwargs), device)
+            punctuation = load_punctuation(self.directories["punc_model"], build.punc_kwargs)
+            punctuator = Punctuator(punctuation, device)
         streaming = kind == "ParaformerStreaming" or bool(CUTS & {*self.defaults})
         second = None
         if build.second_pass and not streaming:
             raise ConfigError("second_pass: goes with a streaming model, or with chunk_size")
         if build.second_pass:
-            directory = find_model(build.second_pass, build.hub)
-            second = Recognizer(load_directory(directory), device, _precision(build, device))
+            whole = load_directory(self.directories["second_pass"])
+            second = Recognizer(whole, device, _precision(build, device))
         return SpeechTask(recognizer, streaming, vad, punctuator, second)
 
     @property
@@ -142,6 +154,15 @@ class AutoModel:
         if call.cache is not None:
             return Results(iter([self.task.feed(input, call)]))
         return self.task.stream(input, call, bool(CUTS & {*keywords, *self.defaults}))
+
+    def shared_work(self) -> tuple[Tables, Work]:
+        """What becomes of recordings by the defaults of this model, for processes that share a
+        list: what is written of each, and the function that makes their results.
+        """
+        if not isinstance(self.task, RecordingTask):
+            raise ConfigError("nj: shares recordings among processes; leave it out for this model")
+        call, cut = self._call_options({}), bool(CUTS & {*self.defaults})
+        return self.task.tables(call, cut), partial(self.task.results, call=call, cut=cut)
 
     def streamer(self, **keywords: Any) -> Streamer:
         """A stream to feed step by step: chunk_size, encoder_chunk_look_back and
@@ -207,6 +228,16 @@ OTHER_TASKS: dict[str, Callable[[Path, dict[str, Any], opts.BuildOptions], Task]
     "CTTransformerStreaming": _punctuation_task,
     "MonotonicAligner": _align_task,
 }
+
+
+def _models(model: str | Path, build: opts.BuildOptions) -> dict[str, tuple[str | Path, str]]:
+    """The models that are asked for: option to name and revision."""
+    others = {
+        "vad_model": (build.vad_model, build.vad_model_revision),
+        "punc_model": (build.punc_model, build.punc_model_revision),
+        "second_pass": (build.second_pass, ""),
+    }
+    return {"model": (model, build.model_revision), **{k: v for k, v in others.items() if v[0]}}
 
 
 def _take(given: dict[str, Any], kind: type) -> dict[str, Any]:

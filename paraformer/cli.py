@@ -4,14 +4,17 @@
   funasr a.wav b.wav --model path/to/model_dir --output-format json
   funasr +model=path/to/model_dir +input=data/test/wav.scp +output_dir=exp/decode
   funasr +model=path/to/fa-zh +input='[a.wav,text.txt]' +data_type='[sound,text]'
+  funasr doctor                    # versions, device, extras, models; whether recognition works
+  funasr completion bash           # or zsh, fish: a script that completes these options
 
 key=value, +key=value, ++key=value, --key=value and --key value are equal, and a value means itself.
 One recording prints its text, a list or several files a line `key text` each (blanks in a key
 become `_`), output_format=json an object a line. Subtitles (srt, vtt, lrc, tsv) and textgrid are
 files in output_dir, or on stdout if there is one input; ctm and stm are a table. Results go to
-stdout, all else to stderr. Exit code 1 if the only input fails, or less than min_success of a list;
-130 after Ctrl-C and 143 after SIGTERM: what is finished is in output_dir, and the same command with
-resume=true does the rest, what has failed included. Finished texts are not printed again.
+stdout, all else to stderr. A command (`id sox x.mp3 -t wav - |`) runs only from a list of lines.
+Exit code 1 if the only input fails, or less than min_success of a list; 130 after Ctrl-C and 143
+after SIGTERM: what is finished is in output_dir, and the same command with resume=true does the
+rest, what has failed included. Finished texts are not printed again.
 """
 
 from __future__ import annotations
@@ -23,9 +26,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from paraformer import __version__
@@ -39,12 +43,15 @@ if TYPE_CHECKING:
 
 SHORT = {"m": "model", "H": "hub", "f": "output_format", "o": "output_dir", "l": "language"}
 SHORT["v"] = "verbose"
-ALIASES = {"model_hub": "hub", "format": "output_format", **opts.ALIASES}
+ALIASES = {"format": "output_format", **opts.ALIASES}
 KINDS = (opts.CommandOptions, opts.BuildOptions, opts.CallOptions)
 KNOWN = opts.all_fields(*KINDS)
 # Switches of the reference that need no value, besides those whose default is false.
 SWITCHES = ("timestamps", "spk", "disable_update", "trust_remote_code")
 NESTED = ("vad_kwargs.", "punc_kwargs.")
+COMMANDS = ("doctor", "completion")
+# Loggers of what is said even where it is no warning.
+TALKERS = ("paraformer.decode.hotwords", "paraformer.hub")
 BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 
@@ -129,6 +136,8 @@ def _main(argv: list[str]) -> int:
     if "--version" in options:
         print(f"funasr (paraformer-toolkit) {__version__}")
         return 0
+    if argv and argv[0] in COMMANDS and not os.path.lexists(argv[0]):
+        return _command(argv[0], argv[1:])
     arguments = parse(argv)
     opts.refuse_not_built({k: v for k, v in arguments.values.items() if not _is_off(v)})
     settings, rest = type_known(arguments.values)
@@ -143,8 +152,25 @@ def _main(argv: list[str]) -> int:
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
     # Whoever gives hotwords is told which of them are heard.
     logging.getLogger("paraformer.decode.hotwords").setLevel(logging.INFO)
-    settings.update(type_config(rest, command.model, str(settings.get("hub", "ms"))))
+    if not settings.get("disable_log"):
+        logging.getLogger("paraformer.hub").setLevel(logging.INFO)  # what is fetched, and where to
+    settings.update(type_config(rest, command.model, settings))
     return recognise(arguments.inputs, command, settings)
+
+
+def _command(name: str, arguments: Sequence[str]) -> int:
+    """What is no recognition: each is a module of its own, which does without torch if it can."""
+    if name == "completion" and len(arguments) == 1:
+        from paraformer.programs.completion import completion
+
+        print(completion(arguments[0], KNOWN, SHORT, COMMANDS))
+        return 0
+    if name == "doctor" and not arguments:
+        from paraformer.programs import doctor
+
+        return doctor.main()
+    form = "funasr completion bash|zsh|fish" if name == "completion" else "funasr doctor"
+    raise ConfigError(f"{name}: write `{form}`")
 
 
 def parse(argv: Sequence[str]) -> Arguments:
@@ -214,21 +240,23 @@ def type_known(values: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str
     return settings, rest
 
 
-def type_config(values: Mapping[str, str], model: str, hub: str) -> dict[str, Any]:
+def type_config(
+    values: Mapping[str, str], model: str, settings: Mapping[str, Any]
+) -> dict[str, Any]:
     """Keys of the model's config.yaml as nested dicts, each typed by the value it replaces."""
     if not values:
         return {}
-    from paraformer.auto import flatten
     from paraformer.hub import find_model
-    from paraformer.models.checkpoint import override_keys, read_config
 
+    hub, revision = settings.get("hub", "ms"), settings.get("model_revision")
     try:
-        known = flatten(override_keys(read_config(find_model(model, hub), {})))
+        known = _config_keys(find_model(model, hub, revision, offline=True))
     except CheckpointError:
         key = next(iter(values))
-        if opts.nearest(key, KNOWN):
+        if opts.nearest(key, KNOWN):  # before anything is fetched
             raise opts.unknown_key(key, KNOWN, "funasr") from None
-        raise
+        offline = bool(settings.get("offline"))
+        known = _config_keys(find_model(model, hub, revision, offline=offline))
     nested: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
@@ -241,6 +269,14 @@ def type_config(values: Mapping[str, str], model: str, hub: str) -> dict[str, An
     return nested
 
 
+def _config_keys(directory: Path) -> dict[str, Any]:
+    """Keys of a model's config.yaml, nested ones with dots, and their values."""
+    from paraformer.auto import flatten
+    from paraformer.models.checkpoint import override_keys, read_config
+
+    return flatten(override_keys(read_config(directory, {})))
+
+
 def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[str, Any]) -> int:
     """Print a result for each input as it comes; the exit code says whether enough succeeded."""
     from paraformer.auto import AutoModel
@@ -251,25 +287,50 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
     if pair and len(inputs) == 1:
         inputs = [part.strip(" '\"") for part in inputs[0].strip("[]()").split(",", 1)]
     alone = len(inputs) == (2 if pair else 1) and is_single(inputs[0])
+    alone = alone and settings.get("channel") != "split"
     _check_output(output_format, alone, bool(settings.get("output_dir")))
-    if sys.stdout.isatty():
-        settings["disable_pbar"] = True
+    if command.nj > 1 and not alone:
+        return _recognise_list(inputs, command, settings)
     model = AutoModel(command.model, **settings)
     if alone and model.streaming and output_format == "text":
         blocks = _live_blocks(inputs[0], model, settings)
         if blocks is not None:
             live = any(settings.get(name) for name in ("vad_model", "punc_model", "second_pass"))
             return _show_finals(model, blocks) if live else _show_growing(model, blocks)
+    return _recognise_list(inputs, command, settings, model, alone)
+
+
+def _recognise_list(
+    inputs: list[str],
+    command: opts.CommandOptions,
+    settings: dict[str, Any],
+    model: AutoModel | None = None,
+    alone: bool = False,
+) -> int:
+    """The results of inputs by a model, or by processes that have one each."""
     source: Any = [_source(name) for name in inputs]
+    source = source[0] if len(source) == 1 else source
     begun = time.perf_counter()
-    results = model.stream(source[0] if len(source) == 1 else source)
-    counts = Counts(total=results.skipped)
+    # On a terminal, results and a bar would stand in each other's way.
+    shown = {"disable_pbar": True} if sys.stdout.isatty() else {}
+    counts = Counts()
     try:
-        for result in results:
-            counts.add(result)
-            if "error" in result and command.strict:
-                raise DataError(f"stopped at '{result['key']}', as strict=true asks")
-            print(_shown(result, settings, alone), end="", flush=True)
+        if model is None:
+            from paraformer.workers import stream_shared
+
+            levels = {name: logging.getLogger(name).level for name in ("", *TALKERS)}
+            results = stream_shared(
+                source, command.nj, command.model, {**settings, **shown}, levels
+            )
+        else:
+            results = model.stream(source, **shown)
+        with closing(results):
+            for result in results:
+                counts.add(result)
+                if "error" in result and command.strict:
+                    raise DataError(f"stopped at '{result['key']}', as strict=true asks")
+                print(_shown(result, settings, alone), end="", flush=True)
+        counts.total += results.skipped
     except KeyboardInterrupt as stop:
         folder = settings.get("output_dir")
         kept = f"; what is finished is in {folder}, +resume=true goes on" if folder else ""
@@ -320,6 +381,7 @@ def _live_blocks(name: str, model: AutoModel, settings: Mapping[str, Any]) -> It
     where results are to be lines.
     """
     from paraformer.data.audio import read_audio
+    from paraformer.data.channels import MIX, check_channel
     from paraformer.online import is_audio_file, raw_blocks
 
     frontend = model.recognizer.release.frontend
@@ -332,7 +394,8 @@ def _live_blocks(name: str, model: AutoModel, settings: Mapping[str, Any]) -> It
         return raw_blocks(stdin, frontend.fs // 10)
     if name == "-" or not sys.stdout.isatty() or settings.get("output_dir"):
         return None
-    wave = read_audio(name, fs=settings.get("fs"), target_fs=frontend.fs)
+    channel = check_channel(settings.get("channel", MIX))
+    wave = read_audio(name, fs=settings.get("fs"), target_fs=frontend.fs, channel=channel)
     return wave.split(frontend.fs // 10)
 
 
@@ -357,7 +420,19 @@ def _show_finals(model: AutoModel, blocks: Iterable[Any]) -> int:
 
 
 def _source(name: str) -> str | bytes:
-    return sys.stdin.buffer.read() if name == "-" else name
+    if name != "-":
+        return name
+    content = sys.stdin.buffer.read()
+    # As raw samples, a list that was meant would be noise.
+    if content and _is_text(content[:4096]):
+        raise DataError("-: text came on stdin, not audio; give a list as a file: +input=list.scp")
+    return content
+
+
+def _is_text(content: bytes) -> bool:
+    text = content.decode("utf-8", "ignore")
+    whole = len(content) - len(text.encode("utf-8")) < 4  # a character may be cut at the end
+    return whole and all(char >= " " or char in "\t\r\n" for char in text)
 
 
 def _report(counts: Counts, elapsed: float, verbose: bool) -> None:

@@ -17,7 +17,8 @@ import soundfile
 from torch import Tensor
 
 from paraformer.data.inputs import Cache, Item
-from paraformer.errors import ConfigError, ParaformerError
+from paraformer.errors import ParaformerError
+from paraformer.extras import load_extra
 from paraformer.limits import check_fields, limited
 from paraformer.score import Pair, Report, count
 
@@ -89,12 +90,7 @@ def confusions(report: Report, most: int) -> list[tuple[str, list[tuple[Pair, in
 
 
 def _template() -> Template:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ConfigError(
-            "report: needs the package jinja2; pip install 'paraformer-toolkit[viz]'"
-        ) from error
+    jinja2 = load_extra("jinja2", "report")
     source = files("paraformer").joinpath("templates/report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(source)

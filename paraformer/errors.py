@@ -21,3 +21,7 @@ class AudioError(ParaformerError):
 
 class CheckpointError(ParaformerError):
     """A model directory is incomplete or does not fit its configuration."""
+
+
+class DownloadError(CheckpointError):
+    """A model cannot be fetched from its hub."""

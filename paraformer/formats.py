@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -120,12 +120,20 @@ class GrowingTables:
         except OSError as error:
             raise _unwritable(self.folder / name, error) from error
 
-    def pending(self, keys: Sequence[str]) -> list[bool]:
-        """Which utterances are still to be done."""
-        finished = self._finished
-        return [finished is None or not finished.take(key) for key in keys]
+    @property
+    def finished(self) -> int:
+        """How many utterances an earlier run has finished here."""
+        return len(self._finished) if self._finished is not None else 0
 
-    def finish(self, keys: Sequence[str]) -> None:
+    def take(self, key: str) -> bool:
+        """Whether an utterance is finished; see `Finished.take`."""
+        return self._finished is not None and self._finished.take(key)
+
+    def pending(self, keys: Iterable[str]) -> list[bool]:
+        """Which utterances are still to be done."""
+        return [not self.take(key) for key in keys]
+
+    def finish(self, keys: Iterable[str]) -> None:
         """Close the files of a run that has come to its end: lines stand in the order of the ids,
         however often the run was stopped.
         """
@@ -165,7 +173,8 @@ class ResultFolder:
         best, others = tables[: len(self.names)], [*tables[len(self.names) :], *beside]
         finished = find_finished(folder, best, others) if resume else None
         self._tables = GrowingTables(folder, stale, [*tables, FAILED], finished)
-        self.pending, self.finish = self._tables.pending, self._tables.finish
+        self.finished, self.take = self._tables.finished, self._tables.take
+        self.finish = self._tables.finish
 
     def add(self, key: str, readings: Sequence[Sequence[Any]], error: str = "") -> None:
         """Text, tokens and, if timed, times of each reading of one utterance, the best first; none:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedReader
+from itertools import islice
 from typing import Any
 
 import torch
@@ -63,13 +64,13 @@ class OnlineModel:
         return result(item.key, text[len(before.text.settled) :], tokens)
 
     def transcribe(
-        self, items: Sequence[Item], fs: int | None, chunking: Chunking
+        self, items: Iterable[Item], fs: int | None, chunking: Chunking
     ) -> Iterator[tuple[Result, float] | ParaformerError]:
         """Whole recordings, each a stream: their results and seconds, or why there are none."""
         recognizer, cache = self.recognizer(chunking), Cache()
         rate = recognizer.release.frontend.fs
-        for first in range(0, len(items), SIDE_BY_SIDE):
-            group = items[first : first + SIDE_BY_SIDE]
+        left = iter(items)
+        while group := list(islice(left, SIDE_BY_SIDE)):
             waves = [_read(item, fs, rate, cache) for item in group]
             sound = [wave for wave in waves if isinstance(wave, Tensor)]
             tokens, streams = recognizer.feed_all(

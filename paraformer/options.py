@@ -32,9 +32,6 @@ WITHOUT_EFFECT = (
     "trust_remote_code",
     "remote_code",
     "seed",
-    "model_revision",
-    "vad_model_revision",
-    "punc_model_revision",
     "batch_size_threshold_s",
     "language",
 )
@@ -45,6 +42,7 @@ ALIASES = {
     "hotwords": "hotword",
     "output_timestamp": "pred_timestamp",
     "timestamps": "pred_timestamp",
+    "model_hub": "hub",
 }
 THREADS = Limits(1, 1024, whole=True)  # far more than that ends the process
 SHARE = Limits(0, 1)
@@ -60,7 +58,11 @@ def _option(default: Any, text: str, limits: Limits | None = None) -> Any:
 class BuildOptions:
     """Keywords of `AutoModel`; those of `CallOptions` may be given there too, for every call."""
 
-    hub: str = _option("ms", "ms or hf: whose short names are meant")
+    hub: str = _option("ms", "ms (ModelScope) or hf (Hugging Face): whose models are meant")
+    model_revision: str = _option(
+        "", "its branch, tag or commit at the hub (what is here, else the newest)"
+    )
+    offline: bool = _option(False, "fetch no model: what is on this machine, or an error")
     device: str = _option("auto", "auto, cpu, cuda or cuda:N; the CPU where there is no such GPU")
     ncpu: int | None = _option(
         None, "number of CPU threads; torch's own choice if not given", THREADS
@@ -72,8 +74,10 @@ class BuildOptions:
         default_factory=dict,
         metadata={"help": "its options: vad_kwargs.max_end_silence_time=800"},
     )
+    vad_model_revision: str = _option("", "its branch, tag or commit at the hub")
     punc_model: str = _option("", "model that puts marks into the text, such as ct-punc")
     punc_kwargs: dict[str, Any] = field(default_factory=dict, metadata={"help": "its options"})
+    punc_model_revision: str = _option("", "its branch, tag or commit at the hub")
     second_pass: str = _option("", "streams: model that writes the final text of each segment")
     init_param: str = _option("", "another file of weights than the model directory's")
     disable_log: bool = _option(False, "no messages but errors")
@@ -87,6 +91,9 @@ class CallOptions:
     key: Any = _option("", "id of the result; in Python also a list of ids")
     fs: int | None = _option(
         None, "sampling rate of arrays and raw bytes (16000)", Limits(1, 1_000_000, whole=True)
+    )
+    channel: Any = _option(
+        "mix", "of a recording with several: mix, their mean; a number from 0; split, a result each"
     )
     segments: str = _option("", "Kaldi segments file of a list (default: beside wav.scp)")
     data_type: Any = _option("sound", "sound; of an aligner [sound,text]")
@@ -172,10 +179,13 @@ class CallOptions:
 class CommandOptions:
     """Keys of the `funasr` command besides those of `AutoModel` and `generate`."""
 
-    model: str = _option(DEFAULT_MODEL, "name of a bundled model, or a model directory")
+    model: str = _option(DEFAULT_MODEL, "directory of a model, or its name: bundled or at the hub")
     input: str = _option("", "audio file, URL, wav.scp, list, folder, or - for stdin")
     min_success: float = _option(0.95, "exit code 1 if a smaller share is recognised", SHARE)
     strict: bool = _option(False, "stop at the first utterance that fails")
+    nj: int = _option(
+        1, "processes that share a list, each with a model and its share of the CPUs", THREADS
+    )
     verbose: bool = _option(False, "say the number of utterances, seconds and real-time factor")
 
 

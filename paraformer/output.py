@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from itertools import compress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from paraformer.formats import TABLES, ResultFolder
 from paraformer.options import CallOptions
@@ -19,14 +19,27 @@ log = logging.getLogger(__name__)
 Input = TypeVar("Input")
 
 
-class Results(Iterator[Result]):
-    """Results one after another; `skipped` inputs are finished since an earlier run (`resume`)."""
+class Tables(NamedTuple):
+    """The tables of a task: their names, those of readings with times, the folder of each rank."""
 
-    def __init__(self, results: Iterator[Result], skipped: int = 0) -> None:
-        self._results, self.skipped = results, skipped
+    names: Sequence[str] = TABLES[:1]
+    timed: bool = False
+    place: str = "{}best_recog"
+
+
+class Results(Iterator[Result]):
+    """Results one after another."""
+
+    def __init__(self, results: Iterator[Result], output: Output | None = None) -> None:
+        self._results, self._output = results, output
 
     def __next__(self) -> Result:
         return next(self._results)
+
+    @property
+    def skipped(self) -> int:
+        """Inputs so far that are finished since an earlier run (`resume`)."""
+        return self._output.skipped if self._output is not None else 0
 
     def close(self) -> None:
         """Stop the work; what is finished is in `output_dir`."""
@@ -35,70 +48,80 @@ class Results(Iterator[Result]):
 
 
 class Output:
-    """The folders of one call, if it names one, and which of its inputs are still to be done.
+    """The folders of one call, if it names one, and which of its inputs are still to be done."""
 
-    keys: ids of all inputs. names: tables of `1best_recog`, or of another `place`; timed: those of
-    readings with times.
-    """
-
-    def __init__(
-        self,
-        call: CallOptions,
-        keys: Sequence[str],
-        names: Sequence[str] = TABLES[:1],
-        timed: bool = False,
-        place: str = "{}best_recog",
-    ) -> None:
-        self.keys = keys
+    def __init__(self, call: CallOptions, total: int, tables: Tables) -> None:
+        """total: how many inputs there are, or about so many."""
+        self.total, self.skipped = total, 0
+        # Ids of all inputs: what was finished and what is done now gets their order in the end.
+        self._order: list[str] | None = [] if call.resume else None
         self.folder: ResultFolder | None = None
         self.timed: TimedFolder | None = None
-        self._pending = [True] * len(keys)
+        # Ids of what is finished before each of the inputs that are under way.
+        self._kept: deque[list[str]] = deque()
         if not call.output_dir:
             return
         beside = [name for kind, name in TABLE_FILES.items() if kind == call.output_format]
         self.folder = ResultFolder(
             call.output_dir,
             call.nbest,
-            timed,
-            names=names,
+            tables.timed,
+            names=tables.names,
             resume=call.resume,
             beside=beside,
-            place=place,
+            place=tables.place,
         )
-        self._pending = self.folder.pending(keys)
         if is_timed(call.output_format):
             limits = LineLimits(call.max_line_chars, call.max_line_s)
-            kept = [key for key, todo in zip(keys, self._pending, strict=True) if not todo]
-            self.timed = TimedFolder(call.output_dir, call.output_format, limits, kept)
+            self.timed = TimedFolder(call.output_dir, call.output_format, limits, call.resume)
 
-    def pending(self, inputs: Sequence[Input]) -> list[Input]:
-        """Those of the inputs that are to be done."""
-        return list(compress(inputs, self._pending))
+    @property
+    def left(self) -> int:
+        """How many inputs are to be done, if those that are finished all belong to them."""
+        return max(0, self.total - (self.folder.finished if self.folder is not None else 0))
+
+    def pending(self, inputs: Iterable[Input], key: Callable[[Input], str]) -> Iterator[Input]:
+        """Those of the inputs that are to be done, one after another; key: the id of each."""
+        kept: list[str] = []
+        for one in inputs:
+            if self._order is not None:
+                self._order.append(key(one))
+            if self.folder is not None and self.folder.take(key(one)):
+                kept.append(key(one))
+                self.skipped += 1
+            else:
+                self._kept.append(kept)
+                kept = []
+                yield one
 
     def stream(self, results: Iterator[Result]) -> Results:
         """The results of the pending inputs, each in its folders before it is given out."""
-        skipped = len(self.keys) - sum(self._pending)
-        if skipped:
-            log.info("%d of %d utterances are finished already", skipped, len(self.keys))
-        return Results(self._written(results), skipped)
+        return Results(self._written(results), self)
 
     def _written(self, results: Iterator[Result]) -> Iterator[Result]:
         with ExitStack() as stack:
             for folder in (self.folder, self.timed):
                 if folder is not None:
                     stack.enter_context(closing(folder))
+            if isinstance(results, Generator):
+                stack.enter_context(closing(results))
             for result in results:
                 self._write(result, result.pop(WRITTEN, []))
                 yield result
+            if self.skipped:
+                log.info("%d of %d utterances were finished already", self.skipped, self.total)
             if self.folder is not None:
-                self.folder.finish(self.keys)
+                self.folder.finish(self._order or ())
 
     def _write(self, result: Result, readings: Sequence[Sequence[Any]]) -> None:
         error = str(result.get("error", ""))
         if error:
             log.error("'%s': %s", result["key"], error.replace("\n", " "))
         # What has a line in the first folder is finished, so that one comes last.
+        kept = self._kept.popleft()
         if self.timed is not None:
+            for key in kept:
+                self.timed.keep(key)
             self.timed.add(result)
         if self.folder is not None:
             self.folder.add(result["key"], readings, error)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter, defaultdict
+from array import array
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
+from operator import le
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -54,6 +55,11 @@ class Finished:
         # Last: without it what has failed would pass for finished.
         _keep(folder / FAILED, Counter())
         self._left = left
+        self._count = sum(left.values())
+
+    def __len__(self) -> int:
+        """How many there were."""
+        return self._count
 
     def take(self, key: str) -> bool:
         """Whether the utterance of this id is finished; one that stands there once is so once."""
@@ -63,11 +69,14 @@ class Finished:
 
     def sort(self, keys: Iterable[str]) -> None:
         """Bring the lines of all tables into the order of these ids; others stay in front."""
-        places: dict[bytes, list[int]] = defaultdict(list)
+        first: dict[bytes, int] = {}
+        later: dict[bytes, list[int]] = {}  # of ids that stand more than once
         for place, key in enumerate(keys):
-            places[_encoded(row_id(key))].append(place)
+            known = first.setdefault(_encoded(row_id(key)), place)
+            if known != place:
+                later.setdefault(_encoded(row_id(key)), []).append(place)
         for path in self._tables:
-            _sort(path, places)
+            _sort(path, first, later)
 
 
 _ALL = 1 << 62
@@ -112,15 +121,24 @@ def _counts(key: bytes, most: Counter[bytes]) -> bool:
     return most[key] >= 0
 
 
-def _sort(path: Path, places: dict[bytes, list[int]]) -> None:
-    seen: defaultdict[bytes, count[int]] = defaultdict(count)
-    placed = []
-    for line in _lines(path):
-        of_key = places.get(line.key, [-1])
-        placed.append((of_key[min(next(seen[line.key]), len(of_key) - 1)], line))
-    if any(a > b for (a, _), (b, _) in zip(placed, placed[1:], strict=False)):
-        placed.sort(key=lambda pair: pair[0])
-        _rewrite(path, (line for _, line in placed))
+def _sort(path: Path, first: dict[bytes, int], later: dict[bytes, list[int]]) -> None:
+    """By the place of each id; a further line of one that stands more than once has the next."""
+    waiting = {key: deque(places) for key, places in later.items()}
+    known = set[bytes]()
+    places, starts, sizes = array("q"), array("q"), array("q")
+    for key, start, size in _lines(path):
+        place = first.get(key, -1)
+        if key in waiting and key not in known:
+            known.add(key)
+        elif waiting.get(key):
+            place = waiting[key].popleft() if len(waiting[key]) > 1 else waiting[key][0]
+        places.append(place)
+        starts.append(start)
+        sizes.append(size)
+    if all(map(le, places, places[1:])):
+        return
+    order = sorted(range(len(places)), key=places.__getitem__)
+    _rewrite(path, (_Line(b"", starts[n], sizes[n]) for n in order))
 
 
 def _rewrite(path: Path, lines: Iterable[_Line]) -> None:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
-from paraformer.errors import ConfigError, DataError
+from paraformer.errors import DataError
+from paraformer.extras import load_extra
 
 # Han with its extensions, kana, bopomofo, hangul: each character is a unit of its own.
 _CJK = (
@@ -245,17 +246,14 @@ def _width(text: str) -> int:
 
 
 def _pinyin_converter(tones: bool) -> Callable[[str], Units]:
-    try:
-        from pypinyin import Style, lazy_pinyin
-    except ImportError as error:
-        raise ConfigError("pinyin: needs pypinyin; pip install pypinyin") from error
-    style = Style.TONE3 if tones else Style.NORMAL
+    pypinyin = load_extra("pypinyin", "pinyin")
+    style = pypinyin.Style.TONE3 if tones else pypinyin.Style.NORMAL
 
     # An unknown character stays itself: pypinyin would make one unit of several.
     options: dict[str, Any] = {"neutral_tone_with_five": tones, "errors": list}
 
     def convert(text: str) -> Units:
-        syllables: Units = lazy_pinyin(text, style=style, **options)
+        syllables: Units = pypinyin.lazy_pinyin(text, style=style, **options)
         return syllables
 
     return convert

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,15 +14,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from paraformer.data.blocks import read_blocks
-from paraformer.data.inputs import Cache, Item, list_items
+from paraformer.data.channels import MIX
+from paraformer.data.inputs import Cache, Inputs, Item, list_items
 from paraformer.data.recordings import header_samples
-from paraformer.data.tables import read_table
 from paraformer.data.tokenizer import SentencepieceTokenizer
 from paraformer.decode.hotwords import HotwordMemo
 from paraformer.decode.itn import shared_numerals
 from paraformer.decode.language_model import shared_language_model
 from paraformer.decode.longform import Cutting, LongRecognizer, Segmenter
-from paraformer.decode.punctuate import PunctuationState, Punctuator
+from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Batching, Recognizer, Search
 from paraformer.decode.streaming import Chunking, Streamer
 from paraformer.decode.text import join_texts
@@ -31,7 +33,7 @@ from paraformer.live import FINAL, LivePipeline
 from paraformer.online import OnlineModel
 from paraformer.online import result as stream_result
 from paraformer.options import CallOptions
-from paraformer.output import Output, Results
+from paraformer.output import Output, Results, Tables
 from paraformer.results import (
     WRITTEN,
     Result,
@@ -47,7 +49,8 @@ from paraformer.transcripts import tidy
 
 log = logging.getLogger(__name__)
 
-TEXT_LISTS = (".txt", ".text", ".scp")
+# Of no more recordings than these the headers are read first, to know how long the work will be.
+MEASURED = 100
 
 
 class Task(Protocol):
@@ -60,7 +63,44 @@ class Task(Protocol):
         """What the next piece of a stream adds, which stands in `call.cache`."""
 
 
-class SpeechTask:
+# Items, and how many there are, become their results.
+Work = Callable[[Iterator[Item], int], Iterator[Result]]
+
+
+class RecordingTask:
+    """A task whose inputs are recordings, each for itself."""
+
+    def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
+        """See `Task`."""
+        check_format(call.output_format)
+        inputs = Inputs(source, call.key, call.segments, call.channel)
+        tables = self.tables(call, cut)
+        return stream_items(inputs, call, tables, partial(self.results, call=call, cut=cut))
+
+    def tables(self, call: CallOptions, cut: bool) -> Tables:
+        """What is written of its results; what the call cannot have is refused here."""
+        raise NotImplementedError
+
+    def results(
+        self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
+    ) -> Iterator[Result]:
+        """A result for each item, in their order, with what is written of it."""
+        raise NotImplementedError
+
+
+def stream_items(
+    inputs: Inputs,
+    call: CallOptions,
+    tables: Tables,
+    work: Work,
+) -> Results:
+    """Results of the inputs that are to be done."""
+    output = Output(call, inputs.total, tables)
+    items = output.pending(inputs, lambda item: item.key)
+    return output.stream(work(items, output.left))
+
+
+class SpeechTask(RecordingTask):
     """Recognition: whole, in segments of a VAD, or as a stream; with marks if there is a model."""
 
     def __init__(
@@ -80,25 +120,29 @@ class SpeechTask:
         self.hotwords = HotwordMemo(hearing.model, hearing.tokenizer)
         self.sentencepiece = isinstance(hearing.tokenizer, SentencepieceTokenizer)
 
-    def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
-        """See `Task`."""
-        check_format(call.output_format)
-        items = list_items(source, call.key, call.segments)
+    def tables(self, call: CallOptions, cut: bool) -> Tables:
+        """See `RecordingTask`."""
+        live = cut or self.streaming
+        return Tables(TABLES[:2], self._times(self._search(call, live)) and not live)
+
+    def results(
+        self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
+    ) -> Iterator[Result]:
+        """See `RecordingTask`."""
+        heads: deque[Result] = deque()
+        items = _noted(items, heads)
         live = cut or self.streaming
         search = self._search(call, live)
-        timed = self._times(search) and not live
-        output = Output(call, [item.key for item in items], TABLES[:2], timed)
-        items = output.pending(items)
         batching = Batching(call.batch_size, call.batch_size_s)
         if live and (self.vad or self.second):
-            results = self._live_streams(items, call)
+            results = self._live_streams(items, total, call)
         elif live:
-            results = self._streams(items, call)
+            results = self._streams(items, total, call)
         elif self.vad is not None:
-            results = self._recordings(items, call, search, batching)
+            results = self._recordings(items, total, call, search, batching)
         else:
-            results = self._utterances(items, call, search, batching)
-        return output.stream(self._marked(items, results, call))
+            results = self._utterances(items, total, call, search, batching)
+        return self._marked(heads, results, call)
 
     def _search(self, call: CallOptions, live: bool = False) -> Search:
         """What is wanted of the recogniser; its hotwords are ready before any audio is read."""
@@ -113,12 +157,13 @@ class SpeechTask:
         return Search(**given, hotwords=listening, lm=shared_language_model(call.lm_file))
 
     def _marked(
-        self, items: Sequence[Item], results: Iterator[Result], call: CallOptions
+        self, heads: deque[Result], results: Iterator[Result], call: CallOptions
     ) -> Iterator[Result]:
-        """Results with their keys, marks and digits."""
+        """Results with their keys, marks and digits; heads: those of what is under way."""
         numerals = shared_numerals() if call.itn else None
-        for item, found in zip(items, results, strict=True):
-            result = {"key": item.key, **found}
+        for found in results:
+            result = {**found, **heads.popleft()}
+            result = {"key": result["key"], **result}
             marked = self.punctuator is not None and "error" not in result
             if marked:
                 rest = result[WRITTEN][0][1:]
@@ -145,10 +190,15 @@ class SpeechTask:
         return text
 
     def _utterances(
-        self, items: Sequence[Item], call: CallOptions, search: Search, batching: Batching
+        self,
+        items: Iterator[Item],
+        total: int,
+        call: CallOptions,
+        search: Search,
+        batching: Batching,
     ) -> Iterator[Result]:
         frontend = self.recognizer.release.frontend
-        seconds: list[float] = []
+        seconds: deque[float] = deque()
 
         def features() -> Iterator[Tensor | ParaformerError]:
             cache = Cache()
@@ -163,15 +213,20 @@ class SpeechTask:
                 yield frontend(wave)
 
         outcomes = self.recognizer.stream(features(), search, batching)
-        for place, outcome in enumerate(_bar(outcomes, len(items), call)):
-            yield outcome_result(outcome, seconds[place], search.nbest, self._times(search))
+        for outcome in progress(outcomes, total, call):
+            yield outcome_result(outcome, seconds.popleft(), search.nbest, self._times(search))
 
     def _times(self, search: Search) -> bool:
         """Whether results have times."""
         return search.pred_timestamp or self.recognizer.times_tokens
 
     def _recordings(
-        self, items: Sequence[Item], call: CallOptions, search: Search, batching: Batching
+        self,
+        items: Iterator[Item],
+        total: int,
+        call: CallOptions,
+        search: Search,
+        batching: Batching,
     ) -> Iterator[Result]:
         if search.nbest > 1:
             raise ConfigError("nbest: is for single utterances; leave out vad_model, or nbest")
@@ -179,29 +234,32 @@ class SpeechTask:
         cutting = Cutting(call.max_segment_s, call.merge_vad, call.merge_length_s)
         segmenter = Segmenter(_adjusted(self.vad, call), cutting)
         rate = self.recognizer.release.frontend.fs
-        lengths = [header_samples(i.source, rate) for i in items if isinstance(i.source, str)]
-        total = sum(n or 0 for n in lengths) / rate if all(lengths) else None
-        with tqdm(
-            total=total and round(total), unit="s", disable=call.disable_pbar or None, leave=False
-        ) as bar:
-            makers = [_blocks(item, call.fs, rate, bar) for item in items]
+        whole: Iterable[Item] = items
+        seconds = None
+        if total <= MEASURED:
+            whole = list(items)
+            seconds = _seconds(whole, rate)
+        with tqdm(total=seconds, unit="s", disable=call.disable_pbar or None, leave=False) as bar:
+            makers = (_blocks(item, call.fs, rate, bar) for item in whole)
             long = LongRecognizer(self.recognizer, segmenter)
             for recording in long.stream(makers, search, batching):
                 yield recording_result(recording, self._times(search))
 
-    def _streams(self, items: Sequence[Item], call: CallOptions) -> Iterator[Result]:
+    def _streams(self, items: Iterator[Item], total: int, call: CallOptions) -> Iterator[Result]:
         outcomes = self.online.transcribe(items, call.fs, chunking(call))
-        for outcome in _bar(outcomes, len(items), call):
+        for outcome in progress(outcomes, total, call):
             if isinstance(outcome, ParaformerError):
                 yield outcome_result(outcome, 0.0, 1)
             else:
                 found, seconds = outcome
                 yield stream_fields(found, seconds, self.sentencepiece)
 
-    def _live_streams(self, items: Sequence[Item], call: CallOptions) -> Iterator[Result]:
+    def _live_streams(
+        self, items: Iterator[Item], total: int, call: CallOptions
+    ) -> Iterator[Result]:
         """Recordings by the live pipeline; marks come when a recording is whole."""
         pipeline = self.live(call, marks=False)
-        for item in _bar(iter(items), len(items), call):
+        for item in progress(items, total, call):
             seconds: list[float] = []
             blocks = _counted(_blocks(item, call.fs, pipeline.rate, None)(), pipeline.rate, seconds)
             try:
@@ -219,7 +277,7 @@ class SpeechTask:
 
     def feed(self, source: Any, call: CallOptions) -> Result:
         """See `Task`."""
-        _no_digits(call)
+        no_digits(call)
         self._search(call, live=True)
         item = _one_item(source, call)
         end = call.is_final or isinstance(item.source, (str, Path))  # a file is a whole stream
@@ -266,30 +324,29 @@ class SpeechTask:
         )
 
 
-class VadTask:
+class VadTask(RecordingTask):
     """Segments of speech: `value` is a list of [start, end] in ms."""
 
     def __init__(self, vad: VoiceActivity) -> None:
         self.vad = vad
 
-    def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
-        """See `Task`; with chunk_size in ms the audio is heard in such pieces."""
-        items = list_items(source, call.key, call.segments)
+    def tables(self, call: CallOptions, cut: bool) -> Tables:
+        """See `RecordingTask`."""
+        return Tables()
+
+    def results(
+        self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
+    ) -> Iterator[Result]:
+        """See `RecordingTask`; with chunk_size in ms the audio is heard in such pieces."""
         vad = _adjusted(self.vad, call)
         piece_ms = _piece_ms(call) if cut else PIECE_MS
-        output = Output(call, [item.key for item in items])
-        return output.stream(self._segmented(output.pending(items), vad, piece_ms, call))
-
-    def _segmented(
-        self, items: Sequence[Item], vad: VoiceActivity, piece_ms: int, call: CallOptions
-    ) -> Iterator[Result]:
-        for item in _bar(iter(items), len(items), call):
+        for item in progress(items, total, call):
             try:
                 blocks = _blocks(item, call.fs, vad.frontend.fs, None)()
                 value = [list(span) for span in vad.segments(blocks, piece_ms)]
-                yield {"key": item.key, "value": value, WRITTEN: [(str(value), [])]}
+                yield {**head(item), "value": value, WRITTEN: [(str(value), [])]}
             except ParaformerError as error:
-                yield {"key": item.key, "value": [], "error": str(error)}
+                yield {**head(item), "value": [], "error": str(error)}
 
     def feed(self, source: Any, call: CallOptions) -> Result:
         """See `Task`: [start, -1] where speech begins, [-1, end] where it ends."""
@@ -304,54 +361,6 @@ class VadTask:
         if not call.is_final:
             call.cache["state"] = state
         return {"key": item.key, "value": [list(span) for span in spans]}
-
-
-class PunctuationTask:
-    """Texts with marks."""
-
-    def __init__(self, punctuator: Punctuator) -> None:
-        self.punctuator = punctuator
-
-    def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
-        """See `Task`: a text, a list of texts, or a file of lines `id text`."""
-        texts = list_texts(source, call.key)
-        output = Output(call, [key for key, _ in texts])
-        return output.stream(self._marked(output.pending(texts), call))
-
-    def _marked(self, texts: Sequence[tuple[str, str]], call: CallOptions) -> Iterator[Result]:
-        numerals = shared_numerals() if call.itn else None
-        for key, text in _bar(iter(texts), len(texts), call):
-            found = self.punctuator.punctuate(text)
-            shown = found.text if numerals is None else numerals.rewrite(found.text)
-            result: Result = {"key": key, "text": shown, "punc_array": found.punc_array}
-            yield {**result, WRITTEN: [(shown, [])]}
-
-    def feed(self, source: Any, call: CallOptions) -> Result:
-        """See `Task`."""
-        _no_digits(call)
-        ((key, text),) = list_texts(source, call.key)
-        state: PunctuationState = call.cache.get("state") or PunctuationState()
-        marked, state = self.punctuator.punctuate_chunk(text, state)
-        if call.is_final:
-            marked += self.punctuator.finish(state)
-        call.cache.clear()
-        if not call.is_final:
-            call.cache["state"] = state
-        return {"key": key, "text": marked}
-
-
-def list_texts(source: Any, key: Any = "") -> list[tuple[str, str]]:
-    """Keys and texts of an input of a punctuation model."""
-    if isinstance(source, str) and source.endswith(TEXT_LISTS) and Path(source).is_file():
-        return list(read_table(source).items())
-    texts: list[str] = [source] if isinstance(source, str) else list(source)
-    if not all(isinstance(text, str) for text in texts):
-        raise ConfigError("input: is no text; give a text, a list of texts or a file `id text`")
-    keys = [key] if isinstance(key, str) and key else list(key or [])
-    keys = keys or [f"text_{n}" if len(texts) > 1 else "text" for n in range(1, len(texts) + 1)]
-    if len(keys) != len(texts):
-        raise ConfigError(f"key: {len(keys)} for {len(texts)} texts; give one for each")
-    return list(zip(map(str, keys), texts, strict=True))
 
 
 def chunking(call: CallOptions) -> Chunking:
@@ -380,13 +389,14 @@ def _adjusted(vad: VoiceActivity, call: CallOptions) -> VoiceActivity:
     )
 
 
-def _no_digits(call: CallOptions) -> None:
+def no_digits(call: CallOptions) -> None:
+    """Refuse digits where the input comes in pieces."""
     if call.itn:
         raise ConfigError("itn: a number may go on in the next piece of a stream; leave it out")
 
 
 def _one_item(source: Any, call: CallOptions) -> Item:
-    items = list_items(source, call.key, call.segments)
+    items = list_items(source, call.key, call.segments, call.channel)
     if not isinstance(call.cache, dict):
         raise ConfigError("cache: give a dict, empty at first, the same one for every call")
     if len(items) != 1 or call.output_dir:
@@ -409,6 +419,24 @@ def _blocks(
     return blocks
 
 
+def head(item: Item) -> Result:
+    """What a result says of where it is from."""
+    return {"key": item.key} | ({} if item.channel == MIX else {"channel": item.channel})
+
+
+def _noted(items: Iterator[Item], heads: deque[Result]) -> Iterator[Item]:
+    """The items, while their heads are written down."""
+    for item in items:
+        heads.append(head(item))
+        yield item
+
+
+def _seconds(items: Sequence[Item], rate: int) -> int | None:
+    """How long recordings are together, if the headers of all of them say so."""
+    lengths = [header_samples(i.source, rate) for i in items if isinstance(i.source, str)]
+    return round(sum(n or 0 for n in lengths) / rate) if all(lengths) else None
+
+
 def _counted(blocks: Iterable[Tensor], rate: int, seconds: list[float]) -> Iterator[Tensor]:
     """The blocks, while their lengths are written down."""
     for block in blocks:
@@ -416,6 +444,7 @@ def _counted(blocks: Iterable[Tensor], rate: int, seconds: list[float]) -> Itera
         yield block
 
 
-def _bar(outcomes: Iterator[Any], total: int, call: CallOptions) -> Iterator[Any]:
+def progress(outcomes: Iterator[Any], total: int, call: CallOptions) -> Iterator[Any]:
+    """Outcomes, while a bar shows on a terminal how many have come."""
     hidden = True if call.disable_pbar or total < 2 else None
     return iter(tqdm(outcomes, total=total, unit="utt", disable=hidden, leave=False))

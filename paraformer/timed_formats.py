@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from paraformer.errors import ConfigError, DataError
+from paraformer.errors import DataError
+from paraformer.extras import load_extra
 from paraformer.formats import (
     TIMED_FILES,
     TIMED_TABLES,
@@ -25,8 +26,8 @@ from paraformer.transcripts import Line, LineLimits, Transcript, Word, transcrip
 SUFFIXES = {name: name for name in TIMED_FILES} | {"textgrid": "TextGrid"}
 # One that holds all.
 TABLE_FILES = {name: name for name in TIMED_TABLES} | {"json": "results.jsonl"}
-_UNSAFE = re.compile(r"[/\\\0]|^\.+$")
-_EXTRA = "pip install 'paraformer-toolkit[subtitles]'"
+# What some system takes in no name of a file.
+_UNSAFE = re.compile(r"""[/\\:*?"<>|\0-\x1f]|^\.+$""")
 
 
 def is_timed(output_format: str) -> bool:
@@ -50,7 +51,10 @@ def format_timed(
 class TimedFolder:
     """A folder that results go to as they come: for ctm and stm one table of that name, sorted in
     the end as sclite wants it; for json results.jsonl; else a file `key.suffix` for each
-    recording. kept: ids of recordings whose lines or files are there and stay.
+    recording. resume: what is there stays.
+
+    Which file is whose depends on the order of all ids, so those that failed are added too, and
+    those whose lines or files are there are kept.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class TimedFolder:
         folder: str | Path,
         output_format: str,
         limits: LineLimits | None = None,
-        kept: Sequence[str] = (),
+        resume: bool = False,
     ) -> None:
         check_extra(output_format)
         self.folder = check_folder(folder)
@@ -67,14 +71,17 @@ class TimedFolder:
         name = TABLE_FILES.get(output_format)
         self._table = self.folder / name if name else None
         if self._table:
-            self._write(self._table, "", "a" if kept else "w")
-            return
-        for key in kept:
+            self._write(self._table, "", "a" if resume else "w")
+
+    def keep(self, key: str) -> None:
+        """The next recording is that of this id, whose lines or file are there."""
+        if not self._table:
             self._name(key)
 
     def add(self, result: Mapping[str, Any]) -> None:
         """Write one result; one that failed has nothing to write."""
         if "error" in result:
+            self.keep(str(result["key"]))
             return
         if self.output_format == "json":
             text = format_result(result, "json") + "\n"
@@ -122,21 +129,11 @@ def check_extra(output_format: str) -> None:
 
 
 def _pysubs2(output_format: str) -> ModuleType:
-    try:
-        import pysubs2
-    except ImportError as error:
-        message = f"output_format={output_format}: needs the package pysubs2; {_EXTRA}"
-        raise ConfigError(message) from error
-    return pysubs2
+    return load_extra("pysubs2", f"output_format={output_format}")
 
 
 def _praatio() -> ModuleType:
-    try:
-        from praatio import textgrid
-    except ImportError as error:
-        message = f"output_format=textgrid: needs the package praatio; {_EXTRA}"
-        raise ConfigError(message) from error
-    return textgrid
+    return load_extra("praatio.textgrid", "output_format=textgrid")
 
 
 def _spoken(line: Line) -> str:

@@ -7,6 +7,7 @@
 #   --config conf/train_paraformer.yaml
 #   --lang data/lang      tokens.json, seg_dict
 #   --cmvn <train-data>/am.mvn
+#   --init <model>        a released directory to fine-tune, with its own tokens and CMVN
 #   --gpu 0               GPUs to ask for, on each machine
 #   --nproc 1             processes on each machine, which share every batch
 #   --nodes 1             machines, which a cluster gives (--cmd utils/slurm.py)
@@ -20,6 +21,7 @@ cmd=utils/run.py
 config=conf/train_paraformer.yaml
 lang=data/lang
 cmvn=
+init=
 gpu=0
 nproc=1
 nodes=1
@@ -37,7 +39,13 @@ dir=$3
 shift 3
 read -r -a run <<<"$cmd"
 
-needed=("$lang/tokens.json" "$config")
+needed=("$config")
+if [ -n "$init" ]; then
+  tokens=(init="$init")
+else
+  needed+=("$lang/tokens.json")
+  tokens=(lang="$lang" cmvn="${cmvn:-$data/am.mvn}")
+fi
 for folder in "$data" "$dev"; do
   if [ -f "$folder" ]; then needed+=("$folder"); else needed+=("$folder/text"); fi
 done
@@ -66,5 +74,5 @@ if [ "$nodes" -gt 1 ] || [ "$nproc" -gt 1 ] || [ "$max_restarts" -gt 0 ]; then
 fi
 "${run[@]}" "${options[@]}" "$dir/log/train.log" ${launch[@]+"${launch[@]}"} \
   train.py --config-dir "$(dirname "$config")" --config-name "$(basename "$config" .yaml)" \
-  data="$data" dev="$dev" lang="$lang" cmvn="${cmvn:-$data/am.mvn}" dir="$dir" "$@"
+  data="$data" dev="$dev" dir="$dir" "${tokens[@]}" "$@"
 echo "$0: trained $dir; curves: tensorboard --logdir $dir/tensorboard" >&2

@@ -2,36 +2,63 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from paraformer.data.inputs import Item, Segment
-from paraformer.data.recordings import read_stretch
+from paraformer.data.audio import finished
+from paraformer.data.channels import Selector
+from paraformer.data.inputs import Item
+from paraformer.data.soundfiles import Decoder, channels_first, is_raw, open_decoder
 
 BLOCK_SECONDS = 60
 
 
-def read_blocks(item: Item, fs: int, seconds: int = BLOCK_SECONDS) -> Iterator[Tensor]:
+def read_blocks(
+    item: Item, fs: int, seconds: int = BLOCK_SECONDS, raw_fs: int | None = None
+) -> Iterator[Tensor]:
     """Samples (N,) of a recording at `fs`; all blocks together are what `item.read` gives.
 
-    WAV and FLAC are decoded block by block; what cannot be entered in the middle comes whole, and
-    where a file turns out to be damaged, the rest of it.
+    Files are decoded block by block. What is no file comes whole, and so do segments and samples
+    without a header, whose rate is `raw_fs`.
     """
-    start = 0
-    block = _stretch(item, 0, seconds, fs)
-    while block is not None:
-        yield block
-        if len(block) < seconds * fs:
+    if not _is_file(item):
+        yield item.read(raw_fs, fs)
+        return
+    name = str(item.source)
+    with open_decoder(Path(item.source), name) as decoder:
+        yield from _blocks(decoder, Selector(name, item.channel), fs, seconds)
+
+
+def _is_file(item: Item) -> bool:
+    """Whether there is a header, and samples behind it that belong to the item alone."""
+    source = item.source
+    return (
+        item.segment is None
+        and isinstance(source, (str, Path))
+        and not is_raw(source)
+        and os.path.isfile(source)
+        and os.path.getsize(source) > 0
+    )
+
+
+def _blocks(decoder: Decoder, select: Selector, fs: int, seconds: int) -> Iterator[Tensor]:
+    """Each block is resampled from a second before it, where that is in the same phase, to one
+    after it, for the window of its last sample.
+    """
+    rate, start, before = decoder.rate, 0, 0
+    held = select(channels_first(decoder.read((seconds + 1) * rate)))
+    while True:
+        wave = finished(held, rate, fs, select.name, start - before)
+        first = before * fs
+        is_last = len(held) < (before + seconds + 1) * rate
+        yield wave[first : None if is_last else first + seconds * fs]
+        if is_last:
             return
         start += seconds
-        block = _stretch(item, start, start + seconds, fs)
-    rest = _stretch(item, start, None, fs) if start else None
-    yield item.read(None, fs)[start * fs :] if rest is None else rest
-
-
-def _stretch(item: Item, start: int, end: int | None, fs: int) -> Tensor | None:
-    if item.segment is not None or not isinstance(item.source, (str, Path)):
-        return None
-    return read_stretch(str(item.source), Segment(start, end), fs)
+        keep = held[(before + seconds - 1) * rate :]
+        before = 1
+        held = torch.cat([keep, select(channels_first(decoder.read(seconds * rate)))])

@@ -2,38 +2,67 @@
 
 from __future__ import annotations
 
+from paraformer.data.mpeg import is_mpeg
+
 _EBML = b"\x1aE\xdf\xa3"
 _WAVE64 = b"riff\x2e\x91\xcf\x11"
-_MAGIC = (b"RIFF", b"RIFX", b"RF64", _WAVE64, b"OggS", b"fLaC", b"ID3", b"FORM", b".snd", b"caff")
-_KBITS = {
-    3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+_MAGIC = (
+    *(b"RIFF", b"RIFX", b"RF64", b"BW64", _WAVE64, b"OggS", b"fLaC", b"ID3", b"FORM", b".snd"),
+    b"caff",
+)
+# What soundfile does not read, and what its users call it.
+_FOREIGN = {
+    _EBML: "Matroska or WebM",
+    b"#!AMR": "AMR",
+    b"0&\xb2u\x8ef\xcf\x11": "WMA",
+    b"FLV\x01": "FLV",
+    b"ADIF": "AAC",
+    b"MAC ": "Monkey's Audio",
+    b"wvpk": "WavPack",
+    b"TTA1": "True Audio",
+    b".RMF": "RealMedia",
+    b"\x00\x00\x01\xba": "MPEG video",
+    b"\x0bw": "AC-3",
 }
-_KBITS[0] = _KBITS[2]
 
 
 def is_container(content: bytes) -> bool:
-    """Whether these are WAV, AIFF, AU, CAF, FLAC, Ogg, MP3, MP4 or Matroska/WebM.
+    """Whether these are WAV, AIFF, AU, CAF, FLAC, Ogg, MP3, or what `foreign_name` knows.
 
     >>> is_container(b"fLaC..."), is_container(b"\\xff\\xff" * 8)
     (True, False)
     """
-    return content.startswith((*_MAGIC, _EBML)) or content[4:8] == b"ftyp" or _is_mpeg(content)
+    return content.startswith(_MAGIC) or bool(foreign_name(content)) or is_mpeg(content)
 
 
-def _is_mpeg(content: bytes) -> bool:
-    """A layer III frame and another where it ends: raw samples around -1 may start like one."""
-    length = _mpeg_frame_length(content)
-    return length > 0 and (len(content) <= length or _mpeg_frame_length(content[length:]) > 0)
+def foreign_name(content: bytes) -> str:
+    """The format of a file that only ffmpeg reads; "" if it is none of them.
+
+    >>> foreign_name(b"#!AMR-WB"), foreign_name(b"RIFF")
+    ('AMR', '')
+    """
+    if content[4:8] == b"ftyp":
+        return "MP4 or M4A"
+    if content[:4] == b"RIFF" and content[8:12] == b"AVI ":
+        return "AVI"
+    if _is_adts(content):
+        return "AAC"
+    if content[:1] == b"G" and content[188:189] == b"G" and content[376:377] == b"G":
+        return "MPEG transport stream"
+    # Two bytes may be a sample of sound: AC-3 has to be followed by another frame's rate code.
+    if content[:2] == b"\x0bw":
+        return "AC-3" if b"\x0bw" in content[64:4096] else ""
+    return next((name for magic, name in _FOREIGN.items() if content.startswith(magic)), "")
 
 
-def _mpeg_frame_length(head: bytes) -> int:
-    """Bytes of the MPEG layer III frame that starts here; 0 if none does."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:
-        return 0
-    version, kbits, rate = head[1] >> 3 & 3, head[2] >> 4, head[2] >> 2 & 3
-    if version == 1 or kbits in (0, 15) or rate == 3:
-        return 0
-    hertz = (44100, 48000, 32000)[rate] // {3: 1, 2: 2, 0: 4}[version]
-    samples = 1152 if version == 3 else 576
-    return samples // 8 * _KBITS[version][kbits - 1] * 1000 // hertz + (head[2] >> 1 & 1)
+def _is_adts(content: bytes) -> bool:
+    """A frame of AAC (ADTS) and another where it ends."""
+    place = 0
+    for _ in range(2):
+        head = content[place : place + 7]
+        if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or head[2] >> 2 & 15 > 12:
+            return False
+        place += (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+        if place < 7:
+            return False
+    return True

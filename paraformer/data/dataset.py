@@ -12,11 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import kaldiio
 import numpy as np
 import torch
 from torch import Tensor
 
+from paraformer.data.archives import load_archive
 from paraformer.data.augment import Augment, quiet_frames
 from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import Item
@@ -248,8 +248,8 @@ def _read_features(utterance: Utterance, n_mels: int) -> np.ndarray:
     """Log-mel (T, n_mels) from the archive."""
     where = f"{utterance.key}: no features can be read from {utterance.feats}"
     try:
-        feats = np.asarray(kaldiio.load_mat(utterance.feats), dtype=np.float32)
-    except (OSError, ValueError, RuntimeError) as error:
+        feats = np.asarray(load_archive(utterance.feats), dtype=np.float32)
+    except (OSError, ValueError) as error:
         raise DataError(f"{where} ({error}); run steps/make_fbank.sh again") from error
     if feats.ndim != 2 or feats.shape[1] != n_mels or not len(feats):
         raise DataError(

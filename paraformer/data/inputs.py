@@ -1,136 +1,202 @@
 """What may be given as `input`: files, lists, folders, bytes, arrays; each becomes items, one a
-result. Audio is read only when its turn comes.
+result. Audio is read only when its turn comes, and so are the lines of lists.
 """
 
 from __future__ import annotations
 
 import glob
-import json
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
-from paraformer.data.audio import read_audio
-from paraformer.data.faults import wrong_value
-from paraformer.data.keys import distinct_keys, key_of
-from paraformer.data.tables import Row, fields, read_rows
-from paraformer.errors import AudioError, ConfigError, DataError
+from paraformer.data.audio import count_channels
+from paraformer.data.channels import MIX, SPLIT, check_channel
+from paraformer.data.items import OVERSHOOT_SECONDS, Cache, Item, Segment, cut, named
+from paraformer.data.keys import distinct_keys
+from paraformer.data.lists import (
+    JSON,
+    TABLES,
+    URL,
+    JsonFile,
+    ListFile,
+    Name,
+    SegmentsFile,
+    TableFile,
+    from_object,
+)
+from paraformer.errors import ConfigError, DataError, ParaformerError
 
-TABLES = (".scp", ".txt", ".text")
-LISTS = (*TABLES, ".json", ".jsonl")
+__all__ = ["OVERSHOOT_SECONDS", "Cache", "Inputs", "Item", "Segment", "cut", "list_items"]
+
+LISTS = (*TABLES, *JSON)
 AUDIO = (
     *(".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".amr", ".wma"),
     *(".mp4", ".webm", ".pcm", ".raw"),
 )
-# A segment may end this much after its recording, as in Kaldi's extract-segments.
-OVERSHOOT_SECONDS = 0.5
-_URL = re.compile(r"https?://", re.IGNORECASE)
-
-
-class Segment(NamedTuple):
-    """A stretch of a recording, in seconds; None: to its end."""
-
-    start: float
-    end: float | None
-
-
-@dataclass(frozen=True)
-class Item:
-    """One thing to recognise; `source` is what `read_audio` takes, or why there is nothing."""
-
-    key: str
-    source: Any
-    segment: Segment | None = None
-    from_list: bool = False  # a list may name commands, an input itself may not
-    path: str = ""  # what `key` was taken from; "" for an id that was given, which stays
-
-    def read(self, fs: int | None, target_fs: int, cache: Cache | None = None) -> Tensor:
-        """Samples (N,) at `target_fs`; segments of one recording in a row read it once."""
-        if isinstance(self.source, DataError):
-            raise self.source
-        if cache is not None and cache.source is self.source and cache.wave is not None:
-            wave = cache.wave
-        else:
-            wave = read_audio(self.source, fs=fs, target_fs=target_fs, allow_pipe=self.from_list)
-        if self.segment is None:
-            return wave
-        if cache is not None:
-            cache.source, cache.wave = self.source, wave
-        return cut(wave, target_fs, *self.segment)
-
-
-@dataclass
-class Cache:
-    """The recording read last."""
-
-    source: Any = None
-    wave: Tensor | None = None
-
-
-def cut(wave: Tensor, fs: int, start: float, end: float | None) -> Tensor:
-    """The samples (N,) between two times in seconds, end None: to the end of the recording.
-
-    A stretch that lies outside of its recording is an error.
-    """
-    seconds = len(wave) / fs
-    late = end is not None and end > seconds + OVERSHOOT_SECONDS
-    if late or start > seconds:
-        until = "its end" if end is None else f"{end} s"
-        raise AudioError(
-            f"segment from {start} s to {until} in a recording of {seconds:.2f} s; "
-            "mend the segments file"
-        )
-    return wave[round(start * fs) : None if end is None else round(end * fs)]
+NAMELESS = ("", "")
+_BYTES = (bytes, bytearray, memoryview)
 
 
 def is_single(source: object) -> bool:
     """Whether an input is one recording by itself rather than a list, a folder or a pattern."""
     if isinstance(source, (str, Path)):
         return not _is_list(source) and not os.path.isdir(source) and not _matches(str(source))
-    return isinstance(source, (bytes, bytearray, memoryview, np.ndarray, Tensor, Mapping))
+    return isinstance(source, (*_BYTES, np.ndarray, Tensor, Mapping))
 
 
-def list_items(source: object, key: object = "", segments: str = "") -> list[Item]:
-    """Items of an input, in order. `key` renames them: an id, or as many ids as there are items.
+def list_items(
+    source: object, key: object = "", segments: str = "", channel: object = MIX
+) -> list[Item]:
+    """All items of an input; see `Inputs`."""
+    return list(Inputs(source, key, segments, channel))
 
-    Else ids are those of the list; a file without one is known by its name (see `distinct_keys`).
+
+class Inputs(Iterable[Item]):
+    """The items of an input, in order, made as they are asked for, as often as that is done.
+
+    `key` renames them: an id, or as many ids as there are items. Else ids are those of the list; a
+    file without one is known by its name (see `distinct_keys`). Names are read first, for what the
+    name of one file is depends on those of all others; what is held in memory of a list is 8 bytes
+    a line with an id, while it is looked through, and the keys of lines without one.
+
+    channel: see `check_channel`; with split each channel of a recording is an item, `key_ch0` ...
     """
-    if segments and not os.path.isfile(segments):
-        raise DataError(f"{segments}: no such file of segments; check the path")
-    items = [
-        item if item.key else replace(item, key=f"audio_{place}", path=f"audio_{place}")
-        for place, item in enumerate(_expand(source, segments), 1)
-    ]
-    items = _with_distinct_keys(items)
-    if key in ("", None):
-        return items
+
+    def __init__(
+        self, source: object, key: object = "", segments: str = "", channel: object = MIX
+    ) -> None:
+        self.channel = check_channel(channel)
+        if segments and not os.path.isfile(segments):
+            raise DataError(f"{segments}: no such file of segments; check the path")
+        self._parts = list(_expand(source, segments))
+        self._count = 0
+        bare: list[str] = []
+        for _, path in self._names():
+            self._count += 1
+            if path:
+                bare.append(path)
+        # An id that is given goes before all that are made.
+        mixed = 0 < len(bare) < self._count
+        taken = (key for key, path in self._names() if not path) if mixed else ()
+        self._keys = distinct_keys(bare, taken)
+        self._given = None if key in ("", None) else _given_keys(key, self._count)
+
+    def _names(self) -> Iterator[Name]:
+        place = 0
+        for part in self._parts:
+            for name in part.names():
+                place += 1
+                yield name if name != NAMELESS else ("", f"audio_{place}")
+
+    @property
+    def total(self) -> int:
+        """How many items there are; where recordings are split, two of each."""
+        return self._count * (2 if self.channel == SPLIT else 1)
+
+    def __iter__(self) -> Iterator[Item]:
+        for item in self._whole():
+            if isinstance(item.source, DataError):
+                yield item
+            elif self.channel == SPLIT:
+                yield from _split(item)
+            else:
+                yield item if self.channel == MIX else replace(item, channel=self.channel)
+
+    def _whole(self) -> Iterator[Item]:
+        keys = iter(self._keys)
+        given = repeat("") if self._given is None else iter(self._given)
+        for part in self._parts:
+            for item in part.items():
+                own = item.key if item.key and not item.path else next(keys, "")
+                key = next(given, "") or own
+                if not key:
+                    raise DataError("input: a list has changed while it was read; begin again")
+                yield item if key == item.key else replace(item, key=key)
+
+
+def _split(item: Item) -> Iterator[Item]:
+    """A recording's channels; what cannot be read says so itself when its turn comes."""
+    try:
+        channels = count_channels(item.source, allow_pipe=item.from_list)
+    except ParaformerError:
+        yield item
+        return
+    for channel in range(channels):
+        yield replace(item, key=f"{item.key}_ch{channel}", channel=channel)
+
+
+def _given_keys(key: object, count: int) -> list[str]:
     keys = [str(k) for k in key] if isinstance(key, (list, tuple)) else [str(key)]
-    if len(keys) != len(items):
-        raise ConfigError(f"key: {len(keys)} ids for {len(items)} inputs; give one id for each")
-    return [replace(item, key=name) for item, name in zip(items, keys, strict=True)]
+    if len(keys) != count:
+        raise ConfigError(f"key: {len(keys)} ids for {count} inputs; give one id for each")
+    return keys
 
 
-def _with_distinct_keys(items: list[Item]) -> list[Item]:
-    given = [item.key for item in items if not item.path]
-    keys = iter(distinct_keys([item.path for item in items if item.path], given))
-    return [replace(item, key=next(keys)) if item.path else item for item in items]
+class _Part(Protocol):
+    """Some of the items of an input; `names` is asked for before `items`."""
+
+    def names(self) -> Iterator[Name]:
+        """What they are called; `NAMELESS` for what has none."""
+
+    def items(self) -> Iterator[Item]:
+        """The items themselves."""
 
 
-def _expand(source: object, segments: str) -> Iterator[Item]:
+class _One:
+    """An item that was given by itself."""
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+
+    def names(self) -> Iterator[Name]:
+        """See `_Part`."""
+        yield "" if self.item.path else self.item.key, self.item.path
+
+    def items(self) -> Iterator[Item]:
+        """See `_Part`."""
+        yield self.item
+
+
+class _Folder:
+    """All the audio files in and below a folder, in the order of their names."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = sorted(_audio_files(folder), key=lambda path: path.split(os.sep))
+        if not self.paths:
+            raise DataError(f"{folder}: no audio file and no wav.scp in it; give another folder")
+
+    def names(self) -> Iterator[Name]:
+        """See `_Part`."""
+        return (("", path) for path in self.paths)
+
+    def items(self) -> Iterator[Item]:
+        """See `_Part`."""
+        return (named(path, Path(path)) for path in self.paths)
+
+
+def _audio_files(folder: Path) -> Iterator[str]:
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            if os.path.splitext(name)[1].lower() in AUDIO and os.path.isfile(path):
+                yield path
+
+
+def _expand(source: object, segments: str) -> Iterator[_Part]:
     if isinstance(source, (str, Path)):
         yield from _expand_path(source, segments)
-    elif isinstance(source, (bytes, bytearray, memoryview, np.ndarray, Tensor)):
-        yield Item("", source)
+    elif isinstance(source, (*_BYTES, np.ndarray, Tensor)):
+        yield _One(Item("", source))
     elif hasattr(source, "read"):
-        yield Item("", source.read())
+        yield _One(Item("", source.read()))
     elif isinstance(source, Mapping):
-        yield _from_object(source, "input")
+        yield _One(from_object(source, "input"))
     elif isinstance(source, Iterable):
         for one in source:
             if isinstance(one, (int, float)):
@@ -142,174 +208,46 @@ def _expand(source: object, segments: str) -> Iterator[Item]:
         )
 
 
-def _expand_path(source: str | Path, segments: str) -> Iterator[Item]:
+def _expand_path(source: str | Path, segments: str) -> Iterator[_Part]:
     path = Path(source)
     if not str(source).strip():
         raise DataError("input: is empty; give an audio file, a list or a folder")
-    if isinstance(source, str) and (_URL.match(source) or source.rstrip().endswith("|")):
-        yield _named(source, source)
+    if isinstance(source, str) and (URL.match(source) or source.rstrip().endswith("|")):
+        yield _One(named(source, source))
     elif os.path.isdir(path):  # False where the system refuses the name, unlike Path.is_dir
-        yield from _read_folder(path, segments)
+        # A data directory is its wav.scp.
+        has_list = os.path.isfile(path / "wav.scp")
+        yield _open_list(path / "wav.scp", segments) if has_list else _Folder(path)
     elif _is_list(path):
-        yield from _read_list(path, segments)
+        yield _open_list(path, segments)
     elif found := _matches(str(source)):
         for name in found:
             yield from _expand_path(name, segments)
     else:
-        yield _named(str(source), source)
+        yield _One(named(str(source), source))
 
 
 def _is_list(source: str | Path) -> bool:
-    is_url = isinstance(source, str) and _URL.match(source)
+    is_url = isinstance(source, str) and URL.match(source)
     return not is_url and Path(source).suffix.lower() in LISTS
 
 
 def _matches(pattern: str) -> list[str]:
-    """Files that a pattern names, where there is no file of that very name."""
-    if not glob.has_magic(pattern) or _URL.match(pattern) or os.path.exists(pattern):
+    """Files that a pattern names, where there is no file of that very name; `**` stands for any
+    number of folders, and then folders are not what is meant.
+    """
+    if not glob.has_magic(pattern) or URL.match(pattern) or os.path.exists(pattern):
         return []
-    return sorted(glob.glob(pattern))
+    deep = "**" in pattern
+    found = glob.glob(pattern, recursive=deep)
+    return sorted(name for name in found if not (deep and os.path.isdir(name)))
 
 
-def _named(path: str, source: Any, from_list: bool = False) -> Item:
-    """An item that is known by the name of its file."""
-    return Item(key_of(path), source, None, from_list, path)
-
-
-def _read_folder(folder: Path, segments: str) -> Iterator[Item]:
-    """A data directory by its wav.scp, another one by all the audio files in and below it."""
-    if (folder / "wav.scp").is_file():
-        yield from _read_list(folder / "wav.scp", segments)
-        return
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO and p.is_file())
-    if not files:
-        raise DataError(f"{folder}: no audio file and no wav.scp in it; give another folder")
-    for path in files:
-        yield _named(str(path), path)
-
-
-def _read_list(path: Path, segments: str) -> Iterator[Item]:
-    """Each line is an item; an id that stands a second time is refused, the first is kept."""
-    objects = path.suffix.lower() in (".json", ".jsonl")
-    items = list(_read_objects(path) if objects else _read_table(path))
-    if not items:
+def _open_list(path: Path, segments: str) -> ListFile:
+    listed: ListFile = JsonFile(path) if path.suffix.lower() in JSON else TableFile(path)
+    if next(listed.entries(), None) is None:
         raise DataError(f"{path}: holds no lines; give `id file` a line")
     beside = path.with_name("segments")
     if segments or (path.name == "wav.scp" and beside.is_file()):
-        recordings = _with_distinct_keys(items)
-        items = list(_cut_up(recordings, Path(segments) if segments else beside))
-    yield from items
-
-
-def _read_table(path: Path) -> Iterator[Item]:
-    first: dict[str, int] = {}
-    for row in read_rows(path):
-        item = _row_item(row, path)
-        if not item.path and item.key in first:
-            item = Item(item.key, _twice(path, row.line, item.key, first[item.key]))
-        elif not item.path:
-            first[item.key] = row.line
-        yield item
-
-
-def _row_item(row: Row, path: Path) -> Item:
-    """An item of `id source` or `source`; a file name with blanks may stand alone too."""
-    if not row.value:
-        return _named(row.key, _locate(row.key, path), from_list=True)
-    located = _locate(row.value, path)
-    alone = f"{row.key} {row.value}"
-    if not os.path.exists(located) and os.path.isfile(_locate(alone, path)):
-        return _named(alone, _locate(alone, path), from_list=True)
-    return Item(row.key, located, from_list=True)
-
-
-def _locate(source: str, path: Path) -> str:
-    """A relative path counts from the current folder, as in Kaldi; else from that of the list."""
-    if source.endswith("|") or _URL.match(source) or os.path.exists(source):
-        return source
-    beside = path.parent / source
-    place = re.sub(r":\d+(\[[\d:,]*\])?$", "", str(beside))
-    return str(beside) if os.path.isfile(place) else source
-
-
-def _twice(path: Path, line: int, key: str, first: int) -> DataError:
-    return DataError(f"{path}:{line}: id '{key}' stands already in line {first}; give it another")
-
-
-def _read_objects(path: Path) -> Iterator[Item]:
-    """A JSON list, a JSON object of ids, or one JSON value (or `id source`) a line."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file (looked for {path.absolute()})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    first: dict[str, int] = {}
-    for line, value in _values(path, text):
-        item = _from_object(value, f"{path}:{line}")
-        if isinstance(item.source, str):
-            item = replace(item, source=_locate(item.source, path), from_list=True)
-        if not item.path and item.key in first:
-            item = replace(item, source=_twice(path, line, item.key, first[item.key]))
-        elif not item.path:
-            first[item.key] = line
-        yield item
-
-
-def _values(path: Path, text: str) -> Iterator[tuple[int, object]]:
-    """(line, value) of JSON lines, or of the entries of one JSON document."""
-    try:
-        whole = json.loads(text) if text.strip() else []
-    except json.JSONDecodeError:
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.strip():
-                yield number, _parse(line.strip())
-        return
-    if isinstance(whole, dict) and "source" not in whole:
-        yield from enumerate(({"key": k, "source": v} for k, v in whole.items()), 1)
-    else:
-        yield from enumerate(whole if isinstance(whole, list) else [whole], 1)
-
-
-def _parse(line: str) -> object:
-    """A line of JSON; in a .json file of the reference it may be `id source` as well."""
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:
-        key, _, source = line.replace("\t", " ").partition(" ")
-        return {"key": key, "source": source.strip()} if source.strip() else key
-
-
-def _from_object(value: object, where: str) -> Item:
-    if isinstance(value, str):
-        return _named(value, value)
-    if not isinstance(value, Mapping) or "source" not in value:
-        return Item(
-            where, DataError(f'{where}: not {{"key": ..., "source": ...}}; mend this entry')
-        )
-    source = value["source"]
-    if not value.get("key") and isinstance(source, str):
-        return _named(source, source)
-    return Item(str(value.get("key") or ""), source)
-
-
-def _cut_up(recordings: Sequence[Item], path: Path) -> Iterator[Item]:
-    """Items of a Kaldi segments file: `utterance recording start end`, end -1: to the end."""
-    by_key = {item.key: item for item in reversed(recordings)}
-    first: dict[str, int] = {}
-    for row in read_rows(path):
-        wrong = wrong_value("segments", row.value)
-        where = f"{path}:{row.line}"
-        if row.key in first:
-            yield Item(row.key, _twice(path, row.line, row.key, first[row.key]))
-            continue
-        first[row.key] = row.line
-        if wrong:
-            yield Item(row.key, DataError(f"{where}: {wrong}; mend this line"))
-            continue
-        name, start, end = fields(row.value)
-        if name not in by_key:
-            yield Item(row.key, DataError(f"{where}: no recording '{name}' in the list; add it"))
-            continue
-        segment = Segment(float(start), float(end) if float(end) >= 0 else None)
-        yield replace(by_key[name], key=row.key, segment=segment, path="")
+        return SegmentsFile(Path(segments) if segments else beside, listed)
+    return listed

@@ -26,12 +26,16 @@ class _Place(NamedTuple):
 
 
 def key_of(path: str) -> str:
-    """File name without extension; of a URL without its query.
+    """File name without extension; of a URL without its query. Never empty.
 
     >>> key_of("a/b.c.wav"), key_of("https://x.org/d/e.mp3?y=1"), key_of(r"C:\\\\a\\\\f.wav")
     ('b.c', 'e', 'f')
     """
-    return _take_apart(path).stem
+    name = path.rpartition("/")[2]
+    if os.name == "nt" or name in ("", ".", "..") or ":" in path or path.startswith("\\"):
+        return _take_apart(path).stem
+    end = name.rfind(".")
+    return readable(name[:end] if 0 < end < len(name) - 1 else name)
 
 
 def distinct_keys(paths: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
@@ -43,18 +47,26 @@ def distinct_keys(paths: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
     >>> distinct_keys(["a/x.wav", "b/x.wav", "z/y.wav", "z/c/y.wav", "v.wav", "v.mp3", "v.mp3"])
     ['a_x', 'b_x', 'y', 'c_y', 'v.wav', 'v.mp3', 'v.mp3_2']
     """
-    places = [_take_apart(path) for path in paths]
-    groups: dict[str, list[_Place]] = defaultdict(list)
-    for place in dict.fromkeys(places):
-        groups[place.stem].append(place)
-    names = {place: name for group in groups.values() for place, name in _tell_apart(group)}
-    used = Counter(taken)
+    stems = [key_of(path) for path in paths]
+    often, used = Counter(stems), Counter(taken)
+    if len(often) == len(stems) and used.keys().isdisjoint(often):
+        return stems
+    # Only what has its name in common with another is taken apart: there may be millions.
+    groups: dict[str, dict[_Place, None]] = defaultdict(dict)
+    places = [
+        _take_apart(path) if often[stem] > 1 else None
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+    for known in filter(None, places):
+        groups[known.stem][known] = None
+    names = {place: name for group in groups.values() for place, name in _tell_apart([*group])}
     keys = []
-    for place in places:
-        key, number = names[place], 1
+    for place, stem in zip(places, stems, strict=True):
+        name = names[place] if place else stem
+        key, number = name, 1
         while used[key]:
             number += 1
-            key = f"{names[place]}_{number}"
+            key = f"{name}_{number}"
         used[key] += 1
         keys.append(key)
     return keys
@@ -93,4 +105,5 @@ def _take_apart(path: str) -> _Place:
         text = os.path.abspath(text)
     pure = PurePath(readable(text))
     folders = tuple(part for part in pure.parent.parts if part != pure.anchor)
-    return _Place(folders, pure.stem, pure.name)
+    # The root and the current folder have no name.
+    return _Place(folders, pure.stem or "_", pure.name or "_")

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import soundfile
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from paraformer.data import riff
-from paraformer.data.audio import openable
+from paraformer.data.arrays import loudest
+from paraformer.data.channels import Selector
 from paraformer.data.faults import entry_file, wrong_value
 from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import OVERSHOOT_SECONDS, Cache, Item, Segment, list_items
 from paraformer.data.resample import resample
+from paraformer.data.soundfiles import channels_first, header, openable
 from paraformer.data.tables import read_table
 from paraformer.errors import AudioError, DataError, ParaformerError
 
@@ -129,21 +129,8 @@ def _measured(items: list[Item], fs: int) -> dict[str, int | ParaformerError]:
 
 def header_samples(source: str, fs: int) -> int | None:
     """Samples at `fs` of a file whose header can be trusted, else None."""
-    found = _sound_file(source)
+    found = header(Path(source)) if os.path.isfile(source) else None
     return None if found is None else -(-fs * found.frames // found.samplerate)
-
-
-def _sound_file(source: str) -> soundfile._SoundFileInfo | None:
-    """What the header of a file says, None for what is no file or not in order."""
-    if not os.path.isfile(source):
-        return None
-    try:
-        with open(source, "rb") as file:
-            if riff.is_riff(file.read(12)) and riff.repair(file) is not None:
-                return None
-        return soundfile.info(openable(source))
-    except (OSError, AudioError, soundfile.LibsndfileError):
-        return None
 
 
 class Reader:
@@ -156,7 +143,8 @@ class Reader:
     def read(self, item: Item) -> Tensor:
         """Samples (N,) of an utterance; of a long recording only its stretch is decoded."""
         if item.segment is not None:
-            wave = read_stretch(item.source, item.segment, self.fs)
+            select = Selector(item.source, item.channel, said=True)
+            wave = read_stretch(item.source, item.segment, self.fs, select)
             if wave is not None:
                 return wave
         if not hasattr(self._last, "cache"):
@@ -164,12 +152,14 @@ class Reader:
         return item.read(None, self.fs, self._last.cache)
 
 
-def read_stretch(source: str, segment: Segment, fs: int) -> Tensor | None:
+def read_stretch(
+    source: str, segment: Segment, fs: int, select: Selector | None = None
+) -> Tensor | None:
     """The samples (N,) of a segment without decoding what lies before and behind it.
 
     None for a file of which that does not surely give what reading it whole and cutting it gives.
     """
-    info = _sound_file(source)
+    info = header(Path(source)) if os.path.isfile(source) else None
     if info is None or info.format not in SEEKABLE:
         return None
     rate, total = info.samplerate, info.frames / info.samplerate
@@ -185,9 +175,12 @@ def read_stretch(source: str, segment: Segment, fs: int) -> Tensor | None:
         )
     except soundfile.LibsndfileError:
         return None
-    wave = torch.from_numpy(samples)
-    if len(wave) < last - first * rate or not wave.isfinite().all():
+    if len(samples) < last - first * rate:
         return None
-    wave = resample(wave[:, 0] if wave.shape[1] == 1 else wave.mean(1), rate, fs)
+    select = select or Selector(source)
+    wave = select(channels_first(samples))
+    if not math.isfinite(loudest(wave)):
+        return None
+    wave = resample(wave, rate, fs)
     stop = None if segment.end is None else round(segment.end * fs) - first * fs
     return wave[round(segment.start * fs) - first * fs : stop]

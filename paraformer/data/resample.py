@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from paraformer.errors import AudioError
 
+# Rates between which speech has been recorded; others are those of a damaged header.
+LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000
 ZERO_CROSSINGS = 6
 ROLLOFF = 0.99
 # Largest kernel (phases * input samples) that is applied as one convolution; above it, as with
@@ -18,6 +20,18 @@ ROLLOFF = 0.99
 DENSE_LIMIT = 1 << 18
 # Values worked on at a time: what is held besides input and output.
 BLOCK_VALUES = 1 << 20
+# Largest table of weights that is kept for the next recording at the same rates.
+KEPT_VALUES = 1 << 20
+
+
+def check_rate(rate: int, name: str) -> int:
+    """The sampling rate of a recording, or an `AudioError` if it cannot be one of speech."""
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioError(
+            f"{name}: a sampling rate of {rate} Hz, not of {LOWEST_RATE} to {HIGHEST_RATE}; "
+            "mend its header, or give the right fs"
+        )
+    return rate
 
 
 @torch.no_grad()
@@ -36,7 +50,8 @@ def resample(x: Tensor, orig: int, new: int) -> Tensor:
         return x
     divisor = math.gcd(int(orig), int(new))
     orig, new = int(orig) // divisor, int(new) // divisor
-    weights, starts = _polyphase_weights(orig, new)
+    small = new * _taps(orig, new) <= KEPT_VALUES
+    weights, starts = (_kept_weights if small else _polyphase_weights)(orig, new)
     weights, starts = weights.to(x), starts.to(x.device)
     wanted = -(-new * len(x) // orig)
     taps = weights.shape[1]
@@ -74,17 +89,31 @@ def _gather(x: Tensor, weights: Tensor, starts: Tensor, orig: int, wanted: int) 
     return torch.cat(parts)
 
 
-@lru_cache(maxsize=32)
+def _taps(orig: int, new: int) -> int:
+    """Input samples that an output sample is made of."""
+    return 2 * _width(orig, new) + 2
+
+
+def _width(orig: int, new: int) -> int:
+    return math.ceil(ZERO_CROSSINGS * orig / (min(orig, new) * ROLLOFF))
+
+
 def _polyphase_weights(orig: int, new: int) -> tuple[Tensor, Tensor]:
     """Weights (new, taps) of each phase, and the input sample (new,) its window is counted from."""
     cutoff = min(orig, new) * ROLLOFF
-    width = math.ceil(ZERO_CROSSINGS * orig / cutoff)
+    width = _width(orig, new)
     phase = torch.arange(new, dtype=torch.int64)
     starts = phase * orig // new
     offsets = torch.arange(-width, width + 2)
-    # Where each input sample lies, seen from the output sample; exact before the division.
-    distance = ((starts[:, None] + offsets) * new - phase[:, None] * orig).double() / (orig * new)
-    t = (distance * cutoff).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
-    window = torch.cos(t * (math.pi / ZERO_CROSSINGS / 2)).square()
-    weights = torch.sinc(t) * window * (cutoff / orig)
-    return weights.float(), starts
+    rows = []
+    for some in phase.split(max(1, BLOCK_VALUES // len(offsets))):
+        # Where each input sample lies, seen from the output sample; exact before the division.
+        samples = (some * orig // new)[:, None] + offsets
+        distance = (samples * new - some[:, None] * orig).double() / (orig * new)
+        t = (distance * cutoff).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
+        window = torch.cos(t * (math.pi / ZERO_CROSSINGS / 2)).square()
+        rows.append((torch.sinc(t) * window * (cutoff / orig)).float())
+    return torch.cat(rows), starts
+
+
+_kept_weights = lru_cache(maxsize=32)(_polyphase_weights)

@@ -1,15 +1,28 @@
-"""WAV files with a wrong header: streamed, cut off, or with stray chunks; mended to be decoded."""
+"""WAV files with a wrong header: streamed, cut off, or with stray chunks; mended to be decoded.
+
+Of the same kind are RF64 (EBU Tech 3306) and BW64 (ITU-R BS.2088), which keep sizes above 4 GiB in
+a chunk `ds64`, and Sony's Wave64, whose chunks have names of 16 bytes and sizes of 8.
+"""
 
 from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from paraformer.data.windows import Window
 from paraformer.errors import AudioError
 
 # Who writes to a pipe does not know the length: 0, the largest number, or (sox) nearly that.
 UNKNOWN_FROM = 0x7FFFF000
+UNKNOWN_FROM_64 = 0x7FFFFFFFFFFF0000
+# A size of 32 bits that refers to `ds64`.
+ELSEWHERE = 0xFFFFFFFF
+# More chunks than any program writes, and the largest description of a format.
+MOST_CHUNKS = 1000
+MOST_FMT = 1 << 16
+WAVE64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 # What may follow a chunk whose padding byte was forgotten.
 _KNOWN = {b"data", b"LIST", b"fmt ", b"fact", b"bext", b"cue ", b"id3 ", b"JUNK", b"PEAK", b"iXML"}
 
@@ -23,13 +36,15 @@ class Chunk(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What matters of a WAV: sizes announced and real, format, samples, a chunk of odd length."""
+    """What matters of a WAV: where it says to end and does, format, samples, an odd chunk."""
 
-    riff_size: int
+    end: int
     total: int
     fmt: bytes
     data: Chunk
     odd: Chunk | None
+    wide: bool  # sizes have 64 bits
+    is_bw64: bool  # which libsndfile does not know by that name
 
     @property
     def block(self) -> int:
@@ -43,11 +58,13 @@ class Layout(NamedTuple):
 
 
 def is_riff(head: bytes) -> bool:
-    """Whether this is the beginning of a WAV of the usual kind (RIFX and RF64 are others)."""
-    return head[:4] == b"RIFF" and head[8:12] == b"WAVE"
+    """Whether this is the beginning of a WAV, RF64, BW64 or Wave64 (RIFX is another)."""
+    return head[:12] == WAVE64[:12] or (
+        head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE"
+    )
 
 
-def repair(file: BinaryIO, streamed: bool = False) -> tuple[bytes, str] | None:
+def repair(file: BinaryIO, streamed: bool = False) -> tuple[Window, str] | None:
     """The WAV under a right header and what was wrong with it; None if it can be read as it is.
 
     The fault is "" if `streamed`, as from a pipe, where not to know the length is none.
@@ -55,7 +72,7 @@ def repair(file: BinaryIO, streamed: bool = False) -> tuple[bytes, str] | None:
     layout = read_layout(file)
     complaint = _complaint(layout)
     if complaint is None:
-        return None
+        return (_mend(file, layout), "") if layout.is_bw64 else None
     if layout.available < layout.block:
         raise AudioError("a WAV header without samples; record or copy it again")
     return _mend(file, layout), "" if streamed and _unknown_length(layout) else complaint
@@ -64,31 +81,62 @@ def repair(file: BinaryIO, streamed: bool = False) -> tuple[bytes, str] | None:
 def read_layout(file: BinaryIO) -> Layout:
     """Walk along the chunks up to the samples."""
     total = file.seek(0, io.SEEK_END)
-    file.seek(4)
-    riff_size = int.from_bytes(file.read(4), "little")
-    position, fmt, odd = 12, b"", None
-    while position + 8 <= total:
-        file.seek(position)
-        name, size = struct.unpack("<4sI", file.read(8))
-        chunk = Chunk(name, size, position + 8)
+    file.seek(0)
+    head = file.read(24)
+    long = head.startswith(WAVE64)
+    end = int.from_bytes(head[16:24] if long else head[4:8], "little") + (0 if long else 8)
+    fmt, odd, sizes = b"", None, None
+    for chunk in _wave64_chunks(file, total) if long else _chunks(file, total):
         if chunk.name == b"data" and len(fmt) >= 16:
-            return Layout(riff_size, total, fmt, chunk, odd)
-        if chunk.name == b"fmt ":
-            fmt = file.read(chunk.size)
-        position = chunk.start + chunk.size
-        if chunk.size % 2:
+            if sizes and chunk.size == ELSEWHERE:
+                end, chunk = sizes[0] + 8, chunk._replace(size=sizes[1])
+            wide, is_bw64 = long or sizes is not None, head.startswith(b"BW64")
+            return Layout(end, total, fmt, chunk, odd, wide, is_bw64)
+        if chunk.name in (b"fmt ", b"ds64"):
+            file.seek(chunk.start)
+            content = file.read(min(chunk.size, MOST_FMT))
+            if chunk.name == b"fmt ":
+                fmt = content
+            elif len(content) >= 16:
+                sizes = struct.unpack_from("<QQ", content)
+        if chunk.size % 2 and not long:
             odd = chunk
-            file.seek(position)
-            position += 0 if file.read(4) in _KNOWN else 1
     raise AudioError(f"its WAV header ends, after {total} bytes, before the samples; copy it again")
 
 
+def _chunks(file: BinaryIO, total: int) -> Iterator[Chunk]:
+    position = 12
+    for _ in range(MOST_CHUNKS):
+        file.seek(position)
+        head = file.read(8)
+        if len(head) < 8:
+            return
+        name, size = struct.unpack("<4sI", head)
+        yield Chunk(name, size, position + 8)
+        position += 8 + size
+        if size % 2 and position < total:
+            file.seek(position)
+            position += 0 if file.read(4) in _KNOWN else 1
+
+
+def _wave64_chunks(file: BinaryIO, total: int) -> Iterator[Chunk]:
+    """Sizes count the 24 bytes of name and size; a chunk begins at a multiple of 8."""
+    position = 40
+    for _ in range(MOST_CHUNKS):
+        if position + 24 > total:
+            return
+        file.seek(position)
+        name, size = struct.unpack("<16sQ", file.read(24))
+        yield Chunk(name[:4], max(0, size - 24), position + 24)
+        position += max(24, size + 7 & ~7)
+
+
 def _unknown_length(layout: Layout) -> bool:
-    """A length that was never filled in: 0, with bytes behind it that RIFF's size ignores too."""
-    size, end = layout.data.size, layout.riff_size + 8
+    """A length never filled in: 0, with bytes behind it that the size of the file ignores too."""
+    size, end = layout.data.size, layout.end
     if size == 0:
         return layout.available > 0 and not layout.data.start < end <= layout.total + 1
-    return size >= UNKNOWN_FROM and size > layout.available
+    return size >= (UNKNOWN_FROM_64 if layout.wide else UNKNOWN_FROM) and size > layout.available
 
 
 def _complaint(layout: Layout) -> str | None:
@@ -106,14 +154,23 @@ def _complaint(layout: Layout) -> str | None:
     return None
 
 
-def _mend(file: BinaryIO, layout: Layout) -> bytes:
+def _mend(file: BinaryIO, layout: Layout) -> Window:
     size = layout.available
     if not _unknown_length(layout):
         size = min(size, layout.data.size)
-    file.seek(layout.data.start)
-    data = file.read(size - size % layout.block)
-    return _chunk(b"RIFF", b"WAVE" + _chunk(b"fmt ", layout.fmt) + _chunk(b"data", data))
+    size -= size % layout.block
+    return Window(_header(layout.fmt, size), file, layout.data.start, size)
 
 
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+def _header(fmt: bytes, size: int) -> bytes:
+    """All that stands before `size` bytes of samples."""
+    form = b"WAVE" + struct.pack("<4sI", b"fmt ", len(fmt)) + fmt + b"\0" * (len(fmt) % 2)
+    if len(form) + 8 + size < ELSEWHERE:
+        return struct.pack("<4sI", b"RIFF", len(form) + 8 + size) + form + _head(b"data", size)
+    sizes = struct.pack("<QQQI", len(form) + 44 + size, size, 0, 0)
+    ds64 = _head(b"ds64", len(sizes)) + sizes
+    return _head(b"RF64", ELSEWHERE) + b"WAVE" + ds64 + form[4:] + _head(b"data", ELSEWHERE)
+
+
+def _head(name: bytes, size: int) -> bytes:
+    return struct.pack("<4sI", name, size)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from paraformer.errors import DataError
 
 _LINE = re.compile(r"([^ \t]+)[ \t]*(.*)", re.DOTALL)
 _BOM = "\ufeff"
+_ENDS = " \t\r\n"
 
 
 class Row(NamedTuple):
@@ -26,36 +27,53 @@ class Row(NamedTuple):
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """All rows in file order, duplicate ids included.
+    """All rows in file order, duplicate ids included; see `iter_rows`."""
+    return list(iter_rows(path))
+
+
+def iter_rows(path: str | Path) -> Iterator[Row]:
+    """The rows one after another, so that a table of any size takes no memory.
 
     Only the blank and the tab separate: U+3000 and its like belong to the value. Line ends may be
     CRLF, a byte order mark may open any line (`cat` of two files), the last line may lack its end.
     """
-    path = Path(path)
+    return _rows(iter_lines(path))
+
+
+def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """(number from 1, text) of each line of a UTF-8 file."""
+    number, path = 0, Path(path)
     try:
-        text = path.read_bytes().decode("utf-8")
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):  # noqa: B007 (named in the message)
+                yield number, line.decode("utf-8")
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such file (looked for {path.absolute()}); check the path"
         ) from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; give a readable text file") from None
-    except UnicodeDecodeError as error:
-        number = error.object.count(b"\n", 0, error.start) + 1
+    except UnicodeDecodeError:
         raise DataError(
             f"{path}:{number}: not UTF-8; convert the file, for instance: iconv -f gb18030 -t utf-8"
         ) from None
-    return parse_rows(text)
 
 
 def parse_rows(text: str) -> list[Row]:
-    """The same of a text."""
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-        match = _LINE.match(line.lstrip(_BOM + " \t").rstrip(" \t\r"))
+    """The rows of a text."""
+    return list(_rows(enumerate(text.split("\n"), 1)))
+
+
+def _rows(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
+    for number, line in lines:
+        text = line.strip(_ENDS)
+        key, _, value = text.partition(" ")
+        if value and value[0] not in " \t" and "\t" not in key and line[0] != _BOM:
+            yield Row(number, key, value)
+            continue
+        match = _LINE.match(text.lstrip(_BOM + _ENDS))
         if match:
-            rows.append(Row(number, match[1], match[2]))
-    return rows
+            yield Row(number, match[1], match[2])
 
 
 def read_table(path: str | Path) -> dict[str, str]:

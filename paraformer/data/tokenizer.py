@@ -34,6 +34,10 @@ class Vocabulary:
         """Unknown tokens become the id of `unk_symbol`."""
         return [self._ids.get(token, self.unk_id) for token in tokens]
 
+    def is_known(self, token: str) -> bool:
+        """Whether a token is in the list, and not the one for all that is not."""
+        return token != self.unk_symbol and token in self._ids
+
     def ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
         """An id outside the list is an IndexError: the model does not belong to these tokens."""
         return [self.tokens[i] for i in ids]
@@ -74,6 +78,20 @@ class CharTokenizer(Vocabulary):
         """Ids of the pieces of a text, in linear time whatever the length of its words."""
         return self.tokens_to_ids(self.tokenize(text))
 
+    def unknown(self, text: str) -> list[str]:
+        """The characters, or words that are not spelled, for which `encode` gives the unknown
+        token.
+        """
+        if self.seg_dict is None:
+            return [piece for piece in self.tokenize(text) if not self.is_known(piece)]
+        found = []
+        for word in text.lower().split():
+            spelled = word not in self.seg_dict and _SPELLED.match(word)
+            for part in word if spelled else (word,):
+                if not all(map(self.is_known, self._segment(part))):
+                    found.append(part)
+        return found
+
     def _segment(self, word: str) -> list[str]:
         assert self.seg_dict is not None
         if word in self.seg_dict:
@@ -106,6 +124,10 @@ class SentencepieceTokenizer(Vocabulary):
     def encode(self, text: str) -> list[int]:
         """Ids of the pieces of a text."""
         return self.tokens_to_ids(self.tokenize(text))
+
+    def unknown(self, text: str) -> list[str]:
+        """The pieces for which `encode` gives the unknown token."""
+        return [piece for piece in self.tokenize(text) if not self.is_known(piece)]
 
     def detokenize(self, tokens: Sequence[str]) -> str:
         """Text of pieces: the inverse of `tokenize` up to the model's normalisation."""

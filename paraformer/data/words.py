@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unicodedata import category
 
-from paraformer.errors import ConfigError, DataError
+from paraformer.errors import DataError
+from paraformer.extras import load_extra
 
 # Between blanks a run of one-byte characters is a word, and so is every other character.
 _WORD = re.compile(r"[\x00-\x08\x0e-\x1b!-\x7f]+|\S")
@@ -54,13 +55,7 @@ def jieba_segmenter(user_dict: str | Path) -> Segmenter:
     Pieces of Latin letters stay whole; what lies between them is joined and cut without jieba's
     HMM. Needs the package jieba.
     """
-    try:
-        import jieba
-    except ImportError as error:
-        raise ConfigError(
-            f"{user_dict}: this model cuts words with jieba, which is not installed; "
-            "pip install 'paraformer-toolkit[punc]'"
-        ) from error
+    jieba = load_extra("jieba", f"{user_dict}: this model cuts words")
     jieba.setLogLevel("WARNING")
     cutter = jieba.Tokenizer()
     with open(user_dict, encoding="utf8") as file:

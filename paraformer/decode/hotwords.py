@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from paraformer.data.audio import download
+from paraformer.data.web import download
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.errors import AudioError, DataError
 from paraformer.limits import Limits, check

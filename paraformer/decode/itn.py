@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-from paraformer.errors import ConfigError
+from paraformer.extras import load_extra
 
 LONGEST = 24  # characters of one number; longer runs stay as they are
 
@@ -176,15 +176,9 @@ def _is_code(digits: str, behind: str) -> bool:
 
 def _grammar() -> Reader:
     """Reading of one number by WeTextProcessing."""
-    try:
-        from itn.chinese.inverse_normalizer import InverseNormalizer
-    except ImportError as error:
-        raise ConfigError(
-            "itn: numbers are read by WeTextProcessing, which is not installed; "
-            "pip install 'paraformer-toolkit[itn]'"
-        ) from error
+    reader = load_extra("itn.chinese.inverse_normalizer", "itn").InverseNormalizer
     logging.getLogger("wetext").setLevel(logging.ERROR)  # it tells which files it reads
-    read: Reader = InverseNormalizer().normalize
+    read: Reader = reader().normalize
     return read
 
 

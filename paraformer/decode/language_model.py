@@ -9,6 +9,7 @@ from pathlib import Path
 
 from paraformer.decode.search import Hypothesis
 from paraformer.errors import ConfigError
+from paraformer.extras import load_extra
 
 NATS = math.log(10.0)  # of a logarithm to the base 10
 
@@ -19,12 +20,7 @@ class LanguageModel:
     def __init__(self, path: str | Path) -> None:
         if not Path(path).is_file():
             raise ConfigError(f"lm_file={path}: no such file; bin/make_arpa.py makes one")
-        try:
-            import kenlm
-        except ImportError:
-            raise ConfigError(
-                "lm_file: needs kenlm; pip install 'paraformer-toolkit[lm]'"
-            ) from None
+        kenlm = load_extra("kenlm", "lm_file")
         quiet = kenlm.Config()
         quiet.show_progress, quiet.arpa_complain = False, kenlm.ARPALoadComplain.NONE
         try:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
-import kaldiio
 import numpy as np
 import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
+from paraformer.data.archives import load_archive
 from paraformer.data.cmvn import CmvnStatistics, write_cmvn
 from paraformer.data.frontend import low_frame_rate
 from paraformer.data.tables import read_table
@@ -44,8 +44,8 @@ def compute_cmvn(config: DictConfig) -> int:
 def read_matrix(place: str, where: str) -> torch.Tensor:
     """Features (T, D) from `file.ark:offset`; `where` says in an error whose they are."""
     try:
-        matrix = kaldiio.load_mat(place)
-    except (OSError, ValueError, RuntimeError) as error:
+        matrix = load_archive(place)
+    except (OSError, ValueError) as error:
         raise DataError(f"{where}: cannot read features at {place} ({error})") from error
     if not isinstance(matrix, np.ndarray) or matrix.ndim != 2:
         raise DataError(f"{where}: no features at {place}; make them with steps/make_fbank.sh")

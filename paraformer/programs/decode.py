@@ -19,7 +19,6 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-import kaldiio
 import numpy as np
 import torch
 from omegaconf import DictConfig
@@ -27,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from paraformer.auto import choose_device
+from paraformer.data.archives import load_archive
 from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import Cache, Item, list_items
 from paraformer.data.tables import read_table, readable, write_text
@@ -131,32 +131,42 @@ def decode(config: DictConfig) -> int:
     texts = Texts(out, config.nbest, config.resume, beside)
     pending = texts.tables.pending(listed.keys)
     work = listed.those(pending)
-    kept = listed.those([not todo for todo in pending]).keys
-    files = _result_files(out, config, kept)
+    files = _result_files(out, config)
     begun = time.perf_counter()
     outcomes = recognizer.stream(work.feats(release.frontend), search, batching)
-    bar = tqdm(outcomes, total=len(work.keys), desc="decode", unit="utt", disable=None, leave=False)
+    shown = tqdm(outcomes, "decode", len(work.keys), unit="utt", disable=None, leave=False)
+    bar = zip(shown, work.seconds)  # noqa: B905 (what is read ahead is longer)
     with closing(texts.tables), closing(files) if files else nullcontext():
-        for place, (key, outcome) in enumerate(zip(work.keys, bar, strict=True)):
-            if files:
-                result = {"key": key, **outcome_result(outcome, work.seconds[place], config.nbest)}
-                result.pop(WRITTEN, None)
-                files.add(result)
-            texts.add(key, outcome)
+        for key, todo in zip(listed.keys, pending, strict=True):
+            if todo:
+                outcome, seconds = next(bar)
+                _add(texts, files, key, outcome, seconds)
+            elif files:
+                files.keep(key)
         texts.tables.finish(listed.keys)
     elapsed = time.perf_counter() - begun
-    total, done = len(listed.keys), len(kept) + texts.done
+    total, done = len(listed.keys), len(listed.keys) - len(work.keys) + texts.done
     _write_stats(out, config, total, done, sum(work.seconds), elapsed)
     log.info("decoded %d of %d utterances", done, total)
     return 0 if done >= config.min_success * total else 1
 
 
-def _result_files(out: Path, config: DictConfig, kept: Sequence[str]) -> TimedFolder | None:
+def _add(
+    texts: Texts, files: TimedFolder | None, key: str, outcome: Outcome, seconds: float
+) -> None:
+    if files:
+        result = {"key": key, **outcome_result(outcome, seconds, len(texts.ranks))}
+        result.pop(WRITTEN, None)
+        files.add(result)
+    texts.add(key, outcome)
+
+
+def _result_files(out: Path, config: DictConfig) -> TimedFolder | None:
     """Where results go besides the tables."""
     if config.output_format == "text":
         return None
     limits = LineLimits(config.max_line_chars, config.max_line_s)
-    return TimedFolder(out, config.output_format, limits, kept)
+    return TimedFolder(out, config.output_format, limits, config.resume)
 
 
 def result_folder(out: str, data: str) -> Path:
@@ -194,8 +204,8 @@ def _stored(places: Sequence[str], frontend: Frontend, seconds: list[float]) -> 
     for place in places:
         seconds.append(0.0)
         try:
-            fbank = torch.from_numpy(np.array(kaldiio.load_mat(place), dtype=np.float32))
-        except (OSError, ValueError, RuntimeError) as error:
+            fbank = torch.from_numpy(np.array(load_archive(place), dtype=np.float32))
+        except (OSError, ValueError) as error:
             yield DataError(f"{place}: no features there ({error}); make feats.scp again")
             continue
         if fbank.dim() != 2 or fbank.size(1) != frontend.n_mels:

@@ -14,6 +14,8 @@ __all__ = ["literal", "nearest", "parse_override", "quote", "to_hydra", "typed",
 
 _OVERRIDE = re.compile(r"(\+{0,2})([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(0|[1-9]\d*)(\.\d*)?([eE][-+]?\d+)?")
+# Python reads no whole numbers above 4300 digits.
+LONGEST_NUMBER = 4000
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
 _NULL = {"null", "none"}
@@ -130,7 +132,7 @@ def _typed_number(value: str, default: int | float, key: str) -> int | float:
 def _untyped(value: str) -> object:
     if value in ("true", "false"):
         return value == "true"
-    if _NUMBER.fullmatch(value):
+    if _NUMBER.fullmatch(value) and len(value) < LONGEST_NUMBER:
         return float(value) if re.search(r"[.eE]", value) else int(value)
     items = _flow_list(value, yaml.SafeLoader)
     if items is not None and all(isinstance(i, (str, int, float, bool)) for i in items):
@@ -144,6 +146,6 @@ def _flow_list(value: str, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader]
         return None
     try:
         items = yaml.load(value, loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # a 30 February, brackets without end
         return None
     return items if isinstance(items, list) else None

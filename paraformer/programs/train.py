@@ -27,15 +27,14 @@ from paraformer.data.dataset import (
     Batching,
     Loader,
     Share,
-    Utterance,
-    encoder_stride,
-    read_utterances,
 )
 from paraformer.data.shards import ShardList, ShardLoader
-from paraformer.data.tables import read_rows, read_table, write_table, write_text
+from paraformer.data.tables import write_text
 from paraformer.decode.timestamps import frame_seconds
 from paraformer.errors import ConfigError
+from paraformer.extras import load_extra
 from paraformer.formats import check_folder
+from paraformer.hub import find_model
 from paraformer.limits import Limits, check, check_values
 from paraformer.models.builders import HOTWORD_KEYS, SPELLINGS
 from paraformer.models.checkpoint import (
@@ -48,16 +47,22 @@ from paraformer.models.checkpoint import (
     load_weights,
     merge,
     override_keys,
+    read_config,
+    weights_of,
 )
 from paraformer.models.weights import load_matching
 from paraformer.options import THREADS, nearest
 from paraformer.programs.hydra_main import run
+from paraformer.programs.utterances import Choice, load_set, read_units, unit_ids
 from paraformer.train.chunking import Chunking, DynamicChunk, ReleasedChunks
+from paraformer.train.consistency import Consistency
 from paraformer.train.hotwords import Sampler, Sampling, SeacoWeights
+from paraformer.train.lora import Lora, count_learning
 from paraformer.train.losses import Weights
 from paraformer.train.mwer import Mwer
 from paraformer.train.objective import (
     NO_MWER,
+    Added,
     AlignerObjective,
     Heads,
     Objective,
@@ -66,6 +71,7 @@ from paraformer.train.objective import (
 )
 from paraformer.train.optim import Optim
 from paraformer.train.parallel import Ranks, leave, restarted, together
+from paraformer.train.rows import NewTokens
 from paraformer.train.snapshots import seed_everything
 from paraformer.train.times import SecondHead
 from paraformer.train.trainer import Trainer, Training, Writer
@@ -77,9 +83,9 @@ LIMITS = {
     "seed": Limits(0, 2**32 - 1, whole=True),
     "num_threads": THREADS._replace(low=0),
     "warm_steps": Limits(0, whole=True),
+    "max_seconds": Limits(0),
 }
 Section = TypeVar("Section")
-Units = dict[str, list[int]]
 SPECAUGS: dict[str, Callable[..., SpecAug | SpecAugLfr]] = {
     "SpecAug": SpecAug,
     "SpecAugLFR": SpecAugLfr,
@@ -88,6 +94,8 @@ SPECAUGS: dict[str, Callable[..., SpecAug | SpecAugLfr]] = {
 
 def released_config(config: dict[str, Any]) -> dict[str, Any]:
     """`model` of the training configuration with the paths of its tokens and CMVN."""
+    if config["lang"] is None:
+        return part(config, "model")  # of a released directory, see `inherit`
     lang = Path(config["lang"])
     files = {"seg_dict_file": lang / "seg_dict", "bpemodel": lang / "bpe.model"}
     tokenizer = {key: str(path) for key, path in files.items() if path.is_file()}
@@ -97,41 +105,23 @@ def released_config(config: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in merge(part(config, "model"), paths).items() if k not in absent}
 
 
-def unit_ids(inventory: object) -> dict[str, int]:
-    """The second inventory, one unit a line; 0 is the blank. Empty where there is none."""
-    if not inventory:
-        return {}
-    names = [row.key for row in read_rows(str(inventory))]
-    return {"<blank>": 0} | {name: number for number, name in enumerate(names, start=1)}
-
-
-def read_units(inventory: object, folder: Path) -> Units:
-    """`text_units` of a data directory in numbers, empty without an inventory."""
-    ids = unit_ids(inventory)
-    if not ids:
-        return {}
-    table = read_table(folder / "text_units")
-    unknown = {u for line in table.values() for u in line.split() if u not in ids}
-    if unknown:
+def inherit(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the model of `init`, where it has none of its own."""
+    given = [key for key in ("lang", "cmvn") if config[key] is not None]
+    if config["model"] is not None:
+        if len(given) < 2:
+            raise ConfigError("lang=... cmvn=...: give both, or --config-name finetune")
+        return config
+    if given or not config["init"]:
         raise ConfigError(
-            f"{folder / 'text_units'}: not in {inventory}: {' '.join(sorted(unknown)[:5])}"
+            "model=null: the model, its tokens and its CMVN are those of a released directory; "
+            "give it as init, and neither lang nor cmvn"
         )
-    return {key: [ids[u] for u in line.split()] for key, line in table.items()}
-
-
-def load_set(
-    folder: Path, release: Release | AlignerRelease, units: Units, report: Path
-) -> list[Utterance]:
-    """Utterances of a data directory; what is dropped is counted, and listed in `report`."""
-    frontend = release.frontend
-    stride = encoder_stride(frontend)
-    kept, dropped = read_utterances(folder, release.tokenizer.encode, stride, units, frontend)
-    log.info("%s: %d utterances", folder, len(kept))
-    for reason, keys in dropped.items():
-        log.warning("%s: %d dropped: %s", folder, len(keys), reason)
-    if dropped and Ranks.of().first:
-        write_table(report, {key: reason for reason, keys in dropped.items() for key in keys})
-    return kept
+    folder = find_model(config["init"])
+    model = read_config(folder, part(config, "overrides"))
+    for key in ("init_param", "config"):
+        model.pop(key, None)
+    return {**config, "model": model, "init": str(folder)}
 
 
 def make_writer(folder: Path, done: int = 0) -> Writer | None:
@@ -140,11 +130,11 @@ def make_writer(folder: Path, done: int = 0) -> Writer | None:
     done: steps; what a run that was killed has drawn behind them is taken back.
     """
     try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        log.warning("no curves: pip install 'paraformer-toolkit[train]' for tensorboard")
+        summary_writer = load_extra("torch.utils.tensorboard", "curves").SummaryWriter
+    except ConfigError as error:
+        log.warning("%s", error)
         return None
-    writer: Writer = SummaryWriter(
+    writer: Writer = summary_writer(
         str(folder / "tensorboard"), purge_step=done + 1 if done else None
     )
     return writer
@@ -194,7 +184,7 @@ def initialize(release: Release | AlignerRelease, source: str, in_part: bool) ->
     A predictor that gets a second head keeps the first: its parameters have the same names.
     """
     path = Path(source)
-    path = path / "model.pt" if path.is_dir() else path
+    path = path if path.is_file() else weights_of(find_model(path))
     if not in_part:
         load_weights(release.model, path)
         return
@@ -246,34 +236,53 @@ def loss_weights(conf: dict[str, Any]) -> Weights:
 
 def make_trainer(config: dict[str, Any], ranks: Ranks = ONE) -> Trainer:
     """Everything that the configuration names, put together, after the processes have met."""
-    batching = section(Batching, "batching", part(config, "batching"))
     augment = section(Augment, "augment", part(config, "augment"))
     optim = section(Optim, "optim", part(config, "optim"))
     training = section(Training, "training", part(config, "training"))
     device = pick_device(config["device"], ranks)
     ranks.join(device)
-    release = build_any(released_config(config))
-    if config["init"]:
-        initialize(release, str(config["init"]), config["init_in_part"])
+    release = make_release(config)
     objective = make_objective(config, release, ranks)
+    learning = "{1} parameters, {0} of them learn".format(*count_learning(objective))
+    log.info("%s; adapters of %d layers", learning, len(objective.adapted))
     if not ranks.first:  # all have the same weights, and each draws for itself from here
         torch.manual_seed(config["seed"] + ranks.rank)
     folder = check_folder(config["dir"])
+    train = make_loader(config, "data", release, augment, ranks)
+    dev = make_loader(config, "dev", release, None, ranks)
+    return Trainer(objective, train, dev, optim, training, folder, device, None, ranks)
+
+
+def make_release(config: dict[str, Any]) -> Release | AlignerRelease:
+    """The model with the weights that training begins with."""
+    release = build_any(released_config(config))
+    if config["init"]:
+        initialize(release, str(config["init"]), config["init_in_part"])
+    return release
+
+
+def make_loader(
+    config: dict[str, Any],
+    key: str,
+    release: Release | AlignerRelease,
+    augment: Augment | None = None,
+    ranks: Ranks = ONE,
+) -> Loader | ShardLoader:
+    """Batches of `data`, in a new order each epoch, or of `dev`, always in the same."""
+    data, inventory = Path(config[key]), config["unit_ctc"]["units"]
+    batching = section(Batching, "batching", part(config, "batching"))
+    seed = config["seed"] if key == "data" else None
     readers = max(1, (os.cpu_count() or 1) // 4)  # the rest of the processor trains
     share = Share(ranks.rank, ranks.world)
-
-    def loader(key: str, augment: Augment | None, seed: int | None) -> Loader | ShardLoader:
-        data, inventory = Path(config[key]), config["unit_ctc"]["units"]
-        settings = (release.frontend, batching, augment, seed, readers, share)
-        if data.is_file():
-            encode, ids = release.tokenizer.encode, unit_ids(inventory)
-            return ShardLoader(ShardList(data), encode, ids, *settings)
-        report = folder / f"dropped_{key}"
-        utterances = load_set(data, release, read_units(inventory, data), report)
-        return Loader(utterances, *settings)
-
-    train, dev = loader("data", augment, config["seed"]), loader("dev", None, None)
-    return Trainer(objective, train, dev, optim, training, folder, device, None, ranks)
+    settings = (release.frontend, batching, augment, seed, readers, share)
+    if data.is_file():
+        encode, ids = release.tokenizer.encode, unit_ids(inventory)
+        return ShardLoader(ShardList(data), encode, ids, *settings)
+    report = Path(config["dir"]) / f"dropped_{key}"
+    # What cannot be said counts as an error on the dev set, as it will in use.
+    choice = Choice(config["max_seconds"], config["drop_unknown"] and key == "data")
+    utterances = load_set(data, release, read_units(inventory, data), report, choice)
+    return Loader(utterances, *settings)
 
 
 def make_objective(
@@ -289,10 +298,19 @@ def make_objective(
         SeacoWeights(**{key: conf[key] for key in SeacoWeights._fields if key in conf}),
     )
     mwer = section(Mwer, "mwer", part(config, "mwer"))
+    alike = section(Consistency, "consistency", part(config, "consistency"))
+    added = Added(
+        section(Lora, "lora", part(config, "lora")),
+        section(NewTokens, "new_tokens", part(config, "new_tokens")),
+        len(release.tokenizer),
+    )
     if isinstance(release, AlignerRelease):
         if mwer.weight > 0.0:
             raise ConfigError(NO_MWER)
-        return AlignerObjective(release.model, weights, specaug(config["model"]), heads, frozen)
+        if alike.weight > 0.0:
+            raise ConfigError("consistency.weight: compares what CTC says, an aligner has none")
+        masks = specaug(config["model"])
+        return AlignerObjective(release.model, weights, masks, heads, frozen, added)
     return Objective(
         release.model,
         weights,
@@ -303,12 +321,14 @@ def make_objective(
         heads,
         frozen,
         mwer,
+        added,
+        alike,
     )
 
 
 def clear_run(folder: Path) -> None:
     """Remove what an earlier run left, so that its epochs do not pass for those of the next."""
-    for pattern in ("epochs.jsonl", "epoch-*.pt", "last.pt"):
+    for pattern in ("epochs.jsonl", "epoch-*.pt", "last.pt", "train.yaml"):
         for path in folder.glob(pattern):
             path.unlink()
 
@@ -317,21 +337,27 @@ def train(config: DictConfig) -> int:
     """Train to the end of the schedule; a run stopped by SIGTERM or SIGUSR1 continues when started
     again.
     """
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)  # a DictConfig always is
-    settings = {str(key): value for key, value in plain.items()}
-    check_values(settings, LIMITS)
-    if settings["num_threads"]:
-        torch.set_num_threads(settings["num_threads"])
-    ranks = Ranks.of()
+    settings, ranks = prepare(config), Ranks.of()
     if not ranks.first:
         logging.getLogger().setLevel(logging.WARNING)
-    seed_everything(settings["seed"])
     try:
         fit(settings, ranks)
     finally:
         leave()
     return 0
+
+
+def prepare(config: DictConfig) -> dict[str, Any]:
+    """The settings as plain values, with the model that they name; seeds, and takes threads."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)  # a DictConfig always is
+    settings = {str(key): value for key, value in plain.items()}
+    check_values(settings, LIMITS)
+    settings = inherit(settings)
+    if settings["num_threads"]:
+        torch.set_num_threads(settings["num_threads"])
+    seed_everything(settings["seed"])
+    return settings
 
 
 def fit(settings: dict[str, Any], ranks: Ranks) -> None:
@@ -344,9 +370,23 @@ def fit(settings: dict[str, Any], ranks: Ranks) -> None:
     ranks.gather(None)
 
 
+def refuse_other_start(trainer: Trainer, settings: dict[str, Any]) -> None:
+    """A fine-tuning goes on with the model that it began with alone."""
+    record = trainer.folder / "train.yaml"
+    if settings["lang"] is not None or not record.is_file() or not trainer.snapshot.is_file():
+        return
+    before = yaml.safe_load(record.read_text("utf8"))["init"]
+    if before != settings["init"]:
+        raise ConfigError(
+            f"{trainer.folder}: its training began with {before}, not {settings['init']}; "
+            "train in another folder or with resume=false"
+        )
+
+
 def begin(trainer: Trainer, settings: dict[str, Any]) -> None:
     """Go on with the run in the folder of the trainer, or make room for a new one."""
     if settings["resume"] or restarted():
+        refuse_other_start(trainer, settings)
         trainer.resume()
     elif trainer.ranks.first:
         clear_run(trainer.folder)
@@ -356,6 +396,8 @@ def begin(trainer: Trainer, settings: dict[str, Any]) -> None:
     # Not before: a run that refuses to go on keeps the configuration that it was trained with.
     released = yaml.safe_dump(released_config(settings), sort_keys=False, allow_unicode=True)
     write_text(trainer.folder / "config.yaml", released)
+    whole = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    write_text(trainer.folder / "train.yaml", whole)
 
 
 def main() -> int:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paraformer.errors import ConfigError
 from paraformer.limits import check_fields, limited
+from paraformer.models.contextual import ContextualParaformer
 from paraformer.models.seaco import SeacoParaformer
 from paraformer.train.losses import (
     Losses,
@@ -37,6 +38,7 @@ class Sampling:
     second_probability: float = limited(0.1, 0, 1)  # that a long one gives two
     long: int = limited(12, 1)  # tokens; longer texts are long
     attention_weight: float = limited(0.0, 0)  # of attention to the right hotword, in the loss
+    plain: bool = False  # train without hotwords, whose parts stay as they are
 
     def __post_init__(self) -> None:
         check_fields(self, "hotwords")
@@ -125,6 +127,17 @@ def label(rows: list[list[int]], words: list[list[int]], size: int, no_bias: int
                     places[row, begin:end] = place
                 begin = text.find(word, begin + 1)
     return Hotwords([[ord(char) for char in word] for word in listed], labels, places)
+
+
+def hotword_parts(model: nn.Module) -> tuple[str, ...]:
+    """The parts of a model that hear hotwords, by their names; none in other models."""
+    if isinstance(model, SeacoParaformer):
+        # The embedding of tokens is the first layer of the hotwords' encoder too.
+        parts = ("bias_encoder", "seaco_decoder", "hotword_output_layer", "decoder.embed")
+        return (*parts, "lstm_proj") if hasattr(model, "lstm_proj") else parts
+    if isinstance(model, ContextualParaformer):
+        return ("bias_encoder", "bias_embed", "decoder.bias_decoder", "decoder.bias_output")
+    return ()
 
 
 def check_no_bias(model: SeacoParaformer) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from paraformer.models.paraformer import Paraformer, Teaching
 from paraformer.nn.chunks import ChunkPlan
+from paraformer.nn.mask import length_mask
 from paraformer.train.parallel import shared
 
 
@@ -56,6 +57,15 @@ def ctc_losses(
     )
 
 
+def view_distances(logp: Tensor, lengths: Tensor) -> Tensor:
+    """KL divergence of each view (2B, T, V), log-probabilities, from the other one of its
+    utterance, B rows away, which is taken for given: (2B,), summed over the frames of `lengths`.
+    """
+    other = torch.cat(logp.detach().chunk(2)[::-1])
+    each = (other.exp() * (other - logp)).sum(-1)
+    return each.masked_fill(~length_mask(lengths, logp.size(1)), 0.0).sum(1)
+
+
 class Weights(NamedTuple):
     """Weights of the sum, named as in `model_conf` of a released config.yaml."""
 
@@ -81,14 +91,17 @@ def paraformer_losses(
     text_lengths: Tensor,
     plan: ChunkPlan | None = None,
     beside: Mapping[str, Tensor] | None = None,
+    consistency: float = 0.0,
 ) -> Losses:
     """CE + MAE (+ CTC) of a batch (`spec` names: loss_att, loss_pre, loss_ctc).
 
     encoded: output and lengths of `model.encode`; text (B, U) padded by ignore_id, text_lengths
     (B,). With a plan, the output is that of `model.encode_in_chunks`. beside: see `teach`.
+    consistency: weight, beside CTC, of the distance of the two views that the batch then holds.
     """
     taught = model.teach(*encoded, text, text_lengths, plan, beside)
-    return taught_losses(model, weights, taught, encoded, (text, text_lengths), plan)
+    texts = (text, text_lengths)
+    return taught_losses(model, weights, taught, encoded, texts, plan, consistency=consistency)
 
 
 def taught_losses(
@@ -99,6 +112,7 @@ def taught_losses(
     text: tuple[Tensor, Tensor],
     plan: ChunkPlan | None = None,
     decoder_weight: float = 1.0,
+    consistency: float = 0.0,
 ) -> Losses:
     """The same of a pass that is done; decoder_weight: of cross-entropy in the sum."""
     memory, memory_lengths = encoded
@@ -109,12 +123,16 @@ def taught_losses(
     loss = decoder_weight * stats["loss_att"]
     if model.ctc_head is not None and weights.ctc_weight > 0.0:
         frames, memory_lengths = encoded if plan is None else plan.roll_up(memory)
-        each = ctc_losses(model.ctc_head(frames), memory_lengths, *text, model.blank_id)
+        logp = model.ctc_head(frames)
+        each = ctc_losses(logp, memory_lengths, *text, model.blank_id)
         # The reference divides by utterances; per token where the other parts are, so that they
         # keep one scale.
         share = size if weights.length_normalized_loss else shared((each > 0).sum().clamp(min=1))
-        stats["loss_ctc"] = each.sum() / share
-        loss = weights.ctc_weight * stats["loss_ctc"] + (1.0 - weights.ctc_weight) * loss
+        stats["loss_ctc"] = heard = each.sum() / share
+        if consistency > 0.0:
+            stats["loss_cr"] = view_distances(logp, memory_lengths).sum() / share
+            heard = heard + consistency * stats["loss_cr"]
+        loss = weights.ctc_weight * heard + (1.0 - weights.ctc_weight) * loss
     return summed(loss + weights.predictor_weight * stats["loss_pre"], float(size), stats)
 
 

@@ -23,7 +23,16 @@ from paraformer.nn.chunks import ChunkPlan, make_plan
 from paraformer.nn.cif_v3 import CifPredictorV3
 from paraformer.nn.mask import zero_padding
 from paraformer.train.chunking import Chunking
-from paraformer.train.hotwords import Hotwords, Sampler, SeacoWeights, check_no_bias, seaco_losses
+from paraformer.train.consistency import Consistency, two_views
+from paraformer.train.hotwords import (
+    Hotwords,
+    Sampler,
+    SeacoWeights,
+    check_no_bias,
+    hotword_parts,
+    seaco_losses,
+)
+from paraformer.train.lora import Lora, add_adapters, check_parts, is_part, merged_state
 from paraformer.train.losses import (
     Losses,
     Weights,
@@ -33,6 +42,7 @@ from paraformer.train.losses import (
     summed,
 )
 from paraformer.train.mwer import Mwer, mwer_losses
+from paraformer.train.rows import NewTokens, add_rows
 from paraformer.train.times import SecondHead, second_head_losses
 
 NO_MWER = "mwer.weight: readings are drawn of a decoder without hotwords, as in Paraformer; set 0"
@@ -60,6 +70,15 @@ class Heads:
     seaco: SeacoWeights = SeacoWeights()
 
 
+@dataclass(frozen=True)
+class Added:
+    """What learns beside the parameters of a model of so many tokens, or instead of them."""
+
+    lora: Lora = Lora()
+    tokens: NewTokens = NewTokens()
+    vocabulary: int = 0
+
+
 class TrainObjective(nn.Module):
     """Batch -> loss, and what the training loop asks of it.
 
@@ -71,19 +90,30 @@ class TrainObjective(nn.Module):
     warm_steps = 0
     metric = "token_error_rate"  # of validation, the smaller the better
 
-    def __init__(self, model: nn.Module, frozen: Sequence[str] = ()) -> None:
-        """frozen: the first parts of the names of parameters, such as `encoder`."""
+    def __init__(
+        self, model: nn.Module, frozen: Sequence[str] = (), added: Added | None = None
+    ) -> None:
+        """frozen: the first parts of the names of parameters, such as `encoder`. added: what learns
+        beside the parameters or instead of them.
+        """
         super().__init__()
         self.model = model
-        names = [name for name, _ in model.named_parameters()]
-        for prefix in frozen:
-            if not any(is_part(name, prefix) for name in names):
-                raise ConfigError(f"freeze: no parameter's name begins with '{prefix}'")
+        check_parts(model, frozen, "freeze")
         for name, parameter in model.named_parameters():
             if any(is_part(name, prefix) for prefix in frozen):
                 parameter.requires_grad_(False)
+        added, rows = added or Added(), list[str]()
+        if added.tokens.count:
+            rows = add_rows(model, added.tokens, added.vocabulary)
+        lora = added.lora
+        self.adapted = add_adapters(model, lora, frozen, rows) if lora.rank else []
+        self.faster = {f"model.{name}": added.tokens.rate for name in rows}
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise ConfigError("freeze: leaves nothing to train; name fewer parts")
+
+    def weights_to_keep(self) -> dict[str, Tensor]:
+        """The state dict of the model as it is used: adapters are part of its weights."""
+        return merged_state(self.model)
 
     def errors(self, batch: Any) -> tuple[int, int]:
         """Errors and reference tokens of recognition, for validation; 0 and 0: there is no text."""
@@ -97,11 +127,6 @@ class TrainObjective(nn.Module):
             if own and not any(parameter.requires_grad for parameter in own):
                 module.eval()
         return self
-
-
-def is_part(name: str, prefix: str) -> bool:
-    """Whether a dotted name is that of a part or of something in it."""
-    return name == prefix or name.startswith(f"{prefix}.")
 
 
 class Objective(TrainObjective):
@@ -120,17 +145,25 @@ class Objective(TrainObjective):
         heads: Heads | None = None,
         frozen: Sequence[str] = (),
         mwer: Mwer | None = None,
+        added: Added | None = None,
+        consistency: Consistency | None = None,
     ) -> None:
         """warm_steps: for that many first steps the CTC heads and the predictor learn without the
-        decoder. specaug and chunking are applied in training mode alone.
+        decoder. specaug, chunking and the two views of consistency are applied in training mode
+        alone.
         """
-        super().__init__(model, frozen)
+        self.hears = hotword_parts(model)
+        if self.hears and heads is not None and heads.hotwords.sampling.plain:
+            frozen, self.hears = (*frozen, *self.hears), ()
+        super().__init__(model, frozen, added)
         self.specaug, self.chunking, self.heads = specaug, chunking, heads or Heads()
-        if isinstance(model, SeacoParaformer):
+        if self.hears and isinstance(model, SeacoParaformer):
             check_no_bias(model)
         if chunking is not None and isinstance(model, (SeacoParaformer, ContextualParaformer)):
             raise ConfigError("dynamic_chunk: hotwords are learnt from whole utterances; set 0")
         self.mwer = mwer if mwer is not None and mwer.weight > 0.0 else None
+        self.consistency = consistency or Consistency()
+        self.consistency.check(weights, specaug, alone=not self.hears and self.mwer is None)
         if self.mwer is not None and isinstance(model, (SeacoParaformer, ContextualParaformer)):
             raise ConfigError(NO_MWER)
         self.weights, self.warm_steps = weights, warm_steps
@@ -140,8 +173,7 @@ class Objective(TrainObjective):
 
     def forward(self, batch: Batch, step: int) -> Losses:
         """Losses of optimiser step `step`, counted from 1."""
-        if self.specaug is not None and self.training:
-            batch = batch._replace(feats=self.specaug(batch.feats, batch.lengths))
+        batch = self._augmented(batch)
         rule = self.chunking.draw() if self.chunking is not None and self.training else None
         plan = None if rule is None else make_plan(batch.lengths, rule, batch.feats.size(1))
         memory, lengths, tapped = self._encode(batch, plan)
@@ -156,6 +188,14 @@ class Objective(TrainObjective):
         value = each.sum() / self._size(batch)
         stats = {**result.stats, "loss_unit": value.detach()}
         return result._replace(loss=result.loss + self.unit.weight * value, stats=stats)
+
+    def _augmented(self, batch: Batch) -> Batch:
+        """Masked while training, in two views where these are compared."""
+        if self.specaug is None or not self.training:
+            return batch
+        if self.consistency.weight:
+            return two_views(batch, self.specaug)
+        return batch._replace(feats=self.specaug(batch.feats, batch.lengths))
 
     def _encode(self, batch: Batch, plan: ChunkPlan | None) -> tuple[Tensor, Tensor, Tensor | None]:
         if plan is not None:
@@ -174,7 +214,7 @@ class Objective(TrainObjective):
     ) -> Losses:
         """The losses of the model itself."""
         encoded, text = (memory, lengths), (batch.text, batch.text_lengths)
-        if isinstance(self.model, SeacoParaformer):
+        if self.hears and isinstance(self.model, SeacoParaformer):
             words = self._hotwords(batch, self.model.no_bias)
             listening = self.heads.hotwords.sampling.attention_weight
             result = seaco_losses(
@@ -186,9 +226,12 @@ class Objective(TrainObjective):
         else:
             beside = {}
             if isinstance(self.model, ContextualParaformer):
-                listed = self._hotwords(batch, self.model.eos).words
+                listed = self._hotwords(batch, self.model.eos).words if self.hears else []
                 (beside["projected"],) = self.model.remember(listed).projected
-            result = paraformer_losses(self.model, self.weights, encoded, *text, plan, beside)
+            alike = self.consistency.weight if self.training else 0.0
+            result = paraformer_losses(
+                self.model, self.weights, encoded, *text, plan, beside, alike
+            )
         predictor = self.model.predictor
         if plan is not None or not isinstance(predictor, CifPredictorV3):
             return result
@@ -211,7 +254,8 @@ class Objective(TrainObjective):
         batch: Batch,
     ) -> Losses:
         """The losses of the second head added."""
-        second, seaco = self.heads.second, isinstance(self.model, SeacoParaformer)
+        second = self.heads.second
+        seaco = bool(self.hears) and isinstance(self.model, SeacoParaformer)
         weight = second.count_weight
         if weight is None:  # the released recipe
             weight = 0.0 if seaco else 0.5 * self.weights.predictor_weight
@@ -230,11 +274,11 @@ class Objective(TrainObjective):
         return summed(loss, result.weight, {**result.stats, **parts})
 
     def errors(self, batch: Batch) -> tuple[int, int]:
-        """Errors and reference tokens of greedy decoding, for validation: a model that takes
-        hotwords is given those of the batch.
+        """Errors and reference tokens of greedy decoding, for validation: a model that learns to
+        hear hotwords is given those of the batch.
         """
         model = self.model
-        if isinstance(model, (SeacoParaformer, ContextualParaformer)):
+        if self.hears and isinstance(model, (SeacoParaformer, ContextualParaformer)):
             memory = model.remember(self._hotwords(batch, model.eos).words)
             return token_errors(model, batch, partial(model.decode, hotwords=memory))
         return token_errors(model, batch, model.decode)
@@ -279,8 +323,9 @@ class AlignerObjective(TrainObjective):
         specaug: SpecAug | SpecAugLfr | None = None,
         heads: Heads | None = None,
         frozen: Sequence[str] = (),
+        added: Added | None = None,
     ) -> None:
-        super().__init__(model, frozen)
+        super().__init__(model, frozen, added)
         self.weights, self.specaug, self.heads = weights, specaug, heads or Heads()
 
     def forward(self, batch: Batch, step: int) -> Losses:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -38,12 +39,18 @@ class Optim:
                 f"give more than warmup_steps={self.warmup_steps}"
             )
 
-    def optimizer(self, model: nn.Module) -> torch.optim.AdamW:
-        """Weight decay reaches matrices and filters alone, not biases, norms and embeddings."""
+    def optimizer(
+        self, model: nn.Module, faster: Mapping[str, float] | None = None
+    ) -> torch.optim.AdamW:
+        """Weight decay reaches matrices and filters alone, not biases, norms and embeddings.
+
+        faster: parameters without weight decay, and the factors of their learning rates, which
+        stand in their groups as `factor`.
+        """
         decayed: list[nn.Parameter] = []
         plain: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
+            if not parameter.requires_grad or name in (faster or {}):
                 continue
             matrix = parameter.ndim > 1 and "embed" not in name
             (decayed if matrix else plain).append(parameter)
@@ -51,6 +58,10 @@ class Optim:
             {"params": decayed, "weight_decay": self.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
+        for factor in sorted(set((faster or {}).values())):
+            names = [name for name, value in (faster or {}).items() if value == factor]
+            own = [model.get_parameter(name) for name in names]
+            groups.append({"params": own, "weight_decay": 0.0, "factor": factor})
         return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=True)
 
     def rate(self, step: int) -> float:

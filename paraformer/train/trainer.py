@@ -52,6 +52,8 @@ class Training:
     log_interval: int = limited(50, 1)  # optimiser steps
     max_steps: int = limited(0, 0)  # stop after so many; 0: after max_epoch
     save_interval: int = limited(500, 1)  # steps between snapshots inside an epoch
+    patience: int = limited(0, 0)  # stop after so many epochs without a better one; 0: never
+    measure_start: bool = False  # validate before the first step too, as epoch 0
 
     def __post_init__(self) -> None:
         check_fields(self, "training")
@@ -131,10 +133,11 @@ class Trainer:
         self.train_loader, self.dev_loader = train, dev
         self.optim, self.training = optim, training
         self.folder, self.device, self.writer = folder, device, writer
-        self.optimizer = optim.optimizer(objective)
+        self.optimizer = optim.optimizer(objective, objective.faster)
         self.position, self.meter = Position(), _Meter()
         self.asked = False  # to stop, by a signal
         self.stopping = False  # which all processes have agreed on
+        self.settled = False  # no epoch has been better for long enough
         self.pending = False  # gradients are there that no step has used
         self.bad_batches = 0
 
@@ -162,6 +165,9 @@ class Trainer:
         """
         previous = {number: signal.signal(number, self._stop) for number in STOP_SIGNALS}
         try:
+            if self.training.measure_start and self.position == Position():
+                self._measure(0, "is the start")
+            self._settle()
             while not self._finished():
                 self._epoch()
             if self.position.batch and not self.stopping:
@@ -178,7 +184,19 @@ class Trainer:
         self.stopping = self.ranks.any_of(self.asked, self.device)
         limit = self.training.max_steps
         spent = 0 < limit <= self.position.step
-        return self.stopping or spent or self.position.epoch > self.training.max_epoch
+        done = self.settled or self.position.epoch > self.training.max_epoch
+        return self.stopping or spent or done
+
+    def _settle(self) -> None:
+        """See whether the dev set has not become better for `patience` epochs."""
+        path, settled = self.folder / "epochs.jsonl", False
+        if self.training.patience and self.ranks.first and path.is_file():
+            records = read_records(path)
+            (best,) = best_epochs(records[::-1], self.objective.metric, 1)
+            settled = records[-1]["epoch"] - best >= self.training.patience
+            if settled:
+                log.info("no epoch is better than epoch %d: training ends", best)
+        self.settled = self.ranks.any_of(settled, self.device)
 
     def _epoch(self) -> None:
         epoch, start, _ = self.position
@@ -257,7 +275,7 @@ class Trainer:
         parameters = self.objective.parameters()
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.training.grad_clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.optim.rate(step)
+            group["lr"] = self.optim.rate(step) * group.get("factor", 1.0)
         if torch.isfinite(norm):
             self.optimizer.step()
         else:
@@ -306,6 +324,7 @@ class Trainer:
         self.position = Position(epoch + 1, 0, self.position.step)
         self._save()
         self._prune()
+        self._settle()
 
     def _conclude(self) -> None:
         """Weights and record of an epoch that `max_steps` cut short; its end will replace them."""
@@ -321,7 +340,9 @@ class Trainer:
         record: dict[str, Any] = {"epoch": epoch, "step": self.position.step, **self.validate()}
         if not self.ranks.first:
             return
-        write_atomically(self.objective.model.state_dict(), self.folder / f"epoch-{epoch}.pt")
+        if epoch:  # of the start, which is there already, only the record
+            path = self.folder / f"epoch-{epoch}.pt"
+            write_atomically(self.objective.weights_to_keep(), path)
         put_record(self.folder / "epochs.jsonl", record)
         shown = " ".join(f"{k} {v:.4g}" for k, v in record.items() if k not in ("epoch", "step"))
         log.info("epoch %d %s, dev: %s", epoch, how, shown)
@@ -333,6 +354,7 @@ class Trainer:
         self.objective.eval()
         meter, errors, tokens = _Meter(), 0.0, 0.0
         state = torch.get_rng_state()
+        torch.default_generator.manual_seed(0)  # the sampler shows the same tokens each time
         last_step = max(self.position.step, self.objective.warm_steps) + 1
         for batch in self.dev_loader.epoch(0):
             if self.ranks.any_of(not batch.keys, self.device):

@@ -49,9 +49,9 @@ def test_it_recognises_the_demo_clips_from_any_folder(tmp_path: Path) -> None:
 
 
 def test_it_is_what_funasr_takes_when_no_model_is_named(tmp_path: Path) -> None:
-    clip = MODEL / "example/demo_1.wav"
+    clip = MODEL / "example/asr_example.wav"
     done = funasr(tmp_path, str(clip), "--output-format", "json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["key"] == "demo_1" and result["text"]
+    assert result["key"] == "asr_example" and result["text"]
     assert len(result["token_confidence"]) == len(result["tokens"])

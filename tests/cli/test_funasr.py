@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -107,6 +108,43 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path):
 
 def test_one_recording_prints_its_text_alone(capsys):
     assert call(capsys, CLIPS[0]) == (0, f"{TEXTS[0]}\n", "")
+
+
+def test_a_list_on_stdin_is_no_audio(capsys, monkeypatch):
+    for text in ("u1 a.wav\n", "好" * 3000):
+        stdin = io.TextIOWrapper(io.BytesIO(text.encode()))
+        monkeypatch.setattr(sys, "stdin", stdin)
+        code, out, err = call(capsys, "-", CLIPS[0])
+        assert (code, out) == (1, "")
+        assert err.startswith("funasr: -: text came on stdin, not audio; give a list as a file")
+
+
+def test_each_channel_has_a_line(capsys, tmp_path):
+    """A call of two people is what each of them says alone."""
+    sounds = [soundfile.read(path)[0] for path in CLIPS[:2]]
+    most = max(map(len, sounds))
+    columns = np.stack([np.pad(sound, (0, most - len(sound))) for sound in sounds], axis=1)
+    soundfile.write(tmp_path / "call.wav", columns, 16000)
+    alone = []
+    for name, column in zip("lr", columns.T, strict=True):
+        soundfile.write(tmp_path / f"{name}.wav", column, 16000)
+        alone.append(call(capsys, tmp_path / f"{name}.wav")[1])
+    stereo, out = tmp_path / "call.wav", tmp_path / "out"
+    options = ["--channel", "split", f"+output_dir={out}"]
+    lines = f"call_ch0 {alone[0]}call_ch1 {alone[1]}"
+    assert call(capsys, stereo, *options) == (0, lines, "")
+    assert (out / "1best_recog" / "text").read_text("utf-8") == lines
+    (out / "1best_recog" / "token").write_bytes(
+        (out / "1best_recog" / "token").read_bytes().splitlines(keepends=True)[0]
+    )
+    again = call(capsys, stereo, *options, "+resume=true", "-f", "json")
+    result = json.loads(again[1])
+    assert (result["key"], result["channel"]) == ("call_ch1", 1)
+    assert (out / "1best_recog" / "text").read_text("utf-8") == lines
+    assert call(capsys, stereo, "channel=1") == (0, alone[1], "")
+    code, shown, err = call(capsys, stereo, "channel=left")
+    assert (code, shown) == (1, "")
+    assert err == "funasr: channel: 'left'; give mix, split or a number from 0\n"
 
 
 def test_several_print_their_keys(capsys, tmp_path):

@@ -69,7 +69,7 @@ def test_the_size_of_windows_counts(folder):
 
 
 def test_the_bundled_model_marks_its_examples(tmp_path):
-    example = ROOT / "paraformer/bundled/ct-punc-mini/example/text"
+    example = ROOT / "paraformer/bundled/ct-punc-mini/example/text.txt"
     done = program(tmp_path, "punctuate", f"text={example}", "out=marked")
     assert done.returncode == 0, done.stderr
     marked = read_table(tmp_path / "marked")

@@ -81,7 +81,7 @@ def test_segments_are_those_of_the_stream():
 def test_the_bundled_detector_finds_what_the_reference_finds_with_it():
     """Segments of funasr 1.4.16, given the bundled directory and max_end_silence_time=800."""
     folder = find_model("fsmn-vad-mini")
-    wave = read_audio(folder / "example" / "two_sentences.flac")
+    wave = read_audio(folder / "example" / "vad_example.wav")
     found = VoiceActivity(load_vad(folder)).segments(wave)
     assert found == [Span(570, 3810), Span(4840, 7870)]
 

@@ -23,6 +23,7 @@ from paraformer.data.tables import read_table
 from paraformer.models.builders import SPELLINGS
 from paraformer.models.checkpoint import SILENT, build, override_keys
 from paraformer.programs.train import chunking, specaug
+from paraformer.train.consistency import Consistency
 from paraformer.train.mwer import Mwer
 from paraformer.train.optim import Optim
 from paraformer.train.trainer import Training
@@ -176,6 +177,7 @@ def count_conformer(vocabulary: int, width: int = 256, hidden: int = 2048) -> in
 
 SIZES = {  # parameters, as the README says
     "train_conformer": 46_198_547,
+    "train_conformer_cr": 46_198_547,
     "train_sanm": 44_309_619,
     "train_unified": 44_309_619,
 }
@@ -189,7 +191,7 @@ def test_a_configuration_has_only_keys_that_something_reads(
 ) -> None:
     config = configuration(path.stem)
     parts = {"batching": Batching, "augment": Augment, "optim": Optim, "mwer": Mwer,
-             "training": Training}  # fmt: skip
+             "training": Training, "consistency": Consistency}  # fmt: skip
     for name, kind in parts.items():
         assert set(config[name]) <= {field.name for field in fields(kind)}
         kind(**config[name])

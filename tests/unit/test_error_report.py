@@ -7,7 +7,6 @@ import io
 import re
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -141,12 +140,6 @@ def test_audio_and_utterances_have_limits(tmp_path):
     assert "Only the worst 2 of 5 utterances follow." in page.shown
     with pytest.raises(ConfigError, match=r"report\.utterances=0"):
         page_of(utterances=0)
-
-
-def test_a_missing_library_is_one_line(monkeypatch):
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(ConfigError, match=r"report: needs the package jinja2; pip install .*viz"):
-        page_of()
 
 
 def browse(tmp_path, *options):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from functools import partial
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
-from paraformer.errors import ConfigError, DataError
+from paraformer.errors import DataError
 from paraformer.score import Counts, align, count, format_aligned, pinyin, score, units
 
 texts = st.text("你好世界ab '1.，<>Ａ\u3000", max_size=12)
@@ -137,16 +136,3 @@ def test_pinyin_error_rates_by_hand():
     assert score(refs, hyps).counts == Counts(4, 0, 0, 3)
     assert score(refs, hyps, pinyin).counts == Counts(4, 0, 0, 2)
     assert score(refs, hyps, partial(pinyin, tones=False)).counts == Counts(4, 0, 0, 0)
-
-
-def test_missing_pypinyin_is_one_clear_line(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest, **options):
-        if name == "pypinyin":
-            raise ImportError(name)
-        return real(name, *rest, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ConfigError, match="needs pypinyin; pip install pypinyin"):
-        pinyin("好")

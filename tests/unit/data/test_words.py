@@ -13,7 +13,7 @@ from paraformer.data.words import (
     split_words,
     strip_marks,
 )
-from paraformer.errors import ConfigError, DataError
+from paraformer.errors import DataError
 
 
 def texts(words):
@@ -89,9 +89,3 @@ def test_jieba_cuts_what_lies_between_english_words(tmp_path):
     assert texts(words) == ["苹果园", "it's", "天气", "3", ".", "14"]
     assert [(word.start, word.end) for word in words][:3] == [(0, 4), (5, 9), (10, 12)]
     assert segment("") == []
-
-
-def test_a_model_that_needs_jieba_says_so(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "jieba", None)
-    with pytest.raises(ConfigError, match=r"paraformer-toolkit\[punc\]"):
-        jieba_segmenter(tmp_path / "dict")

@@ -221,3 +221,10 @@ def test_typing_needs_no_hydra():
     assert typed("x", None) == "x"
     with pytest.raises(ConfigError, match="fs=x: not a number"):
         typed("x", 16000, "fs")
+
+
+@pytest.mark.parametrize(
+    "value", ["[" * 5000 + "]", "[2026-02-30]", "9" * 5000, "[" + "9" * 5000 + "]", "[0b]"]
+)
+def test_what_looks_like_a_list_or_a_number_may_be_text(value):
+    assert typed(value, None) in (value, ["0b"])

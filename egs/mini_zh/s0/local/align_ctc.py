@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import torch
-import torchaudio
 from make_units import units_of
 
 from paraformer.data.audio import read_audio
@@ -23,6 +23,7 @@ from paraformer.data.tables import fields, read_rows, read_table, write_text
 from paraformer.data.tokenizer import read_seg_dict
 from paraformer.decode.timestamps import frame_seconds
 from paraformer.errors import ParaformerError
+from paraformer.extras import load_torchaudio
 from paraformer.models.checkpoint import load_directory
 from paraformer.models.paraformer import CtcHead
 from paraformer.models.weights import read_torch
@@ -37,7 +38,9 @@ def unit_head(path: Path, width: int) -> CtcHead:
     return head.eval()
 
 
-def word_spans(logp: torch.Tensor, words: list[list[int]]) -> list[tuple[int, int]]:
+def word_spans(
+    torchaudio: ModuleType, logp: torch.Tensor, words: list[list[int]]
+) -> list[tuple[int, int]]:
     """First and last frame of each word. logp (T, V)."""
     targets = torch.tensor([[unit for word in words for unit in word]])
     path, scores = torchaudio.functional.forced_align(logp[None], targets, blank=0)
@@ -57,6 +60,7 @@ def main() -> int:
         parser.add_argument(name, type=Path)
     args = parser.parse_args()
     try:
+        torchaudio = load_torchaudio("local/align_ctc.py")
         release = load_directory(args.model)
         head = unit_head(args.snapshot, release.model.encoder.output_size)
         ids = {row.key: number for number, row in enumerate(read_rows(args.units), start=1)}
@@ -68,7 +72,7 @@ def main() -> int:
             memory, _ = release.model.encode(feats[None], torch.tensor([len(feats)]))
             words = fields(texts[key])
             units = [[ids[unit] for unit in units_of(word, seg_dict)] for word in words]
-            spans = word_spans(head(memory)[0], units)
+            spans = word_spans(torchaudio, head(memory)[0], units)
             for word, (start, end) in zip(words, spans, strict=True):
                 lines.append(f"{key} 1 {start * shift:.3f} {(end - start) * shift:.3f} {word}\n")
         write_text(args.out, "".join(lines))

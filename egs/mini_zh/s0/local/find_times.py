@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import kaldiio
 import numpy as np
 
+from paraformer.data.archives import load_archive
 from paraformer.data.tables import read_table, write_text
 from paraformer.errors import ParaformerError
 
@@ -118,12 +118,12 @@ def main() -> int:
         rule, out, told = Rule(), [], 0
         for key, place in read_table(args.data / "feats.scp").items():
             text = texts.get(key, "").replace(" ", "")
-            feats = np.asarray(kaldiio.load_mat(place)) if text else np.zeros((0, 1))
+            feats = np.asarray(load_archive(place)) if text else np.zeros((0, 1))
             rows = lines(key, text, marked.get(key.rsplit("-", 1)[-1]), feats, rule)
             out += rows
             told += bool(rows)
         write_text(args.data / "ctm", "".join(out))
-    except (ParaformerError, OSError) as error:
+    except (ParaformerError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{args.data / 'ctm'}: {len(out)} words or phrases of {told} utterances", file=sys.stderr)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The clip beside fsmn-vad-mini: two of the project's own demo sentences with a pause between them.
 
-local/make_example.py DEMO_1.wav DEMO_2.wav OUT.flac
+local/make_example.py DEMO_1.wav DEMO_2.wav OUT.wav
 """
 
 from __future__ import annotations

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Fine-tune a released model: a released directory and your recordings give a released directory.
+#
+#   ./run.sh --model <dir or name> --train <data> --dev <data> [--out exp/x] [options] [key=value ...]
+#
+#   --train, --dev        Kaldi data directories, or what FunASR trains with: a.jsonl,b.jsonl, or
+#                         train_wav.scp,train_text.txt
+#   --new-tokens FILE     characters, or words with their pieces, that the model shall learn
+#   --from-text N         also letters and digits of the training text that it does not know, if
+#                         they are there N times
+#   --lora R              adapters of rank R learn, instead of all weights
+#   --find-lr true        look for the learning rate first
+#   --features true       make features beforehand, which saves time where there are many epochs
+#   --stage, --stop-stage 0 data  1 features  2 the start on dev  3 train  4 choose  5 the result on dev
+#   --hotword FILE        for the decoding of stages 2 and 5
+#
+# key=value: of paraformer/conf/finetune.yaml. The result is <out>/final.
+# shellcheck disable=SC1091,SC2154 # path.sh, cmd.sh and utils are made above or beside
+set -euo pipefail
+here=$PWD
+cd "$(dirname "$0")"
+
+model=
+train=
+dev=
+out=exp/finetune
+stage=0
+stop_stage=5
+config=conf/train_finetune.yaml
+new_tokens=
+from_text=0
+lora=0
+find_lr=false
+features=false
+hotword=
+precision=        # of the result: fp32 or fp16; default: that of the start
+nj=2
+gpu=0             # to ask cmd.sh for
+nproc=1           # processes of the training, one a GPU
+seed=1
+
+. ./path.sh
+. ./cmd.sh
+. utils/parse_options.sh
+
+log() { echo "$(date '+%H:%M:%S') $*" >&2; }
+wanted() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
+from_here() { # a path, or several with commas, as they were typed, seen from this folder
+  local path paths found=()
+  IFS=, read -r -a paths <<<"$1"
+  for path in "${paths[@]}"; do
+    if [[ $path != /* && -e $here/$path ]]; then path=$here/$path; fi
+    found+=("$path")
+  done
+  (IFS=, && echo "${found[*]}")
+}
+
+if [ -z "$model" ] || [ -z "$train" ] || [ -z "$dev" ]; then
+  echo "usage: $0 --model <dir or name> --train <data> --dev <data> [options]; see --help" >&2
+  exit 2
+fi
+model=$(from_here "$model")
+data=$out/data
+start=$model
+options=("$@" seed="$seed")
+if [ -n "$new_tokens" ] || [ "$from_text" -gt 0 ]; then start=$out/start; fi
+if [ "$lora" -gt 0 ]; then
+  options=(lora.rank="$lora" optim.lr=0.0005 "${options[@]}")
+fi
+decode=(steps/decode.sh --cmd "$decode_cmd" --nj "$nj")
+heard=()
+if [ -n "$hotword" ]; then heard=(hotword="$(from_here "$hotword")"); fi
+
+if wanted 0; then
+  log "stage 0: data"
+  local/prepare_data.py "$(from_here "$train")" "$data/train"
+  local/prepare_data.py "$(from_here "$dev")" "$data/dev"
+fi
+
+if wanted 1 && [ "$features" = true ]; then
+  log "stage 1: features"
+  for part in train dev; do
+    steps/make_fbank.sh --cmd "$train_cmd" --nj "$nj" "$data/$part"
+  done
+fi
+
+if wanted 2; then
+  log "stage 2: the start on dev"
+  "${decode[@]}" "$model" "$data/dev" "$out/decode_start" ${heard[@]+"${heard[@]}"}
+  steps/score.sh "$data/dev" "$out/decode_start"
+fi
+
+if wanted 3; then
+  if [ "$start" != "$model" ]; then
+    log "stage 3: new tokens"
+    extend=(model="$model" out="$start")
+    if [ -n "$new_tokens" ]; then extend+=(tokens="$(from_here "$new_tokens")"); fi
+    if [ "$from_text" -gt 0 ]; then extend+=(text="$data/train/text" min_count="$from_text"); fi
+    options=(new_tokens.count="$(extend_model.py "${extend[@]}")" "${options[@]}")
+  fi
+  if [ "$find_lr" = true ]; then
+    log "stage 3: learning rate"
+    rate=$(find_lr.py --config-dir "$(dirname "$config")" --config-name "$(basename "$config" .yaml)" \
+      init="$start" data="$data/train" dev="$data/dev" dir="$out/find_lr" "${options[@]}")
+    log "the loss falls fastest at $rate"
+    options=("${options[@]}" optim.lr="$rate")
+  fi
+  log "stage 3: train"
+  steps/train.sh --cmd "$train_cmd" --gpu "$gpu" --nproc "$nproc" --config "$config" --init "$start" \
+    "$data/train" "$data/dev" "$out" "${options[@]}"
+fi
+
+if wanted 4; then
+  log "stage 4: choose"
+  choose=(dir="$out" out="$out/final")
+  if [ -n "$precision" ]; then choose+=(precision="$precision"); fi
+  select_model.py "${choose[@]}"
+fi
+
+if wanted 5; then
+  log "stage 5: the result on dev"
+  "${decode[@]}" "$out/final" "$data/dev" "$out/decode_final" ${heard[@]+"${heard[@]}"}
+  steps/score.sh "$data/dev" "$out/decode_final"
+  echo "the start:  $(head -n 1 "$out/decode_start/score/cer")"
+  echo "the result: $(head -n 1 "$out/decode_final/score/cer")  $out/final"
+fi

@@ -1,0 +1,84 @@
+"""Arrays and tensors of any number type and orientation become float samples."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paraformer.errors import AudioError
+
+log = logging.getLogger(__name__)
+
+# Both dimensions above this: a feature matrix rather than channels.
+MOST_CHANNELS = 16
+# No sample in [-1, 1) comes near: such floats are integers that were not divided.
+LOUDEST_FLOAT = 256.0
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+
+
+def from_array(array: np.ndarray | Tensor, name: str = "array") -> Tensor:
+    """(N,), (C, N) or (N, C) of any number type -> (N,), or (C, N) of several channels, float32.
+
+    Integers are divided by their type's range. int64 is what numbers become that nobody meant as
+    64-bit samples, so its range is the smallest of 16, 32 and 64 bits that holds all values.
+    """
+    if isinstance(array, Tensor) and array.dtype in _UNSIGNED:
+        array = array.cpu().numpy()
+    wave = array.detach() if isinstance(array, Tensor) else _to_tensor(array, name)
+    if wave.dtype == torch.bool or wave.is_complex():
+        raise AudioError(f"{name}: {wave.dtype} is no audio; give floats or integers")
+    if not wave.is_floating_point():
+        wave = _scale_integers(wave)
+    elif loudest(wave) > LOUDEST_FLOAT:
+        log.warning("%s: floats far outside of [-1, 1); divide 16-bit samples by 32768", name)
+    return _channels_first(wave.float(), name)
+
+
+def loudest(wave: Tensor) -> float:
+    """The largest of its magnitudes, in one pass and without a copy; NaN if one of them is."""
+    if not wave.numel():
+        return 0.0
+    low, high = wave.aminmax()
+    return float(torch.maximum(-low, high))
+
+
+def _to_tensor(array: np.ndarray, name: str) -> Tensor:
+    native = array.astype(array.dtype.newbyteorder("="), copy=True)
+    if native.dtype in (np.uint16, np.uint32, np.uint64):
+        size = native.dtype.itemsize
+        native = (native ^ native.dtype.type(1 << 8 * size - 1)).view(f"i{size}")
+    elif native.dtype == np.longdouble:
+        native = native.astype(np.float64)
+    try:
+        return torch.from_numpy(native)
+    except TypeError as error:
+        raise AudioError(f"{name}: {array.dtype} is no audio; give floats or integers") from error
+
+
+def _scale_integers(wave: Tensor) -> Tensor:
+    if wave.dtype == torch.uint8:
+        return (wave.float() - 128) / 128
+    bits = torch.iinfo(wave.dtype).bits
+    if bits == 64 and wave.numel():
+        low, high = int(wave.min()), int(wave.max())
+        bits = next(b for b in (16, 32, 64) if -(1 << b - 1) <= low and high < 1 << b - 1)
+    return wave.float() / 2.0 ** (bits - 1)
+
+
+def _channels_first(wave: Tensor, name: str) -> Tensor:
+    """The channels are the shorter of two dimensions, whichever of the two it is."""
+    while wave.dim() > 2 and 1 in wave.shape:
+        wave = wave.squeeze(wave.shape.index(1))
+    if wave.dim() == 2 and (1 in wave.shape or not wave.numel()):
+        wave = wave.flatten()
+    if wave.dim() == 1:
+        return wave
+    if wave.dim() != 2 or wave.shape[0] == wave.shape[1] or min(wave.shape) > MOST_CHANNELS:
+        raise AudioError(
+            f"{name}: shape {tuple(wave.shape)} does not tell which dimension is time; "
+            "give (samples,) or (channels, samples)"
+        )
+    return wave if wave.shape[0] < wave.shape[1] else wave.T

@@ -1,0 +1,84 @@
+"""One thing to recognise: where its audio comes from, and how it is read when its turn comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from paraformer.data.audio import read_audio, read_channels
+from paraformer.data.channels import MIX, Selector
+from paraformer.data.keys import key_of
+from paraformer.errors import AudioError, DataError
+
+# A segment may end this much after its recording, as in Kaldi's extract-segments.
+OVERSHOOT_SECONDS = 0.5
+
+
+class Segment(NamedTuple):
+    """A stretch of a recording, in seconds; None: to its end."""
+
+    start: float
+    end: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to recognise; `source` is what `read_audio` takes, or why there is nothing."""
+
+    key: str
+    source: Any
+    segment: Segment | None = None
+    from_list: bool = False  # lines of a list may name commands; an input and JSON may not
+    path: str = ""  # what `key` was taken from; "" for an id that was given, which stays
+    channel: str | int = MIX  # or the number of one
+
+    def read(self, fs: int | None, target_fs: int, cache: Cache | None = None) -> Tensor:
+        """Samples (N,) at `target_fs`; segments or channels of one recording in a row read
+        it once.
+        """
+        if isinstance(self.source, DataError):
+            raise self.source
+        form: dict[str, Any] = {"fs": fs, "target_fs": target_fs, "allow_pipe": self.from_list}
+        mixed = self.channel == MIX
+        if cache is None or (self.segment is None and mixed):
+            wave = read_audio(self.source, channel=self.channel, **form)
+        elif cache.wave is not None and cache.source is self.source and cache.mixed == mixed:
+            wave = cache.wave
+        else:
+            wave = read_audio(self.source, **form) if mixed else read_channels(self.source, **form)
+            cache.source, cache.mixed, cache.wave = self.source, mixed, wave
+        if wave.dim() == 2:
+            wave = Selector(str(self.source), self.channel)(wave)
+        return wave if self.segment is None else cut(wave, target_fs, *self.segment)
+
+
+@dataclass
+class Cache:
+    """The recording read last."""
+
+    source: Any = None
+    mixed: bool = True  # else `wave` is (C, N)
+    wave: Tensor | None = None
+
+
+def cut(wave: Tensor, fs: int, start: float, end: float | None) -> Tensor:
+    """The samples (N,) between two times in seconds, end None: to the end of the recording.
+
+    A stretch that lies outside of its recording is an error.
+    """
+    seconds = len(wave) / fs
+    late = end is not None and end > seconds + OVERSHOOT_SECONDS
+    if late or start > seconds:
+        until = "its end" if end is None else f"{end} s"
+        raise AudioError(
+            f"segment from {start} s to {until} in a recording of {seconds:.2f} s; "
+            "mend the segments file"
+        )
+    return wave[round(start * fs) : None if end is None else round(end * fs)]
+
+
+def named(path: str, source: Any, from_list: bool = False) -> Item:
+    """An item that is known by the name of its file."""
+    return Item(key_of(path), source, None, from_list, path)

@@ -1,0 +1,213 @@
+"""Files that libsndfile reads, and by way of ffmpeg others, from their beginning to their end."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from paraformer.data import big_endian, ffmpeg, mpeg, riff
+from paraformer.data.resample import check_rate
+from paraformer.data.windows import Window
+from paraformer.errors import AudioError
+
+log = logging.getLogger(__name__)
+
+RAW_SUFFIXES = (".raw", ".pcm")
+# Samples read at a time from a damaged file: at most so many sound ones are lost.
+DAMAGE_BLOCK = 1024
+BLOCK_VALUES = 1 << 20
+# So many values a byte are believed of a header and room is made for them at once: a common codec
+# has 64 at most, silence more.
+PLAUSIBLE = 64
+MOST_VALUES = 1 << 31
+# A header's length that means that it is not known, as of FLAC through a pipe.
+UNKNOWN_FRAMES = (1 << 36) - 1
+
+
+class _Forward(soundfile.SoundFile):
+    """Only read onwards: what does not know its length, such as FLAC from a pipe, cannot seek."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def is_raw(path: str | Path) -> bool:
+    """Whether a file is named as samples without a header."""
+    return str(path).lower().endswith(RAW_SUFFIXES)
+
+
+def openable(file: str | Path | Window) -> str | bytes | Window:
+    """What soundfile opens: as text it refuses names that are not UTF-8."""
+    if isinstance(file, Window) or os.name == "nt":
+        return file if isinstance(file, Window) else str(file)
+    return os.fsencode(file)
+
+
+def channels_first(samples: np.ndarray) -> Tensor:
+    """What soundfile gives (N, C) -> (N,), or (C, N) of several channels."""
+    wave = torch.from_numpy(samples)
+    return wave[:, 0] if wave.shape[1] == 1 else wave.T
+
+
+def header(path: Path) -> soundfile._SoundFileInfo | None:
+    """What a file's own header says; None if there is none, it is not in order, or incredible."""
+    if is_raw(path):
+        return None
+    try:
+        with path.open("rb") as file:
+            if _repaired(file, streamed=False) is not None:
+                return None
+        found = soundfile.info(openable(path))
+    except (OSError, AudioError, soundfile.LibsndfileError):
+        return None
+    return found if _plausible(found.frames * found.channels, path.stat().st_size) else None
+
+
+def _plausible(values: int, size: int) -> bool:
+    return values <= BLOCK_VALUES + PLAUSIBLE * size
+
+
+class Decoder:
+    """Samples of an open file, part by part; of a damaged one those before the damage."""
+
+    def __init__(self, file: Path | Window, name: str) -> None:
+        self._file, self._name = file, name
+        self._audio = self._open()
+        self.rate: int = check_rate(self._audio.samplerate, name)
+        self.channels: int = self._audio.channels
+        self.announced: int = self._audio.frames
+        self._position = 0
+        self._over = False
+
+    def _open(self) -> soundfile.SoundFile:
+        if isinstance(self._file, Window):
+            self._file.seek(0)
+        return _Forward(openable(self._file))
+
+    def close(self) -> None:
+        """Give the file free."""
+        self._audio.close()
+
+    def read(self, frames: int) -> np.ndarray:
+        """The next samples (N, C) in [-1, 1) as float32; fewer than `frames` only at the end."""
+        if self._over:
+            return np.empty((0, self.channels), np.float32)
+        try:
+            part = self._audio.read(frames, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError:
+            part = self._until_damage(frames)
+        self._position += len(part)
+        if len(part) < frames:
+            self._end()
+        return part
+
+    def read_all(self) -> np.ndarray:
+        """All samples (N, C)."""
+        block = max(1, BLOCK_VALUES // self.channels)
+        believed = _plausible(self.announced * self.channels, self._bytes())
+        first = self.announced if believed else block
+        parts = [self.read(first)]
+        while not self._over and not believed:
+            parts.append(self.read(block))
+            if self._position * self.channels > MOST_VALUES:
+                raise AudioError(
+                    f"{self._name}: more than {MOST_VALUES} samples; cut it into pieces"
+                )
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _bytes(self) -> int:
+        if isinstance(self._file, Window):
+            return self._file.total
+        return os.path.getsize(self._file)
+
+    def _until_damage(self, frames: int) -> np.ndarray:
+        """What can be decoded of the next samples, by a new decoder that goes there.
+
+        Wherever it begins, it comes to the same place: the last multiple of `DAMAGE_BLOCK`.
+        """
+        self.close()
+        parts = [np.empty((0, self.channels), np.float32)]
+        place, end = 0, self._position + frames
+        try:
+            self._audio = self._open()
+            while place < end:
+                step = min(DAMAGE_BLOCK, end - place)
+                part = self._audio.read(step, dtype="float32", always_2d=True)
+                if place + len(part) > self._position:
+                    parts.append(part[max(0, self._position - place) :])
+                place += len(part)
+                if len(part) < step:
+                    break
+        except soundfile.LibsndfileError as error:
+            if not place:
+                raise AudioError(
+                    f"{self._name}: damaged from its beginning on ({error.error_string.strip()}); "
+                    "copy or convert it again"
+                ) from error
+        return np.concatenate(parts)
+
+    def _end(self) -> None:
+        self._over = True
+        if self._position < self.announced < UNKNOWN_FRAMES:
+            log.warning(
+                "%s: cut off or damaged; the first %.2f of %.2f s are read",
+                self._name,
+                self._position / self.rate,
+                self.announced / self.rate,
+            )
+
+
+@contextmanager
+def open_decoder(source: Path | bytes, name: str, streamed: bool = False) -> Iterator[Decoder]:
+    """The decoder of a file, or of all bytes of one; wrong headers are mended with a warning.
+
+    `streamed`: from a program that could not know the length, which is nothing to warn of.
+    """
+    with ExitStack() as stack:
+        if isinstance(source, Path):
+            file: BinaryIO = stack.enter_context(source.open("rb"))
+        else:
+            file = io.BytesIO(source)
+        mended = _mend(file, name, streamed)
+        whole = source if isinstance(source, Path) else Window(b"", file, 0, len(source))
+        try:
+            decoder = Decoder(mended or whole, name)
+        except soundfile.LibsndfileError as error:
+            reason = error.error_string.rstrip(".")
+            decoder = Decoder(stack.enter_context(ffmpeg.decoded(source, name, reason)), name)
+        stack.callback(decoder.close)
+        yield decoder
+
+
+def _mend(file: BinaryIO, name: str, streamed: bool) -> Window | None:
+    try:
+        repaired = _repaired(file, streamed)
+    except AudioError as error:
+        raise AudioError(f"{name}: {error}") from error
+    if repaired is None:
+        return None
+    window, complaint = repaired
+    if complaint:
+        log.warning("%s: %s", name, complaint)
+    return window
+
+
+def _repaired(file: BinaryIO, streamed: bool) -> tuple[Window, str] | None:
+    """The file under a right header, and what was wrong; None if it can be read as it is."""
+    head = file.read(12)
+    if riff.is_riff(head):
+        return riff.repair(file, streamed)
+    if head.startswith((big_endian.CAF, big_endian.AU)):
+        return big_endian.repair(file)
+    told = mpeg.with_length(file)
+    return None if told is None else (told, "")

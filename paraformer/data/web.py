@@ -1,0 +1,70 @@
+"""What an address of the web holds, within limits of time and size."""
+
+from __future__ import annotations
+
+import http.client
+import time
+import urllib.error
+import urllib.request
+from typing import IO
+
+from paraformer.errors import AudioError
+
+# Seconds without a byte, and the bytes a second below which waiting is given up after that time.
+TIMEOUT_SECONDS = 30
+SLOWEST = 1000
+MOST_BYTES = 1 << 31
+_PIECE = 1 << 16
+
+
+class _OnlyWeb(urllib.request.HTTPRedirectHandler):
+    """Follows an address to another one of the web, not to files or other services."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """The request that follows, or an error."""
+        if not newurl.lower().startswith(("http://", "https://")):
+            raise urllib.error.URLError(f"it refers to {newurl}, which is not of the web")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def download(url: str) -> bytes:
+    """All bytes of an answer; an `AudioError` if they do not come, not all, or are too many."""
+    opener = urllib.request.build_opener(_OnlyWeb)
+    try:
+        with opener.open(url, timeout=TIMEOUT_SECONDS) as answer:
+            content = _read(answer)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise AudioError(f"{url}: {_reason(error)}; check the address or give a file") from error
+    return content
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    announced = answer.length
+    if announced is not None and announced > MOST_BYTES:
+        raise ValueError(f"{announced} bytes are more than the {MOST_BYTES} that are allowed")
+    content, begun = bytearray(), time.monotonic()
+    while piece := answer.read1(_PIECE):
+        content += piece
+        seconds = time.monotonic() - begun
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"more than the {MOST_BYTES} bytes that are allowed")
+        if seconds > TIMEOUT_SECONDS and len(content) < SLOWEST * seconds:
+            raise ValueError(f"too slow, {len(content)} bytes in {seconds:.0f} s")
+    if announced is not None and len(content) < announced:
+        raise ValueError(f"the connection ended after {len(content)} of {announced} bytes")
+    return bytes(content)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, http.client.IncompleteRead):
+        return f"the connection ended after {len(error.partial)} bytes"
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return " ".join(str(reason if not isinstance(error, urllib.error.HTTPError) else error).split())

@@ -1,0 +1,175 @@
+"""Give a released directory new tokens, to be learnt by fine-tuning.
+
+New tokens stand behind the old ones, which keep their ids (so does <unk>) and their scores. The
+rows of new tokens begin as ones that the model nearly never says. A model whose tokens.json was
+lengthened by hand gets the rows that it lacks. Prints how many rows are new.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from omegaconf import DictConfig
+
+from paraformer.data.tables import read_rows, read_table
+from paraformer.data.tokenizer import CharTokenizer
+from paraformer.errors import CheckpointError, ConfigError
+from paraformer.formats import check_folder
+from paraformer.hub import find_model
+from paraformer.limits import Limits, check
+from paraformer.models.checkpoint import (
+    Config,
+    Release,
+    Tokenizer,
+    build,
+    build_tokenizer,
+    merge,
+    read_config,
+    save_directory,
+    weights_of,
+)
+from paraformer.models.weights import grow_rows, load_state, read_weights, stored_dtype
+from paraformer.programs.hydra_main import run
+from paraformer.programs.leftovers import carry_over
+
+_log = logging.getLogger(__name__)
+
+OUTPUT = "decoder.output_layer.weight"  # has a row for each token
+
+
+class Addition(NamedTuple):
+    """New tokens in their order, and the words that are spelled with them."""
+
+    tokens: list[str]
+    words: dict[str, list[str]]
+
+
+def extend_model(config: DictConfig) -> int:
+    """Write `config.out`; made before, it has to be what is asked for now."""
+    check("min_count", config.min_count, Limits(1, whole=True))
+    source = find_model(config.model)
+    settings = read_config(source, {})
+    tokenizer, weights = build_tokenizer(settings), weights_of(source)
+    state = read_weights(weights)
+    if OUTPUT not in state:
+        raise CheckpointError(f"{weights}: has no {OUTPUT}; only a recogniser has tokens to say")
+    rows = len(state[OUTPUT])
+    _refuse_shifted(tokenizer, rows, source)
+    added = _addition(config, tokenizer, source)
+    grown = _grow(settings, [*tokenizer.tokens, *added.tokens], added.words)
+    new, out = grown.tokenizer.tokens[rows:], check_folder(config.out)
+    print(len(new))
+    if (out / "model.pt").is_file():
+        return _compare(out, grown)
+    shapes = {name: value.shape for name, value in grown.model.state_dict().items()}
+    state, names = grow_rows(state, shapes, rows, len(grown.tokenizer))
+    load_state(grown.model, state, weights)
+    carry_over(source, out)
+    save_directory(out, grown, dtype=stored_dtype(weights))
+    _log.info("%s: %d new rows: %s", out, len(new), " ".join(new) or "none is needed")
+    _log.info("%s: grew by them: %s", out, ", ".join(names) or "nothing")
+    return 0
+
+
+def _refuse_shifted(tokenizer: Tokenizer, rows: int, source: Path) -> None:
+    """Tokens that were put in by hand have to stand behind those that the model has rows for."""
+    if len(tokenizer) < rows:
+        raise CheckpointError(
+            f"{source}: {len(tokenizer)} tokens for {rows} rows of its weights; add the others"
+        )
+    if tokenizer.unk_id >= rows:
+        raise CheckpointError(
+            f"{source}: the weights have {rows} rows, and {tokenizer.unk_symbol} stands at place "
+            f"{tokenizer.unk_id}; put new tokens behind all the old ones"
+        )
+
+
+def _addition(config: DictConfig, tokenizer: Tokenizer, source: Path) -> Addition:
+    """The tokens that are asked for."""
+    if not config.tokens and not config.text:
+        return Addition([], {})
+    if not isinstance(tokenizer, CharTokenizer):
+        raise ConfigError(f"{source}: its tokens are pieces of its bpe.model; none can be added")
+    lines = _listed(config.tokens) if config.tokens else []
+    if config.text:
+        lines += _of_text(read_table(config.text), tokenizer, config.min_count)
+    return find_addition(lines, tokenizer)
+
+
+def _listed(path: str) -> list[list[str]]:
+    """Lines `character` or `word piece piece ...`."""
+    return [[row.key, *row.value.split()] for row in read_rows(path)]
+
+
+def _of_text(texts: Mapping[str, str], tokenizer: CharTokenizer, min_count: int) -> list[list[str]]:
+    """Unknown letters and digits, the most frequent first; marks are left out."""
+    counts: Counter[str] = Counter()
+    for text in texts.values():
+        counts.update(tokenizer.unknown(text))
+    marks = [(piece, count) for piece, count in counts.items() if not _spoken(piece)]
+    if marks:
+        shown = " ".join(piece for piece, _ in marks[:20])
+        _log.warning("%d unknown pieces are no single letters or digits: %s", len(marks), shown)
+    ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [[piece] for piece, count in ranked if count >= min_count and _spoken(piece)]
+
+
+def _spoken(piece: str) -> bool:
+    return len(piece) == 1 and piece.isalnum()
+
+
+def find_addition(lines: Iterable[list[str]], tokenizer: CharTokenizer) -> Addition:
+    """Lines of `word piece ...` -> what of them the tokenizer does not know yet.
+
+    >>> known = CharTokenizer(["你", "<unk>"], {"你": ["你"]})
+    >>> find_addition([["你"], ["龘"], ["Hello", "he@@", "llo"]], known)
+    Addition(tokens=['龘', 'he@@', 'llo'], words={'龘': ['龘'], 'hello': ['he@@', 'llo']})
+    """
+    tokens: dict[str, None] = {}
+    words: dict[str, list[str]] = {}
+    old = set(tokenizer.tokens)
+    for word, *spelled in lines:
+        name = word.lower()
+        pieces = spelled or [name]
+        if tokenizer.seg_dict is None and (spelled or len(word) > 1):
+            raise ConfigError(f"tokens: '{word}': this model spells; give single characters")
+        if tokenizer.seg_dict is None:
+            pieces = [word]
+        elif tokenizer.seg_dict.get(name) != pieces:
+            words[name] = pieces
+        tokens.update(dict.fromkeys(piece for piece in pieces if piece not in old))
+    return Addition(list(tokens), words)
+
+
+def _grow(settings: Config, tokens: list[str], words: dict[str, list[str]]) -> Release:
+    """The model with fresh weights for more tokens."""
+    grown = build(merge(settings, {"tokenizer_conf": {"token_list": tokens}}))
+    tokenizer = grown.tokenizer
+    if isinstance(tokenizer, CharTokenizer) and tokenizer.seg_dict is not None:
+        tokenizer.seg_dict.update(words)
+    return grown
+
+
+def _compare(out: Path, grown: Release) -> int:
+    """What is there already is kept if it is what would be made."""
+    there = build_tokenizer(read_config(out, {}))
+    wanted = grown.tokenizer
+    same = there.tokens == wanted.tokens
+    if isinstance(there, CharTokenizer) and isinstance(wanted, CharTokenizer):
+        same = same and there.seg_dict == wanted.seg_dict
+    if not same:
+        raise ConfigError(
+            f"{out}: was made with {len(there)} tokens, others than the {len(wanted)} asked for "
+            "now; its training cannot go on with them: give another folder, or remove this one"
+        )
+    _log.info("%s: has these tokens already", out)
+    return 0
+
+
+def main() -> int:
+    """`bin/extend_model.py`."""
+    return run("extend_model", extend_model)

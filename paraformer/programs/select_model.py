@@ -1,0 +1,198 @@
+"""Choose what a fine-tuning leaves: the best epoch, the mean of several, or one of them mixed with
+the start, whichever makes the fewest errors on the dev set; the start itself if none is better.
+
+Mixing is the mean of the weights (WiSE-FT, arXiv 2109.01903): a model that has learnt a few
+recordings by heart often gets back most of what it knew. Writes a released directory with all that
+the start has beside its weights, and `dir`/selection.tsv.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from omegaconf import DictConfig
+from torch import Tensor
+
+from paraformer.data.tables import write_text
+from paraformer.errors import ConfigError
+from paraformer.formats import check_folder
+from paraformer.limits import Limits, check
+from paraformer.models.checkpoint import (
+    AlignerRelease,
+    Release,
+    save_directory,
+    weights_of,
+)
+from paraformer.models.weights import load_state, read_weights, stored_dtype
+from paraformer.options import THREADS
+from paraformer.programs.hydra_main import run
+from paraformer.programs.leftovers import carry_over
+from paraformer.programs.train import (
+    make_loader,
+    make_objective,
+    make_release,
+    part,
+    pick_device,
+    section,
+)
+from paraformer.train.optim import Optim
+from paraformer.train.snapshots import average_weights, best_epochs, read_records
+from paraformer.train.trainer import Trainer, Training
+
+_log = logging.getLogger(__name__)
+
+State = Mapping[str, Tensor]
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+class Candidate(NamedTuple):
+    """Which epochs, of which the mean is taken, and what their weight is beside the start."""
+
+    epochs: tuple[int, ...] = ()  # none: the start
+    mix: float = 1.0
+
+    def __str__(self) -> str:
+        if not self.epochs:
+            return "start"
+        name = "epoch " + "+".join(map(str, self.epochs))
+        return name if self.mix == 1.0 else f"{name}, {self.mix:g} of it with the start"
+
+
+class Score(NamedTuple):
+    """What a candidate makes of the dev set; the smaller the better."""
+
+    errors: float
+    loss: float
+
+
+def select_model(config: DictConfig) -> int:
+    """Validate the candidates and write the best one."""
+    folder, out = Path(config.dir), Path(config.out)
+    check("num", config.num, Limits(1, whole=True))
+    check("mixes", list(config.mixes), Limits(0, 1, above=True, many=True))
+    check("num_threads", config.num_threads, THREADS._replace(low=0))
+    if config.precision is not None and config.precision not in PRECISIONS:
+        raise ConfigError(f"precision={config.precision}: not known; fp32 or fp16")
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    settings = read_settings(folder, config.device)
+    start = Path(settings["init"])
+    dtype = PRECISIONS.get(config.precision) or stored_dtype(weights_of(start))
+    release = make_release(settings)
+    judge = make_judge(settings, release)
+    metric = judge.objective.metric
+    first = read_weights(weights_of(start))
+    scores: dict[Candidate, Score] = {}
+    for candidate in candidates(folder, metric, config.num, list(config.mixes)):
+        weights = weights_of_candidate(folder, candidate, first, dtype)
+        load_state(release.model, weights, folder)
+        result = judge.validate()
+        scores[candidate] = Score(result[metric], result["loss"])
+        _log.info("%s: %s %.4f, loss %.4f", candidate, metric, *scores[candidate])
+    best = choose(scores, config.keep_start)
+    load_state(release.model, weights_of_candidate(folder, best, first, dtype), folder)
+    carry_over(start, check_folder(out))
+    write_card(start, out, best, scores, metric)
+    save_directory(out, release, dtype=dtype)
+    lines = (f"{name}\t{score.errors:.6f}\t{score.loss:.6f}\n" for name, score in scores.items())
+    write_text(folder / "selection.tsv", f"candidate\t{metric}\tloss\n" + "".join(lines))
+    if best.epochs:
+        _log.info("%s: %s", out, best)
+    else:
+        _log.warning("%s: nothing is better than the start on the dev set: it is the start", out)
+    return 0
+
+
+def read_settings(folder: Path, device: str) -> dict[str, Any]:
+    """How a run was started, without what only its training needs."""
+    path = folder / "train.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; train with --config-name finetune first")
+    settings: dict[str, Any] = yaml.safe_load(path.read_text("utf8"))
+    if not Path(settings["init"] or "").is_dir() or settings["lang"] is not None:
+        raise ConfigError(
+            f"{folder}: was not trained with --config-name finetune; use average_model"
+        )
+    spare: dict[str, Any] = {"lora": {}, "new_tokens": {}}  # in the weights of epochs already
+    return {**settings, **spare, "init_in_part": False, "freeze": [], "device": device}
+
+
+def make_judge(settings: dict[str, Any], release: Release | AlignerRelease) -> Trainer:
+    """What validates the model."""
+    optim = section(Optim, "optim", part(settings, "optim"))
+    training = section(Training, "training", part(settings, "training"))
+    objective, dev = make_objective(settings, release), make_loader(settings, "dev", release)
+    device = pick_device(settings["device"])
+    return Trainer(objective, dev, dev, optim, training, Path(settings["dir"]), device)
+
+
+def candidates(
+    folder: Path, metric: str, count: int, mixes: Sequence[float]
+) -> Iterator[Candidate]:
+    """The start, the best epoch, the mean of several, and each of these mixed with the start."""
+    records = [
+        record
+        for record in read_records(folder / "epochs.jsonl")
+        if (folder / f"epoch-{record['epoch']}.pt").is_file()
+    ]
+    if not records:
+        raise ConfigError(f"{folder}: has no weights of an epoch; train at least one")
+    yield Candidate()
+    for epochs in dict.fromkeys(tuple(best_epochs(records, metric, n)) for n in (1, count)):
+        yield from (Candidate(epochs, mix) for mix in mixes)
+
+
+def weights_of_candidate(
+    folder: Path, candidate: Candidate, start: State, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """The state dict of a candidate as it will be read from a file of that type."""
+    if not candidate.epochs:
+        return dict(start)
+    trained = average_weights([folder / f"epoch-{epoch}.pt" for epoch in candidate.epochs])
+    return {
+        name: mixed(value, start[name], candidate.mix).to(dtype).float()
+        if value.is_floating_point()
+        else value
+        for name, value in trained.items()
+    }
+
+
+def mixed(trained: Tensor, start: Tensor, share: float) -> Tensor:
+    """The mean of two weights, `share` of it the trained one.
+
+    >>> mixed(torch.tensor(4.0), torch.tensor(2.0), 0.25)
+    tensor(2.5000)
+    """
+    return start.float() + share * (trained.float() - start.float())
+
+
+def choose(scores: Mapping[Candidate, Score], keep_start: bool) -> Candidate:
+    """The candidate with the fewest errors, of two with as many the one with the smaller loss."""
+    rivals = [each for each in scores if each.epochs or keep_start]
+    return min(rivals, key=lambda each: scores[each])
+
+
+def write_card(
+    start: Path, out: Path, best: Candidate, scores: Mapping[Candidate, Score], metric: str
+) -> None:
+    """The card of the start, with a note of what was done since."""
+    path = start / "README.md"
+    card = path.read_text("utf8").rstrip("\n") + "\n\n" if path.is_file() else ""
+    above = " What stands above is about that model; its licence holds for this one too."
+    before, after = scores[Candidate()].errors, scores[best].errors
+    note = (
+        f"## Fine-tuned\n\nTraining began with `{start.name}`.{above if card else ''}\n"
+        f"These weights are: {best}.\n"
+        f"Its dev set: {metric} {before:.4f} with the start, {after:.4f} with these.\n"
+    )
+    write_text(out / "README.md", card + note)
+
+
+def main() -> int:
+    """`bin/select_model.py`."""
+    return run("select_model", select_model)

@@ -1,0 +1,69 @@
+"""Punctuation as a task of `AutoModel`: texts become texts with marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from paraformer.data.tables import read_table
+from paraformer.decode.itn import shared_numerals
+from paraformer.decode.punctuate import PunctuationState, Punctuator
+from paraformer.errors import ConfigError
+from paraformer.options import CallOptions
+from paraformer.output import Output, Results, Tables
+from paraformer.results import WRITTEN, Result
+from paraformer.tasks import no_digits, progress
+
+TEXT_LISTS = (".txt", ".text", ".scp")
+
+
+class PunctuationTask:
+    """Texts with marks."""
+
+    def __init__(self, punctuator: Punctuator) -> None:
+        self.punctuator = punctuator
+
+    def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
+        """See `Task`: a text, a list of texts, or a file of lines `id text`."""
+        texts = list_texts(source, call.key)
+        output = Output(call, len(texts), Tables())
+        pending = output.pending(texts, lambda text: text[0])
+        return output.stream(self._marked(pending, output.left, call))
+
+    def _marked(
+        self, texts: Iterator[tuple[str, str]], total: int, call: CallOptions
+    ) -> Iterator[Result]:
+        numerals = shared_numerals() if call.itn else None
+        for key, text in progress(texts, total, call):
+            found = self.punctuator.punctuate(text)
+            shown = found.text if numerals is None else numerals.rewrite(found.text)
+            result: Result = {"key": key, "text": shown, "punc_array": found.punc_array}
+            yield {**result, WRITTEN: [(shown, [])]}
+
+    def feed(self, source: Any, call: CallOptions) -> Result:
+        """See `Task`."""
+        no_digits(call)
+        ((key, text),) = list_texts(source, call.key)
+        state: PunctuationState = call.cache.get("state") or PunctuationState()
+        marked, state = self.punctuator.punctuate_chunk(text, state)
+        if call.is_final:
+            marked += self.punctuator.finish(state)
+        call.cache.clear()
+        if not call.is_final:
+            call.cache["state"] = state
+        return {"key": key, "text": marked}
+
+
+def list_texts(source: Any, key: Any = "") -> list[tuple[str, str]]:
+    """Keys and texts of an input of a punctuation model."""
+    if isinstance(source, str) and source.endswith(TEXT_LISTS) and Path(source).is_file():
+        return list(read_table(source).items())
+    texts: list[str] = [source] if isinstance(source, str) else list(source)
+    if not all(isinstance(text, str) for text in texts):
+        raise ConfigError("input: is no text; give a text, a list of texts or a file `id text`")
+    keys = [key] if isinstance(key, str) and key else list(key or [])
+    keys = keys or [f"text_{n}" if len(texts) > 1 else "text" for n in range(1, len(texts) + 1)]
+    if len(keys) != len(texts):
+        raise ConfigError(f"key: {len(keys)} for {len(texts)} texts; give one for each")
+    return list(zip(map(str, keys), texts, strict=True))

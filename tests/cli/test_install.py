@@ -1,0 +1,138 @@
+"""The package as it is installed: nothing of it is missing, and it works from any folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from paraformer.hub import BUNDLED
+from tests.conftest import ROOT
+
+pytest.importorskip("setuptools", reason="builds the package: pip install setuptools")
+pytestmark = pytest.mark.cli
+MADE = ("__pycache__", "*.pyc", "*.egg-info", "build", "dist")
+BUILD = "import sys; from setuptools import build_meta as b; print(getattr(b, sys.argv[1])('out'))"
+# The packages that recognition needs; everything else is an extra.
+CORE = {
+    *("torch", "torchaudio", "kaldiio", "numpy", "hydra-core", "sentencepiece", "tqdm"),
+    *("soundfile", "pyyaml", "rapidfuzz", "filelock"),
+}
+
+
+def run(*command: object, cwd: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [*map(str, command)],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def files_of(folder: Path) -> set[str]:
+    """Files below a package's folder that belong to it."""
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """A copy of what the package is made of."""
+    folder = tmp_path_factory.mktemp("source")
+    shutil.copytree(
+        ROOT / "paraformer", folder / "paraformer", ignore=shutil.ignore_patterns(*MADE)
+    )
+    for name in ("setup.cfg", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(source) -> Path:
+    return source / "out" / run(sys.executable, "-c", BUILD, "build_wheel", cwd=source).split()[-1]
+
+
+@pytest.fixture(scope="module")
+def site(wheel, tmp_path_factory) -> Path:
+    """The wheel as pip would lay it out, apart from the checkout."""
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def test_no_file_is_missing_in_the_wheel(source, site):
+    assert files_of(site / "paraformer") == files_of(source / "paraformer")
+    assert {"model.pt", "README.md"} <= {path.name for path in (site / "paraformer").rglob("*")}
+
+
+def test_no_file_is_missing_in_the_source_distribution(source, wheel, tmp_path):
+    name = run(sys.executable, "-c", BUILD, "build_sdist", cwd=source).split()[-1]
+    with tarfile.open(source / "out" / name) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    assert files_of(folder / "paraformer") == files_of(source / "paraformer")
+    assert {"setup.cfg", "pyproject.toml", "README.md"} <= {p.name for p in folder.iterdir()}
+
+
+def test_it_asks_for_the_core_alone(site):
+    (listing,) = site.glob("*.dist-info/METADATA")
+    needed = [
+        line.removeprefix("Requires-Dist: ")
+        for line in listing.read_text("utf-8").splitlines()
+        if line.startswith("Requires-Dist: ")
+    ]
+    core = {line.split(">")[0].strip().lower() for line in needed if "extra ==" not in line}
+    assert core == CORE
+
+
+def test_it_recognises_from_another_folder(site, tmp_path):
+    clip = shutil.copy(BUNDLED / "paraformer-zh-mini/example/asr_example.wav", tmp_path)
+    code = "import sys, paraformer; print(paraformer.__file__, file=sys.stderr)\n"
+    code += "from paraformer.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "+model=paraformer-zh-mini", clip],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(site) in done.stderr
+    assert done.stdout.strip()
+    assert [path.name for path in tmp_path.iterdir()] == ["asr_example.wav"]
+
+
+def test_the_programs_find_their_configurations(site, tmp_path):
+    """They are package data, read through Hydra."""
+    shown = run(
+        *(sys.executable, "-m", "paraformer.programs.decode"), cwd=tmp_path, PYTHONPATH=str(site)
+    )
+    assert shown == ""  # a module, not a program
+    code = "import sys; from paraformer.programs.decode import main; sys.exit(main())"
+    shown = run(sys.executable, "-c", code, "--cfg", "job", cwd=tmp_path, PYTHONPATH=str(site))
+    assert "batch_size" in shown
+
+
+def test_modules_and_commands_of_the_wheel_are_there(site):
+    (listing,) = site.glob("*.dist-info/entry_points.txt")
+    for line in listing.read_text("utf-8").splitlines():
+        if "=" in line:
+            module, function = line.split("=")[1].strip().split(":")
+            path = site / Path(*module.split(".")).with_suffix(".py")
+            assert f"def {function}(" in path.read_text("utf-8"), line

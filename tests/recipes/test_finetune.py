@@ -1,0 +1,122 @@
+"""The recipe, from a released directory of the reference and recordings to a released directory
+that the reference reads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from paraformer.auto import AutoModel
+from paraformer.data.tables import read_table, write_table
+from paraformer.models.checkpoint import load_directory
+from paraformer.models.weights import read_weights
+from tests.conftest import ROOT
+from tests.unit.models.test_checkpoint import PEER, READ
+
+RECIPE = ROOT / "egs/finetune/s0"
+FIXTURES = ROOT / "tests/fixtures/oracle"
+START = FIXTURES / "paraformer"
+CLIPS = {f"clip_{x}": FIXTURES / "inputs" / f"clip_{x}.flac" for x in "abc"}
+SETTINGS = ("optim.lr=0.0002", "optim.warmup_steps=1", "training.max_epoch=2", "device=cpu")
+
+
+def run_recipe(work: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Started in the folder `work`, as a user does who has the data there."""
+    command = ["bash", str(RECIPE / "run.sh"), "--nj", "1", *options]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=work, env=env, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def write_data(folder: Path, model: Path, size: int = 6) -> None:
+    """The clips under paths relative to the directory, and a list of FunASR of them."""
+    known = [t for t in json.loads((model / "tokens.json").read_text("utf8")) if "一" <= t <= "龥"]
+    texts = {key: "".join(known[n * size :][:size]) for n, key in enumerate(CLIPS)}
+    folder.mkdir(parents=True)
+    for key, clip in CLIPS.items():
+        (folder / f"{key}.flac").symlink_to(clip)
+    write_table(folder / "wav.scp", {key: f"{key}.flac" for key in CLIPS})
+    write_table(folder / "text", texts)
+    entries = [
+        {"key": key, "source": str(clip), "source_len": 1, "target": texts[key], "target_len": 1}
+        for key, clip in CLIPS.items()
+    ]
+    entries += [{"key": "lost", "source": "none.wav", "target": "一"}]
+    text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+    folder.with_suffix(".jsonl").write_text(text, "utf8")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a list of FunASR to train with, and three new tokens."""
+    folder = tmp_path_factory.mktemp("finetune")
+    write_data(folder / "data", START)
+    (folder / "new.txt").write_text("龘\n囧\n蛬\n", "utf8")
+    data = ("--train", "data.jsonl", "--dev", "data", "--out", str(folder / "exp"))
+    done = run_recipe(
+        folder,
+        "--model",
+        str(START),
+        *data,
+        "--new-tokens",
+        "new.txt",
+        "--precision",
+        "fp32",
+        *SETTINGS,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    (folder / "log").write_text(done.stderr, "utf8")
+    (folder / "results").write_text(done.stdout, "utf8")
+    return folder
+
+
+@pytest.mark.recipe
+def test_a_released_directory_becomes_a_better_one_or_itself(work: Path) -> None:
+    log, results = ((work / name).read_text("utf8") for name in ("log", "results"))
+    assert "train: kept 3, dropped 1" in log and "dropped 1 x no such file" in log
+    assert "exp/start: 3 new rows: 龘 囧 蛬" in log
+    assert "the start:  %CER" in results and "the result: %CER" in results
+    rows = (work / "exp/selection.tsv").read_text("utf8").splitlines()
+    rates = {row.split("\t")[0]: float(row.split("\t")[1]) for row in rows[1:]}
+    final = load_directory(work / "exp/final")
+    assert final.tokenizer.tokens[-3:] == ["龘", "囧", "蛬"]
+    assert min(rates.values()) <= rates["start"]
+    before = read_weights(work / "exp/start/model.pt")
+    after = read_weights(work / "exp/final/model.pt")
+    assert any(not torch.equal(after[name], before[name]) for name in before)
+    sizes = [(path / "model.pt").stat().st_size for path in (work / "exp/final", START)]
+    assert sizes[0] <= 1.05 * sizes[1]
+    assert set(read_table(work / "exp/decode_final/text")) == set(CLIPS)
+
+
+@pytest.mark.recipe
+def test_other_tokens_in_the_same_folder_are_refused(work: Path) -> None:
+    (work / "others.txt").write_text("龘\n囧\n", "utf8")
+    data = ("--train", "data", "--dev", "data", "--out", str(work / "exp"), "--stage", "3")
+    done = run_recipe(work, "--model", str(START), *data, "--new-tokens", "others.txt", *SETTINGS)
+    assert done.returncode != 0
+    assert "exp/start: was made with" in done.stderr and "give another folder" in done.stderr
+
+
+@pytest.mark.skipif(
+    not PEER, reason="set PARAFORMER_PEER_PYTHON to a python that has the reference, funasr 1.4.16"
+)
+@pytest.mark.recipe
+def test_the_reference_reads_the_result_and_gives_the_same_text(work: Path) -> None:
+    folder = work / "exp/final"
+    clips = [str(clip) for clip in CLIPS.values()]
+    command = [PEER, "-c", READ, str(folder), *clips]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=work, timeout=300)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    assert lines, done.stderr[-2000:]
+    model = AutoModel(str(folder))
+    assert json.loads(lines[0].removeprefix("RESULT")) == [
+        model.generate(clip)[0]["text"] for clip in clips
+    ]
