@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import torch
 
-from paraformer.data.web import download
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
+from paraformer.data.web import download
 from paraformer.errors import AudioError, DataError
 from paraformer.limits import Limits, check
 from paraformer.models.checkpoint import Release

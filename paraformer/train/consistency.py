@@ -5,6 +5,7 @@ differently, and each learns from the posteriors of the other (`losses.view_dist
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -44,5 +45,5 @@ def two_views(batch: Batch, specaug: SpecAug | SpecAugLfr) -> Batch:
         feats, masks = warp(feats, batch.lengths), replace(specaug, apply_time_warp=False)
     lengths = torch.cat((batch.lengths, batch.lengths))
     names = ("text", "text_lengths", "units", "unit_lengths", "marks")
-    twice = {name: torch.cat((getattr(batch, name),) * 2) for name in names}
+    twice: dict[str, Any] = {name: torch.cat((getattr(batch, name),) * 2) for name in names}
     return batch._replace(feats=masks(torch.cat((feats, feats)), lengths), lengths=lengths, **twice)
