@@ -14,7 +14,7 @@ from paraformer.decode.timestamps import cut_sentences, one_line
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.formats import check_format
 from paraformer.options import CallOptions, data_types
-from paraformer.output import Output, Results, Tables
+from paraformer.output import Output, Results, Tables, at_hand
 from paraformer.results import WRITTEN, Result, alignment_result
 
 # Tables in output_dir/tp_res, the reference's.
@@ -35,8 +35,9 @@ class AlignTask:
         items = list_items(sounds, call.key, call.segments, call.channel)
         texts = pair_texts(given, [item.key for item in items])
         output = Output(call, len(items), TABLES)
-        pairs = output.pending(zip(items, texts, strict=True), lambda pair: pair[0].key)
-        return output.stream(self._aligned(list(pairs), call))
+        pairs = zip(items, texts, strict=True)
+        pending = output.pending(at_hand((pair[0].key, pair) for pair in pairs))
+        return output.stream(self._aligned(list(pending), call))
 
     def _aligned(self, pairs: Sequence[tuple[Item, Text]], call: CallOptions) -> Iterator[Result]:
         seconds: list[float] = []

@@ -86,6 +86,8 @@ class AutoModel:
         weights = {"init_param": build.init_param} if build.init_param else {}
         config = read_config(self.directory, weights)
         check_overrides(config, given)
+        for part, own in (("vad", build.vad_kwargs), ("punc", build.punc_kwargs)):
+            _check_own(part, own, self.directories.get(f"{part}_model"))
         kind = config["model"]
         if kind in OTHER_TASKS and (build.vad_model or build.punc_model or build.second_pass):
             raise ConfigError(
@@ -188,7 +190,7 @@ class AutoModel:
         known = opts.names(opts.CallOptions)
         for key in given:
             if key not in known:
-                raise opts.unknown_key(key, known, "generate")
+                raise opts.unknown_key(key, known, "generate", "funasr")
         call = opts.CallOptions(**{**self.defaults, **given})
         check_fields(call)
         self._check_data_type(opts.data_types(call.data_type))
@@ -288,13 +290,23 @@ def _precision(build: opts.BuildOptions, device: torch.device) -> torch.dtype | 
     return torch.float16 if build.fp16 and device.type != "cpu" else None
 
 
-def check_overrides(config: Config, given: Mapping[str, Any]) -> None:
+def _check_own(part: str, given: Mapping[str, Any], directory: Path | None) -> None:
+    """Refuse `vad_kwargs` or `punc_kwargs` that the model does not take, or that have no model."""
+    if not given:
+        return
+    if directory is None:
+        raise ConfigError(f"{part}_kwargs: options of {part}_model; give it too, or leave them out")
+    check_overrides(read_config(directory, {}), given, f"{part}_kwargs")
+
+
+def check_overrides(config: Config, given: Mapping[str, Any], where: str = "AutoModel") -> None:
     """Refuse a keyword that is neither in the configuration nor known to its part."""
     known = flatten(override_keys(config))
     for key in flatten(given):
         if key not in known:
-            names = (*opts.names(opts.BuildOptions, opts.CallOptions), *known)
-            raise opts.unknown_key(key, names, "AutoModel")
+            options = opts.names(opts.BuildOptions, opts.CallOptions)
+            names = (*(options if where == "AutoModel" else ()), *known)
+            raise opts.unknown_key(key, names, where, "funasr")
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -98,6 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split()).removeprefix("funasr: ")
         print(f"funasr: {message}", file=sys.stderr)
         return 1
+    except ImportError as error:
+        if str(error.name).startswith("paraformer"):
+            raise
+        message = " ".join(str(error).split())
+        print(f"funasr: {message}; `funasr doctor` says what is missing here", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         # `… | head` has read enough; what is left in the buffer has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -247,8 +247,12 @@ def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
     return named
 
 
-def unknown_key(key: str, known: Iterable[str], where: str) -> ConfigError:
-    """The error for a key that no parameter has, with the one that was most likely meant."""
+def unknown_key(key: str, known: Iterable[str], where: str, program: str = "") -> ConfigError:
+    """The error for a key that no parameter has, with the one that was most likely meant.
+
+    program: the one whose --help lists the keys, if `where` is none.
+    """
     guess = nearest(key, known)
-    remedy = f"did you mean '{guess}'?" if guess else f"`{where} --help` lists the known keys"
+    listed = f"`{program or where} --help` lists the known keys"
+    remedy = f"did you mean '{guess}'?" if guess else listed
     return ConfigError(f"{where}: unknown key '{key}'; {remedy}")

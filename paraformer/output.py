@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from paraformer.formats import TABLES, ResultFolder
@@ -47,6 +48,15 @@ class Results(Iterator[Result]):
             self._results.close()
 
 
+def at_hand(keyed: Iterable[tuple[str, Input]]) -> Iterator[tuple[str, Callable[[], Input]]]:
+    """Inputs that need not be made, as `Output.pending` takes them."""
+    return ((key, partial(_same, one)) for key, one in keyed)
+
+
+def _same(one: Input) -> Input:
+    return one
+
+
 class Output:
     """The folders of one call, if it names one, and which of its inputs are still to be done."""
 
@@ -80,19 +90,21 @@ class Output:
         """How many inputs are to be done, if those that are finished all belong to them."""
         return max(0, self.total - (self.folder.finished if self.folder is not None else 0))
 
-    def pending(self, inputs: Iterable[Input], key: Callable[[Input], str]) -> Iterator[Input]:
-        """Those of the inputs that are to be done, one after another; key: the id of each."""
+    def pending(self, keyed: Iterable[tuple[str, Callable[[], Input]]]) -> Iterator[Input]:
+        """Those of the inputs that are to be done, one after another; keyed: the id of each and
+        what makes it.
+        """
         kept: list[str] = []
-        for one in inputs:
+        for key, make in keyed:
             if self._order is not None:
-                self._order.append(key(one))
-            if self.folder is not None and self.folder.take(key(one)):
-                kept.append(key(one))
+                self._order.append(key)
+            if self.folder is not None and self.folder.take(key):
+                kept.append(key)
                 self.skipped += 1
             else:
                 self._kept.append(kept)
                 kept = []
-                yield one
+                yield make()
 
     def stream(self, results: Iterator[Result]) -> Results:
         """The results of the pending inputs, each in its folders before it is given out."""

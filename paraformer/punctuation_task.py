@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from paraformer.decode.itn import shared_numerals
 from paraformer.decode.punctuate import PunctuationState, Punctuator
 from paraformer.errors import ConfigError
 from paraformer.options import CallOptions
-from paraformer.output import Output, Results, Tables
+from paraformer.output import Output, Results, Tables, at_hand
 from paraformer.results import WRITTEN, Result
 from paraformer.tasks import no_digits, progress
 
@@ -28,7 +29,7 @@ class PunctuationTask:
         """See `Task`: a text, a list of texts, or a file of lines `id text`."""
         texts = list_texts(source, call.key)
         output = Output(call, len(texts), Tables())
-        pending = output.pending(texts, lambda text: text[0])
+        pending = output.pending(at_hand((text[0], text) for text in texts))
         return output.stream(self._marked(pending, output.left, call))
 
     def _marked(
@@ -56,10 +57,13 @@ class PunctuationTask:
 
 
 def list_texts(source: Any, key: Any = "") -> list[tuple[str, str]]:
-    """Keys and texts of an input of a punctuation model."""
-    if isinstance(source, str) and source.endswith(TEXT_LISTS) and Path(source).is_file():
+    """Keys and texts of an input of a punctuation model: a text, texts, or a file `id text`.
+
+    A `Path` is a file, and so is a string that ends as one and either is there or has no blanks.
+    """
+    if isinstance(source, Path) or (isinstance(source, str) and _names_file(source)):
         return list(read_table(source).items())
-    texts: list[str] = [source] if isinstance(source, str) else list(source)
+    texts = [source] if isinstance(source, str) or not _has_entries(source) else list(source)
     if not all(isinstance(text, str) for text in texts):
         raise ConfigError("input: is no text; give a text, a list of texts or a file `id text`")
     keys = [key] if isinstance(key, str) and key else list(key or [])
@@ -67,3 +71,12 @@ def list_texts(source: Any, key: Any = "") -> list[tuple[str, str]]:
     if len(keys) != len(texts):
         raise ConfigError(f"key: {len(keys)} for {len(texts)} texts; give one for each")
     return list(zip(map(str, keys), texts, strict=True))
+
+
+def _names_file(source: str) -> bool:
+    blanks = len(source.split()) != 1
+    return source.endswith(TEXT_LISTS) and (os.path.isfile(source) or not blanks)
+
+
+def _has_entries(source: object) -> bool:
+    return isinstance(source, Iterable) and not isinstance(source, Mapping)

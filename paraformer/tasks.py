@@ -96,8 +96,7 @@ def stream_items(
 ) -> Results:
     """Results of the inputs that are to be done."""
     output = Output(call, inputs.total, tables)
-    items = output.pending(inputs, lambda item: item.key)
-    return output.stream(work(items, output.left))
+    return output.stream(work(output.pending(inputs.keyed()), output.left))
 
 
 class SpeechTask(RecordingTask):

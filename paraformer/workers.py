@@ -39,6 +39,7 @@ CHUNK = 64
 AHEAD = 4
 # A process that is asked to end has so long to end its commands.
 GRACE_SECONDS = 2.0
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 # So many in a row that end without a single result, and there is no use in starting more.
 MOST_ENDED = 10
 
@@ -211,6 +212,8 @@ class Crew:
         """A process has ended: what it was at work on goes to another one."""
         self.workers.remove(worker)
         worker.process.join(GRACE_SECONDS)
+        _stop(worker.process, KILL)
+        worker.process.join()
         why = _why(worker.process.exitcode)
         self._ended += 1
         if self._ended >= MOST_ENDED or (worker.ready is None and not self.workers):
@@ -242,12 +245,11 @@ class Crew:
     def end(self) -> None:
         """Stop all processes at once."""
         for worker in self.workers:
-            worker.process.terminate()
+            _stop(worker.process, signal.SIGTERM)
         for worker in self.workers:
             worker.process.join(GRACE_SECONDS)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+            _stop(worker.process, KILL)
+            worker.process.join()
             worker.connection.close()
         self.workers.clear()
 
@@ -257,6 +259,16 @@ def _chunks(items: Iterator[Item], total: int, processes: int) -> Iterator[Chunk
     while chunk := list(islice(items, max(1, min(CHUNK, total // (4 * processes))))):
         total -= len(chunk)
         yield Chunk(chunk)
+
+
+def _stop(process: BaseProcess, number: int) -> None:
+    """End a process with the commands that it runs, where the system has groups of processes."""
+    kill_group = getattr(os, "killpg", None)
+    if kill_group is not None:
+        with contextlib.suppress(OSError):  # there is none, or not yet
+            kill_group(process.pid, number)
+    if process.is_alive():
+        os.kill(process.pid or 0, number)
 
 
 def _why(code: int | None) -> str:
@@ -289,8 +301,8 @@ def usable_cpus() -> int:
 def serve(connection: Connection, rank: int, order: Order) -> None:
     """A process of a crew: items in, results out, until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # As an exception it ends what commands of the list are running.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # the commands of the list end with this process: see `_stop`
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
     for name, level in order.levels.items():
         # What is the same for all of them, one says.

@@ -19,7 +19,9 @@ _option_help() {
   if [ -n "${help_message:-}" ]; then
     printf '%s\n' "$help_message"
   else
-    sed -n -e '1{/^#!/d;}' -e '/^#/!q' -e 's/^# \{0,1\}//p' "$0"
+    # A recipe may have gone to its own folder, from where a relative $0 leads nowhere.
+    if [ -f "$0" ]; then _option_file=$0; else _option_file=${0##*/}; fi
+    sed -n -e '1{/^#!/d;}' -e '/^#/!q' -e 's/^# \{0,1\}//p' "$_option_file"
   fi
   exit 0
 }

@@ -135,7 +135,8 @@ class Frontend:
             frames = frames + self.dither * torch.randn_like(frames)
         frames = frames - frames.mean(1, keepdim=True)
         window = _window(self.window, length, frames.device)
-        padded = frames.new_zeros(count, n_fft)
+        padded = frames.new_empty(count, n_fft)
+        padded[:, length:] = 0.0
         samples = padded[:, :length]
         # Rounded after each operation, as in the reference: a fused multiply-add shifts features
         # by 1e-4, which adds up in the predictor's sum of weights.

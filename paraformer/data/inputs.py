@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,7 @@ from paraformer.data.lists import (
     TABLES,
     URL,
     JsonFile,
+    Later,
     ListFile,
     Name,
     SegmentsFile,
@@ -100,28 +102,43 @@ class Inputs(Iterable[Item]):
         return self._count * (2 if self.channel == SPLIT else 1)
 
     def __iter__(self) -> Iterator[Item]:
-        for item in self._whole():
-            if isinstance(item.source, DataError):
-                yield item
-            elif self.channel == SPLIT:
-                yield from _split(item)
-            else:
-                yield item if self.channel == MIX else replace(item, channel=self.channel)
+        return (make() for _, make in self.keyed())
 
-    def _whole(self) -> Iterator[Item]:
+    def keyed(self) -> Iterator[tuple[str, Callable[[], Item]]]:
+        """The keys of the items, and what makes each; until then no file is looked for."""
+        for key, make in self._whole():
+            if self.channel == SPLIT:
+                for item in _split(_finished(make, key, MIX)):
+                    yield item.key, partial(_same, item)
+            else:
+                yield key, partial(_finished, make, key, self.channel)
+
+    def _whole(self) -> Iterator[tuple[str, Callable[[], Item]]]:
         keys = iter(self._keys)
         given = repeat("") if self._given is None else iter(self._given)
         for part in self._parts:
-            for item in part.items():
-                own = item.key if item.key and not item.path else next(keys, "")
-                key = next(given, "") or own
+            for (own, path), make in part.items():
+                key = own if own and not path else next(keys, "")
                 if not key:
                     raise DataError("input: a list has changed while it was read; begin again")
-                yield item if key == item.key else replace(item, key=key)
+                yield next(given, "") or key, make
+
+
+def _finished(make: Callable[[], Item], key: str, channel: str | int) -> Item:
+    item = make()
+    sound = not isinstance(item.source, DataError)
+    return replace(item, key=key, channel=channel if sound else MIX)
+
+
+def _same(item: Item) -> Item:
+    return item
 
 
 def _split(item: Item) -> Iterator[Item]:
     """A recording's channels; what cannot be read says so itself when its turn comes."""
+    if isinstance(item.source, DataError):
+        yield item
+        return
     try:
         channels = count_channels(item.source, allow_pipe=item.from_list)
     except ParaformerError:
@@ -144,8 +161,8 @@ class _Part(Protocol):
     def names(self) -> Iterator[Name]:
         """What they are called; `NAMELESS` for what has none."""
 
-    def items(self) -> Iterator[Item]:
-        """The items themselves."""
+    def items(self) -> Iterator[Later]:
+        """The same, each with what makes the item."""
 
 
 class _One:
@@ -158,9 +175,9 @@ class _One:
         """See `_Part`."""
         yield "" if self.item.path else self.item.key, self.item.path
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[Later]:
         """See `_Part`."""
-        yield self.item
+        return ((name, partial(_same, self.item)) for name in self.names())
 
 
 class _Folder:
@@ -175,9 +192,9 @@ class _Folder:
         """See `_Part`."""
         return (("", path) for path in self.paths)
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[Later]:
         """See `_Part`."""
-        return (named(path, Path(path)) for path in self.paths)
+        return ((("", path), partial(named, path, Path(path))) for path in self.paths)
 
 
 def _audio_files(folder: Path) -> Iterator[str]:

@@ -9,8 +9,9 @@ import os
 import re
 import unicodedata
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,10 @@ _SEPARATOR = re.compile(r"[/\\]")
 
 # What an entry is called: the id that it has, "" before the path that gives it one.
 Name = tuple[str, str]
+
+
+# An item that is made when it is wanted: what is finished never is.
+Later = tuple[Name, Callable[[], Item]]
 
 
 class Entry(NamedTuple):
@@ -62,10 +67,13 @@ class ListFile:
             yield key, path
         self._repeated = _repeated(hashes)
 
-    def items(self) -> Iterator[Item]:
-        """The entries, ready to be read, after one pass of `names`."""
+    def items(self) -> Iterator[Later]:
+        """The entries, after one pass of `names`; a file is looked for when its item is made."""
         for entry, error in self.checked():
-            yield self.item(entry) if error is None else Item(entry.key, error)
+            if error is None:
+                yield (entry.key, entry.path), partial(self.item, entry)
+            else:
+                yield (entry.key, ""), partial(Item, entry.key, error)
 
     def checked(self) -> Iterator[tuple[Entry, DataError | None]]:
         """The entries, and what is wrong with one whose id has stood before."""
@@ -274,7 +282,7 @@ class SegmentsFile(ListFile):
         """See `ListFile`."""
         return (Entry(row.line, row.key, "", row.value) for row in iter_rows(self.path))
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[Later]:
         """See `ListFile`."""
         names = list(self.recordings.names())
         given = [key for key, path in names if not path]

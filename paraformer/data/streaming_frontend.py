@@ -90,4 +90,4 @@ def _stack(frontend: Frontend, frames: Tensor, offset: int, final: bool) -> tupl
     frames = torch.cat([frames, frames[-1:].expand(lacking, -1)])
     width = frames.shape[1]
     rows = frames[offset:].flatten().unfold(0, m * width, n * width)[:count]
-    return frontend.normalize(rows.contiguous()), offset + count * n
+    return frontend.normalize(rows).contiguous(), offset + count * n

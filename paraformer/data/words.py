@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -55,7 +56,9 @@ def jieba_segmenter(user_dict: str | Path) -> Segmenter:
     Pieces of Latin letters stay whole; what lies between them is joined and cut without jieba's
     HMM. Needs the package jieba.
     """
-    jieba = load_extra("jieba", f"{user_dict}: this model cuts words")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # at import, of how jieba finds its own dictionary
+        jieba = load_extra("jieba", f"{user_dict}: this model cuts words")
     jieba.setLogLevel("WARNING")
     cutter = jieba.Tokenizer()
     with open(user_dict, encoding="utf8") as file:

@@ -23,8 +23,8 @@ from paraformer.errors import ConfigError
 from paraformer.models.checkpoint import VadRelease
 from paraformer.models.fsmn_vad import FsmnState, VadOptions
 
-# Samples and frames worked on at a time: what they need stays in the processor's cache.
-BLOCK_SAMPLES = 120_000
+# Samples worked on at a time: many enough for the work between the products to weigh little.
+BLOCK_SAMPLES = 480_000
 # A piece of a recording; only the rule of dynamic silence sees where it ends.
 PIECE_MS = 60_000
 FLOOR = 1e-6
@@ -254,10 +254,9 @@ class VoiceActivity:
     @torch.no_grad()
     def _silence(self, feats: Tensor, state: FsmnState) -> tuple[np.ndarray, FsmnState]:
         """Features (T, D) -> probability of silence (T,) in double precision."""
-        model = self.release.model
-        posteriors, state = model.forward_chunk(feats[None].to(state.memory), state)
-        silence = posteriors[0, :, list(self.options.sil_pdf_ids)].double().sum(1)
-        return silence.cpu().numpy(), state
+        feats = feats[None].to(state.memory)
+        found, state = self.release.model.silence_chunk(feats, state, self.options.sil_pdf_ids)
+        return found[0].double().cpu().numpy(), state
 
 
 def decibels(samples: Tensor, length: int, shift: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ from paraformer.models.ct_transformer import CausalSanmEncoder, CtTransformer
 from paraformer.models.fsmn_vad import FsmnEncoder, FsmnVad, VadOptions
 from paraformer.models.paraformer import Paraformer
 from paraformer.models.settings import check_heads, check_part
-from paraformer.models.weights import load_weights, save_weights
+from paraformer.models.weights import load_weights, save_weights, without_weights
 from paraformer.nn.sanm import SanmEncoder
 
 Tokenizer = CharTokenizer | SentencepieceTokenizer
@@ -90,11 +91,6 @@ class AlignerRelease(NamedTuple):
     directory: Path | None = None
 
 
-# Where parameters are made: in memory with fresh weights, or, before those of a file become theirs,
-# nowhere: that takes neither time nor memory nor random numbers, whatever sizes a file asks for.
-IN_MEMORY, NOWHERE = torch.device("cpu"), torch.device("meta")
-
-
 def load_directory(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Release:
     """Build the model of a released directory and load its weights, all of them (strict).
 
@@ -105,7 +101,7 @@ def load_directory(path: str | Path, overrides: Mapping[str, Any] | None = None)
 
 def load_release(config: Config, directory: Path | None = None) -> Release:
     """The model of what `read_config` gave, with the weights that it names."""
-    release = build(config, directory, NOWHERE)
+    release = build(config, directory, fresh=False)
     load_weights(release.model, Path(config["init_param"]))
     release.model.eval()
     return release
@@ -119,7 +115,7 @@ def load_vad(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Va
     values = dict(overrides or {})
     named = {key: values.pop(key) for key in VAD_KEYS & set(values)}
     config = read_config(Path(path), merge({"model_conf": named}, values))
-    release = build_vad(config, Path(path), NOWHERE)
+    release = build_vad(config, Path(path), fresh=False)
     load_weights(release.model, Path(config["init_param"]))
     release.model.eval()
     return release
@@ -143,31 +139,29 @@ def save_vad(path: str | Path, release: VadRelease, *, dtype: torch.dtype | None
 def load_aligner(path: str | Path, overrides: Mapping[str, Any] | None = None) -> AlignerRelease:
     """The aligner of a released directory (fa-zh), its weights loaded strictly."""
     config = read_config(Path(path), overrides or {})
-    release = build_aligner(config, Path(path), NOWHERE)
+    release = build_aligner(config, Path(path), fresh=False)
     load_weights(release.model, Path(config["init_param"]))
     release.model.eval()
     return release
 
 
 def build_aligner(
-    config: Config, directory: Path | None = None, device: torch.device = IN_MEMORY
+    config: Config, directory: Path | None = None, fresh: bool = True
 ) -> AlignerRelease:
-    """The forced aligner that a configuration describes, with fresh weights."""
+    """The forced aligner that a configuration describes; its weights as of `build`."""
     tokenizer, frontend = build_tokenizer(config), build_frontend(config)
-    with device:
+    with nullcontext() if fresh else without_weights():
         model = build_aligner_model(config, frontend.output_size)
     return AlignerRelease(model, frontend, tokenizer, config, directory)
 
 
-def build_vad(
-    config: Config, directory: Path | None = None, device: torch.device = IN_MEMORY
-) -> VadRelease:
-    """The voice activity detector that a configuration describes, with fresh weights."""
+def build_vad(config: Config, directory: Path | None = None, fresh: bool = True) -> VadRelease:
+    """The voice activity detector that a configuration describes; its weights as of `build`."""
     if config["model"] != "FsmnVADStreaming":
         raise ConfigError(f"config.yaml: model {config['model']} is no VAD; FsmnVADStreaming is")
     frontend = build_frontend(config)
     encoder_conf = accepted(FsmnEncoder, config.get("encoder_conf") or {}, "encoder_conf")
-    with device:
+    with nullcontext() if fresh else without_weights():
         encoder = FsmnEncoder(**encoder_conf | {"input_dim": frontend.output_size})
     options = VadOptions(**accepted(VadOptions, config.get("model_conf") or {}, "model_conf"))
     if not set(options.sil_pdf_ids) <= set(range(encoder.output_dim)):
@@ -227,7 +221,11 @@ def override_keys(config: Config) -> Config:
     parts: dict[str, Any] = {"predictor_conf": predictor, "frontend_conf": Frontend}
     parts["encoder_conf"] = ENCODERS.get(str(config.get("encoder")), dict)
     parts["decoder_conf"] = DECODERS.get(str(config.get("decoder")), dict)
-    return merge({part: _defaults(taker) for part, taker in parts.items()}, config)
+    keys = {part: _defaults(taker) for part, taker in parts.items()}
+    if config["model"] in WITHOUT_TOKENS:  # a VAD, see `load_vad`
+        own = _defaults(VadOptions)
+        keys |= {"model_conf": own, **merge(own, config.get("model_conf") or {})}
+    return merge(keys, config)
 
 
 def _defaults(taker: type) -> Config:
@@ -286,16 +284,16 @@ def _token_list(directory: Path, config: Config) -> Config:
     raise CheckpointError(f"{directory}: holds neither tokens.json nor tokens.txt")
 
 
-def build(
-    config: Config, directory: Path | None = None, device: torch.device = IN_MEMORY
-) -> Release:
-    """The model that a configuration describes, with fresh weights."""
+def build(config: Config, directory: Path | None = None, fresh: bool = True) -> Release:
+    """The model that a configuration describes, with fresh weights or, if not fresh, before any are
+    loaded.
+    """
     name = str(config["model"])
     if name not in BUILDERS:
         raise ConfigError(f"config.yaml: model {name} is not known; known: {', '.join(BUILDERS)}")
     tokenizer = build_tokenizer(config)
     frontend = build_frontend(config)
-    with device:
+    with nullcontext() if fresh else without_weights():
         model = BUILDERS[name](config, len(tokenizer.tokens), frontend.output_size)
     return Release(model, frontend, tokenizer, config, directory)
 
@@ -414,16 +412,16 @@ def load_punctuation(
     [jieba_usr_dict]`), its weights loaded strictly.
     """
     config = read_config(Path(path), overrides or {})
-    release = build_punctuation(config, Path(path), NOWHERE)
+    release = build_punctuation(config, Path(path), fresh=False)
     load_weights(release.model, Path(config["init_param"]))
     release.model.eval()
     return release
 
 
 def build_punctuation(
-    config: Config, directory: Path | None = None, device: torch.device = IN_MEMORY
+    config: Config, directory: Path | None = None, fresh: bool = True
 ) -> PunctuationRelease:
-    """The punctuation model that a configuration describes, with fresh weights."""
+    """The punctuation model that a configuration describes; its weights as of `build`."""
     if config["model"] not in PUNCTUATION_MODELS:
         known = ", ".join(PUNCTUATION_MODELS)
         raise ConfigError(
@@ -438,7 +436,7 @@ def build_punctuation(
     encoder_class = component(PUNCTUATION_ENCODERS, config.get("encoder"), "encoder")
     encoder_conf = accepted(encoder_class, config.get("encoder_conf") or {}, "encoder_conf")
     marks, sentence_end = _marks(conf)
-    with device:
+    with nullcontext() if fresh else without_weights():
         encoder = encoder_class(**encoder_conf | {"input_size": conf["embed_unit"]})
         check_heads(encoder.output_size, {"encoder_conf": encoder_conf})
         model = CtTransformer(len(tokenizer), conf["embed_unit"], encoder, len(marks))

@@ -4,6 +4,7 @@ each of four layers. Names of parameters are those of the released checkpoint.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -94,11 +95,13 @@ class Affine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_width, T) -> (B, width, T)."""
         weight, bias = self.linear.weight, self.linear.bias
-        if len(x) == 1:  # a product of two matrices takes less time than a batch of one
-            y = weight @ x[0] if bias is None else torch.addmm(bias[:, None], weight, x[0])
-            return y[None]
-        weight = weight.expand(len(x), -1, -1)
-        return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[:, None], weight, x)
+        # A product of two matrices takes less time than a batch of one.
+        alone = len(x) == 1
+        y = (weight @ x[0])[None] if alone else torch.bmm(weight.expand(len(x), -1, -1), x)
+        if bias is None:
+            return y
+        # Adding afterwards is cheaper than filling the product with copies of the bias beforehand.
+        return y + bias[:, None] if torch.is_grad_enabled() else y.add_(bias[:, None])
 
 
 class MemoryFilter(nn.Module):
@@ -108,14 +111,17 @@ class MemoryFilter(nn.Module):
         super().__init__()
         self.conv_left = nn.Conv2d(width, width, (order, 1), groups=width, bias=False)
 
-    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, P, T) and the order - 1 frames before it -> (B, P, T), the last order - 1."""
-        heard = torch.cat([past, x], dim=2)
-        if x.size(2) == 0:
-            return x, heard
-        taps = self.conv_left.weight[..., 0]
-        remembered = F.conv1d(heard, taps, groups=len(taps))
-        return remembered.add_(x), heard[..., x.size(2) :]
+    def forward(self, heard: Tensor) -> tuple[Tensor, Tensor]:
+        """order - 1 frames and those after them, (B, P, order - 1 + T) -> (B, P, T), the last
+        order - 1.
+        """
+        *before, own = self.conv_left.weight[..., 0].split(1, dim=2)
+        taps = torch.cat([*before, own + 1.0], dim=2)  # the frame itself is one more of the sum
+        count = heard.size(2) - taps.size(2) + 1
+        past = heard[..., count:]
+        if count == 0:
+            return heard[..., :0], past
+        return F.conv1d(heard, taps, groups=len(taps)), past
 
 
 class FsmnLayer(nn.Module):
@@ -129,8 +135,18 @@ class FsmnLayer(nn.Module):
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, D, T), past (B, P, order - 1) -> (B, D, T), the new past."""
-        projected, past = self.fsmn_block(self.linear(x), past)
+        projected, past = self.fsmn_block(self._behind(past, x))
         return self.affine(projected).relu_(), past
+
+    def _behind(self, past: Tensor, x: Tensor) -> Tensor:
+        """The projection of x (B, D, T) behind past (B, P, order - 1)."""
+        if torch.is_grad_enabled() or len(x) > 1:
+            return torch.cat([past, self.linear(x)], dim=2)
+        weight, before = self.linear.linear.weight, past.size(2)
+        heard = past.new_empty(1, len(weight), before + x.size(2))
+        heard[..., :before] = past
+        torch.mm(weight, x[0], out=heard[0, :, before:])  # in its place, without a copy
+        return heard
 
 
 class FsmnEncoder(nn.Module):
@@ -199,3 +215,12 @@ class FsmnVad(nn.Module):
         logits, state = self.encoder(x, state)
         # Classes lie in rows (see above), and along them the sums are quicker.
         return logits.transpose(1, 2).softmax(dim=1).transpose(1, 2), state
+
+    def silence_chunk(
+        self, x: Tensor, state: FsmnState, classes: Sequence[int]
+    ) -> tuple[Tensor, FsmnState]:
+        """Their summed posterior alone, (B, T): a third of the time that all 248 take."""
+        logits, state = self.encoder(x, state)
+        rows = logits.transpose(1, 2)
+        shares = (rows - rows.amax(1, keepdim=True)).exp_()
+        return shares[:, list(classes)].sum(1) / shares.sum(1), state

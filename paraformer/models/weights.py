@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from paraformer.errors import CheckpointError
 
@@ -50,6 +52,29 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path}: holds no state dict; is it a model file?")
     return {str(name).removeprefix("module."): value for name, value in state.items()}
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves parameters as they are made: to draw numbers of no memory, torch first loads its
+    compiler, a second of work.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return named["tensor"] if "tensor" in named else args[0]
+        return func(*args, **named)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Modules made in here have parameters without memory, until those of a file become theirs:
+    that takes neither time nor random numbers, whatever sizes are asked for.
+    """
+    with torch.device("meta"), _Unfilled():
+        yield
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

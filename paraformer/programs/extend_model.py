@@ -1,4 +1,4 @@
-"""Give a released directory new tokens, to be learnt by fine-tuning.
+"""Copy a released directory, with new tokens to be learnt by fine-tuning if there are any.
 
 New tokens stand behind the old ones, which keep their ids (so does <unk>) and their scores. The
 rows of new tokens begin as ones that the model nearly never says. A model whose tokens.json was
@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from paraformer.data.tables import read_rows, read_table
 from paraformer.data.tokenizer import CharTokenizer
@@ -22,10 +24,11 @@ from paraformer.formats import check_folder
 from paraformer.hub import find_model
 from paraformer.limits import Limits, check
 from paraformer.models.checkpoint import (
+    AlignerRelease,
     Config,
     Release,
     Tokenizer,
-    build,
+    build_any,
     build_tokenizer,
     merge,
     read_config,
@@ -52,26 +55,27 @@ def extend_model(config: DictConfig) -> int:
     """Write `config.out`; made before, it has to be what is asked for now."""
     check("min_count", config.min_count, Limits(1, whole=True))
     source = find_model(config.model)
-    settings = read_config(source, {})
-    tokenizer, weights = build_tokenizer(settings), weights_of(source)
-    state = read_weights(weights)
-    if OUTPUT not in state:
-        raise CheckpointError(f"{weights}: has no {OUTPUT}; only a recogniser has tokens to say")
-    rows = len(state[OUTPUT])
+    settings, weights = read_config(source, {}), weights_of(source)
+    tokenizer, state = build_tokenizer(settings), read_weights(weights)
+    rows = len(state[OUTPUT]) if OUTPUT in state else len(tokenizer)
     _refuse_shifted(tokenizer, rows, source)
     added = _addition(config, tokenizer, source)
-    grown = _grow(settings, [*tokenizer.tokens, *added.tokens], added.words)
-    new, out = grown.tokenizer.tokens[rows:], check_folder(config.out)
-    print(len(new))
-    if (out / "model.pt").is_file():
-        return _compare(out, grown)
+    if added.tokens and OUTPUT not in state:
+        raise CheckpointError(f"{weights}: has no {OUTPUT}; only a recogniser has tokens to say")
+    grown = _grow(settings, [*tokenizer.tokens, *added.tokens], added.words, rows)
     shapes = {name: value.shape for name, value in grown.model.state_dict().items()}
     state, names = grow_rows(state, shapes, rows, len(grown.tokenizer))
+    new, out = grown.tokenizer.tokens[rows:], check_folder(config.out)
+    if (out / "model.pt").is_file():
+        _compare(out, grown.tokenizer, state)
+        print(len(new))
+        return 0
     load_state(grown.model, state, weights)
     carry_over(source, out)
     save_directory(out, grown, dtype=stored_dtype(weights))
     _log.info("%s: %d new rows: %s", out, len(new), " ".join(new) or "none is needed")
     _log.info("%s: grew by them: %s", out, ", ".join(names) or "nothing")
+    print(len(new))
     return 0
 
 
@@ -145,19 +149,23 @@ def find_addition(lines: Iterable[list[str]], tokenizer: CharTokenizer) -> Addit
     return Addition(list(tokens), words)
 
 
-def _grow(settings: Config, tokens: list[str], words: dict[str, list[str]]) -> Release:
-    """The model with fresh weights for more tokens."""
-    grown = build(merge(settings, {"tokenizer_conf": {"token_list": tokens}}))
+def _grow(
+    settings: Config, tokens: list[str], words: dict[str, list[str]], rows: int
+) -> Release | AlignerRelease:
+    """The model with fresh weights for more tokens than `rows`."""
+    grown = build_any(merge(settings, {"tokenizer_conf": {"token_list": tokens}}))
     tokenizer = grown.tokenizer
     if isinstance(tokenizer, CharTokenizer) and tokenizer.seg_dict is not None:
         tokenizer.seg_dict.update(words)
+        for token in tokens[rows:]:  # characters that somebody put into the list alone
+            if len(token) == 1:
+                tokenizer.seg_dict.setdefault(token.lower(), [token])
     return grown
 
 
-def _compare(out: Path, grown: Release) -> int:
-    """What is there already is kept if it is what would be made."""
+def _compare(out: Path, wanted: Tokenizer, state: Mapping[str, Tensor]) -> None:
+    """Refuse what is there already if it is not what would be made."""
     there = build_tokenizer(read_config(out, {}))
-    wanted = grown.tokenizer
     same = there.tokens == wanted.tokens
     if isinstance(there, CharTokenizer) and isinstance(wanted, CharTokenizer):
         same = same and there.seg_dict == wanted.seg_dict
@@ -166,8 +174,12 @@ def _compare(out: Path, grown: Release) -> int:
             f"{out}: was made with {len(there)} tokens, others than the {len(wanted)} asked for "
             "now; its training cannot go on with them: give another folder, or remove this one"
         )
-    _log.info("%s: has these tokens already", out)
-    return 0
+    before = read_weights(weights_of(out))
+    if not all(
+        name in before and torch.equal(value, before[name]) for name, value in state.items()
+    ):
+        raise ConfigError(f"{out}: was made of another model; give another folder, or remove it")
+    _log.info("%s: is there already", out)
 
 
 def main() -> int:

@@ -97,7 +97,7 @@ def select_model(config: DictConfig) -> int:
     best = choose(scores, config.keep_start)
     load_state(release.model, weights_of_candidate(folder, best, first, dtype), folder)
     carry_over(start, check_folder(out))
-    write_card(start, out, best, scores, metric)
+    write_card(start, out, config.name or start.name, card_of(best, scores, metric))
     save_directory(out, release, dtype=dtype)
     lines = (f"{name}\t{score.errors:.6f}\t{score.loss:.6f}\n" for name, score in scores.items())
     write_text(folder / "selection.tsv", f"candidate\t{metric}\tloss\n" + "".join(lines))
@@ -177,19 +177,21 @@ def choose(scores: Mapping[Candidate, Score], keep_start: bool) -> Candidate:
     return min(rivals, key=lambda each: scores[each])
 
 
-def write_card(
-    start: Path, out: Path, best: Candidate, scores: Mapping[Candidate, Score], metric: str
-) -> None:
+def card_of(best: Candidate, scores: Mapping[Candidate, Score], metric: str) -> str:
+    """What was chosen, and what it is worth."""
+    before, after = scores[Candidate()].errors, scores[best].errors
+    return (
+        f"These weights are: {best}.\n"
+        f"Its dev set: {metric} {before:.4f} with the start, {after:.4f} with these.\n"
+    )
+
+
+def write_card(start: Path, out: Path, name: str, chosen: str) -> None:
     """The card of the start, with a note of what was done since."""
     path = start / "README.md"
     card = path.read_text("utf8").rstrip("\n") + "\n\n" if path.is_file() else ""
     above = " What stands above is about that model; its licence holds for this one too."
-    before, after = scores[Candidate()].errors, scores[best].errors
-    note = (
-        f"## Fine-tuned\n\nTraining began with `{start.name}`.{above if card else ''}\n"
-        f"These weights are: {best}.\n"
-        f"Its dev set: {metric} {before:.4f} with the start, {after:.4f} with these.\n"
-    )
+    note = f"## Fine-tuned\n\nTraining began with `{name}`.{above if card else ''}\n{chosen}"
     write_text(out / "README.md", card + note)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,12 @@ class Remembering(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
 
-    def forward_chunk(self, x: Tensor, state: FsmnState) -> tuple[Tensor, FsmnState]:
-        key = hash((x.numpy().tobytes(), state.memory.numpy().tobytes()))
+    def silence_chunk(
+        self, x: Tensor, state: FsmnState, classes: Sequence[int]
+    ) -> tuple[Tensor, FsmnState]:
+        key = hash((x.numpy().tobytes(), state.memory.numpy().tobytes(), tuple(classes)))
         if key not in self.answers:
-            self.answers[key] = self.model.forward_chunk(x, state)
+            self.answers[key] = self.model.silence_chunk(x, state, classes)
         return self.answers[key]
 
 

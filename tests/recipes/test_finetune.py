@@ -7,9 +7,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from paraformer.auto import AutoModel
@@ -99,7 +102,7 @@ def test_a_released_directory_becomes_a_better_one_or_itself(work: Path) -> None
 @pytest.mark.recipe
 def test_other_tokens_in_the_same_folder_are_refused(work: Path) -> None:
     (work / "others.txt").write_text("龘\n囧\n", "utf8")
-    data = ("--train", "data", "--dev", "data", "--out", str(work / "exp"), "--stage", "3")
+    data = ("--train", "data", "--dev", "data", "--out", str(work / "exp"), "--stage", "1")
     done = run_recipe(work, "--model", str(START), *data, "--new-tokens", "others.txt", *SETTINGS)
     assert done.returncode != 0
     assert "exp/start: was made with" in done.stderr and "give another folder" in done.stderr
@@ -120,3 +123,45 @@ def test_the_reference_reads_the_result_and_gives_the_same_text(work: Path) -> N
     assert json.loads(lines[0].removeprefix("RESULT")) == [
         model.generate(clip)[0]["text"] for clip in clips
     ]
+
+
+def program(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(RECIPE / "local" / name), *arguments]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+
+
+def test_data_is_copied_and_what_is_unsound_in_it_is_counted(tmp_path: Path) -> None:
+    write_data(tmp_path / "data", START)
+    clip = CLIPS["clip_a"]
+    lines = f"clip_a clip_a.flac\nlost none.wav\nsilent {clip}\ntwice {clip}\ntwice {clip} \n"
+    lines += f"double {clip}\ndouble none.flac\nvoid {clip}\n"
+    (tmp_path / "data/wav.scp").write_text(lines, "utf8")
+    text = "clip_a 一\nlost 二\ntwice 三\ndouble 四\nvoid\nalone 五\n"
+    (tmp_path / "data/text").write_text(text, "utf8")
+    pair = f"{tmp_path}/data/wav.scp,{tmp_path}/data/text"
+    for source in (f"{tmp_path}/data", pair):
+        done = program("prepare_data.py", source, f"{tmp_path}/out")
+        assert done.returncode == 0, done.stderr
+        assert "kept 2, dropped 5" in done.stderr
+        kept = {"clip_a": str(tmp_path / "data/clip_a.flac"), "twice": str(clip)}
+        assert read_table(tmp_path / "out/wav.scp") == kept
+        assert read_table(tmp_path / "out/text") == {"clip_a": "一", "twice": "三"}
+        listed = read_table(tmp_path / "out/dropped.txt")
+        assert listed.keys() == {"lost", "silent", "double", "void", "alone"}
+    assert (tmp_path / "data/wav.scp").read_text("utf8") == lines
+    done = program("prepare_data.py", f"{tmp_path}/none", f"{tmp_path}/x")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+
+
+def test_a_telephone_lets_a_band_through(tmp_path: Path) -> None:
+    write_data(tmp_path / "data", START)
+    done = program("telephone.py", f"{tmp_path}/data", f"{tmp_path}/out")
+    assert done.returncode == 0, done.stderr
+    assert read_table(tmp_path / "out/text") == read_table(tmp_path / "data/text")
+    for path in read_table(tmp_path / "out/wav.scp").values():
+        wave, rate = soundfile.read(path)
+        power = np.abs(np.fft.rfft(wave)) ** 2
+        hz = np.fft.rfftfreq(len(wave), 1 / rate)
+        inside = power[(hz > 300) & (hz < 3400)].sum()
+        assert rate == 8000 and inside > 0.95 * power.sum()

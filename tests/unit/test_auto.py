@@ -22,6 +22,7 @@ from tests.conftest import ROOT, SHARED, needs_shared
 
 FIXTURES = ROOT / "tests" / "fixtures"
 MODEL = FIXTURES / "oracle" / "paraformer"
+VAD, PUNC = FIXTURES / "oracle" / "fsmn_vad", FIXTURES / "oracle" / "ct_punc"
 CLIPS = [FIXTURES / "oracle" / "inputs" / f"clip_{x}.flac" for x in "abc"]
 EXPECTED = json.loads((MODEL / "expected.json").read_text(encoding="utf-8"))["utt"]
 TEXTS = [EXPECTED[path.stem]["result"][0]["text"] for path in CLIPS]
@@ -265,6 +266,26 @@ def test_unknown_keywords_are_refused_with_the_nearest(model):
         AutoModel(MODEL, devise="cpu")
     with pytest.raises(ConfigError, match="'frontend_conf.n_mel'; did you mean"):
         AutoModel(MODEL, frontend_conf={"n_mel": 80})
+    with pytest.raises(ConfigError, match="generate: .*'zzz'; `funasr --help` lists"):
+        model.generate(CLIPS[0], zzz=3)
+
+
+def test_unknown_options_of_the_other_models_are_refused_too():
+    with pytest.raises(ConfigError, match="vad_kwargs: .*'max_end_silence_tim'; .*silence_time'"):
+        AutoModel(MODEL, vad_model=VAD, vad_kwargs={"max_end_silence_tim": 200})
+    with pytest.raises(ConfigError, match="punc_kwargs: unknown key 'model_conf.sentence_end'"):
+        AutoModel(MODEL, punc_model=PUNC, punc_kwargs={"model_conf": {"sentence_end": 3}})
+    for part in ("vad", "punc"):
+        with pytest.raises(ConfigError, match=f"{part}_kwargs: options of {part}_model; give it"):
+            AutoModel(MODEL, **{f"{part}_kwargs": {"max_end_silence_time": 200}})
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_each_option_of_a_vad_stands_beside_its_configuration_or_in_it(nested):
+    given = {"lookback_time_start_point": 70}
+    given = {"model_conf": given} if nested else given
+    for model in (AutoModel(VAD, **given), AutoModel(MODEL, vad_model=VAD, vad_kwargs=given)):
+        assert model.task.vad.options.lookback_time_start_point == 70
 
 
 @pytest.mark.parametrize("name", ["spk_model", "spk_mode", "spk"])

@@ -11,10 +11,11 @@
 #   --lora R              adapters of rank R learn, instead of all weights
 #   --find-lr true        look for the learning rate first
 #   --features true       make features beforehand, which saves time where there are many epochs
-#   --stage, --stop-stage 0 data  1 features  2 the start on dev  3 train  4 choose  5 the result on dev
+#   --stage, --stop-stage 0 data  1 the start, features  2 the start on dev  3 train  4 choose  5 the result on dev
 #   --hotword FILE        for the decoding of stages 2 and 5
 #
-# key=value: of paraformer/conf/finetune.yaml. The result is <out>/final.
+# key=value: of paraformer/conf/finetune.yaml. The result is <out>/final. Paths count from where it is
+# started.
 # shellcheck disable=SC1091,SC2154 # path.sh, cmd.sh and utils are made above or beside
 set -euo pipefail
 here=$PWD
@@ -60,10 +61,10 @@ if [ -z "$model" ] || [ -z "$train" ] || [ -z "$dev" ]; then
   exit 2
 fi
 model=$(from_here "$model")
+if [[ $out != /* ]]; then out=$here/$out; fi
 data=$out/data
-start=$model
+start=$out/start
 options=("$@" seed="$seed")
-if [ -n "$new_tokens" ] || [ "$from_text" -gt 0 ]; then start=$out/start; fi
 if [ "$lora" -gt 0 ]; then
   options=(lora.rank="$lora" optim.lr=0.0005 "${options[@]}")
 fi
@@ -77,6 +78,15 @@ if wanted 0; then
   local/prepare_data.py "$(from_here "$dev")" "$data/dev"
 fi
 
+if wanted 1; then
+  log "stage 1: the start, with new tokens if there are any"
+  extend=(model="$model" out="$start")
+  if [ -n "$new_tokens" ]; then extend+=(tokens="$(from_here "$new_tokens")"); fi
+  if [ "$from_text" -gt 0 ]; then extend+=(text="$data/train/text" min_count="$from_text"); fi
+  new=$(extend_model.py "${extend[@]}")
+  echo "$new" >"$out/new_tokens"
+fi
+
 if wanted 1 && [ "$features" = true ]; then
   log "stage 1: features"
   for part in train dev; do
@@ -86,18 +96,12 @@ fi
 
 if wanted 2; then
   log "stage 2: the start on dev"
-  "${decode[@]}" "$model" "$data/dev" "$out/decode_start" ${heard[@]+"${heard[@]}"}
+  "${decode[@]}" "$start" "$data/dev" "$out/decode_start" ${heard[@]+"${heard[@]}"}
   steps/score.sh "$data/dev" "$out/decode_start"
 fi
 
 if wanted 3; then
-  if [ "$start" != "$model" ]; then
-    log "stage 3: new tokens"
-    extend=(model="$model" out="$start")
-    if [ -n "$new_tokens" ]; then extend+=(tokens="$(from_here "$new_tokens")"); fi
-    if [ "$from_text" -gt 0 ]; then extend+=(text="$data/train/text" min_count="$from_text"); fi
-    options=(new_tokens.count="$(extend_model.py "${extend[@]}")" "${options[@]}")
-  fi
+  options=(new_tokens.count="$(cat "$out/new_tokens")" "${options[@]}")
   if [ "$find_lr" = true ]; then
     log "stage 3: learning rate"
     rate=$(find_lr.py --config-dir "$(dirname "$config")" --config-name "$(basename "$config" .yaml)" \
@@ -112,7 +116,7 @@ fi
 
 if wanted 4; then
   log "stage 4: choose"
-  choose=(dir="$out" out="$out/final")
+  choose=(dir="$out" out="$out/final" name="$(basename "$model")")
   if [ -n "$precision" ]; then choose+=(precision="$precision"); fi
   select_model.py "${choose[@]}"
 fi

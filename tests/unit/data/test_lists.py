@@ -203,3 +203,15 @@ def test_segments_and_channels_read_a_recording_once(folder, monkeypatch):
     expected = [samples[:4000, 0], samples[:4000, 1], samples[4000:, 0], samples[4000:, 1]]
     for wave, column in zip([first, *rest], expected, strict=True):
         assert torch.equal(wave, torch.from_numpy(column.copy()))
+
+
+def test_no_file_is_looked_for_before_its_item_is_made(folder, monkeypatch):
+    """What a rerun skips costs nothing, however slow the disk is."""
+    (folder / "wav.scp").write_text("u1 a.wav\nu2 two.wav\n")
+    inputs = Inputs(folder / "wav.scp")
+    looked = []
+    monkeypatch.setattr("paraformer.data.lists.ListFile.locate", lambda self, x: looked.append(x))
+    keyed = list(inputs.keyed())
+    assert [key for key, _ in keyed] == ["u1", "u2"] and not looked
+    keyed[1][1]()
+    assert looked == ["two.wav"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,3 +92,20 @@ def test_jieba_cuts_what_lies_between_english_words(tmp_path):
     assert texts(words) == ["苹果园", "it's", "天气", "3", ".", "14"]
     assert [(word.start, word.end) for word in words][:3] == [(0, 4), (5, 9), (10, 12)]
     assert segment("") == []
+
+
+def test_what_jieba_warns_of_at_its_import_is_no_matter_of_the_user(tmp_path, monkeypatch):
+    pytest.importorskip("jieba")
+    (tmp_path / "dict").write_text("苹果园 1000000\n", encoding="utf8")
+
+    def load(module, what):
+        warnings.warn("pkg_resources is deprecated", UserWarning, stacklevel=2)
+        return importlib.import_module(module)
+
+    monkeypatch.setattr("paraformer.data.words.load_extra", load)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        jieba_segmenter(tmp_path / "dict")
+        assert said == []
+        warnings.warn("others are heard", UserWarning, stacklevel=1)
+    assert len(said) == 1

@@ -80,13 +80,24 @@ def test_the_memory_is_the_frame_and_a_sum_of_the_last_ones():
     taps = torch.tensor([[1.0, 10.0, 100.0], [0.5, 0.0, -1.0]])
     memory.conv_left.weight.data = taps[:, None, :, None]
     x = torch.tensor([[[1.0, 2.0, 3.0, 4.0], [2.0, 4.0, 6.0, 8.0]]])
-    remembered, past = memory(x, torch.zeros(1, 2, 2))
+    remembered, past = memory(torch.cat([torch.zeros(1, 2, 2), x], dim=2))
     expected = [
         [1 + 100, 2 + 200 + 10, 3 + 300 + 20 + 1, 4 + 400 + 30 + 2],
         [2 - 2, 4 - 4, 6 - 6 + 1, 8 - 8 + 2],
     ]
     assert remembered[0].tolist() == expected
     assert past[0].tolist() == [[3, 4], [6, 8]]
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_silence_alone_is_what_its_classes_have_of_all_posteriors(model, batch):
+    x, state = features(batch, 30), model.initial_state(batch)
+    posteriors, after = model.forward_chunk(x, state)
+    for classes in ([0], [3, 1]):
+        with torch.no_grad():
+            silence, same = model.silence_chunk(x, state, classes)
+        torch.testing.assert_close(silence, posteriors[..., classes].sum(-1))
+        torch.testing.assert_close(same, after)
 
 
 def test_layers_are_affine_maps_with_a_rectified_one_last(model):

@@ -120,6 +120,17 @@ def test_what_does_not_work_is_exit_code_1(capsys, monkeypatch, tmp_path, spoil,
     assert re.match(reason, line)
 
 
+def test_without_torch_the_command_points_to_the_doctor():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from paraformer.cli import main; sys.exit(main(['x.wav']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("funasr: import of torch halted")
+    assert done.stderr.endswith("; `funasr doctor` says what is missing here\n")
+
+
 def test_without_torch_every_other_finding_is_there():
     code = (
         "import sys; sys.modules['torch'] = None\n"

@@ -361,6 +361,23 @@ def test_words_get_their_pieces_and_text_its_characters(tmp_path):
         extend(start, out, *options, "min_count=1")
 
 
+def test_a_copy_of_another_model_is_not_taken_for_the_start(tmp_path):
+    assert extend(ORACLE / "fa-zh", tmp_path / "aligner") == 0  # nothing to say, nothing to add
+    assert changed(ORACLE / "fa-zh", tmp_path / "aligner") == set()
+    extend(ORACLE / "paraformer", tmp_path / "out")
+    assert changed(ORACLE / "paraformer", tmp_path / "out") == set()
+    other = tmp_path / "other"
+    shutil.copytree(ORACLE / "paraformer", other)
+    state = weights(other)
+    state["decoder.output_layer.bias"] += 1.0
+    torch.save(state, other / "model.pt")
+    with pytest.raises(ConfigError, match="out: was made of another model"):
+        extend(other, tmp_path / "out")
+    (tmp_path / "new").write_text("龘\n", "utf8")
+    with pytest.raises(CheckpointError, match="only a recogniser has tokens to say"):
+        extend(ORACLE / "fa-zh", tmp_path / "more", f"tokens={tmp_path / 'new'}")
+
+
 def test_tokens_put_into_the_list_by_hand_get_rows(tmp_path, caplog):
     start, out = tmp_path / "start", tmp_path / "out"
     shutil.copytree(ORACLE / "paraformer", start)
@@ -371,7 +388,7 @@ def test_tokens_put_into_the_list_by_hand_get_rows(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         extend(start, out)
     assert "3 new rows: 龘 囧 蛬" in caplog.text
-    assert len(load_directory(out).tokenizer) == len(tokens) + 3
+    assert load_directory(out).tokenizer.encode("囧") == [len(tokens) + 1]
     shifted = [*tokens[:-1], "龘", tokens[-1]]  # in front of <unk>, whose row this would be
     (start / "tokens.json").write_text(json.dumps(shifted), "utf8")
     with pytest.raises(CheckpointError, match="put new tokens behind all the old ones"):

@@ -408,3 +408,46 @@ def test_the_log_says_where_the_run_stands(make, caplog):
     assert "epoch 1 step 2: loss_att" in caplog.text
     assert "epoch 1 ended at step 2, dev: " in caplog.text
     assert "epoch 1 done, dev: " in caplog.text
+
+
+def scripted(trainer, rates):
+    """Validation that finds these token error rates, one after the other."""
+    found = iter(rates)
+    trainer.validate = lambda: {"loss": 1.0, "token_error_rate": next(found)}
+    return trainer
+
+
+def test_training_ends_when_the_dev_set_gets_no_better(make, caplog):
+    trainer = scripted(make(max_epoch=9, patience=2), [0.5, 0.4, 0.4, 0.45, 0.1])
+    with caplog.at_level(logging.INFO):
+        trainer.run()
+    path = trainer.folder / "epochs.jsonl"
+    assert [record["epoch"] for record in read_records(path)] == [1, 2, 3, 4]
+    assert "no epoch is better than epoch 2: training ends" in caplog.text
+    again = scripted(make(max_epoch=9, patience=2), [])
+    assert again.resume()
+    again.run()  # nothing is left to do
+    more = scripted(make(max_epoch=9, patience=3), [0.45])
+    assert more.resume()
+    more.run()
+    assert [record["epoch"] for record in read_records(path)] == [1, 2, 3, 4, 5]
+
+
+def test_the_start_is_measured_before_anything_is_learnt(make):
+    trainer = make(max_epoch=1, measure_start=True)
+    wanted = make("untouched").validate()
+    trainer.run()
+    first, last = read_records(trainer.folder / "epochs.jsonl")
+    assert (first["epoch"], first["step"], last["epoch"]) == (0, 0, 1)
+    assert {name: first[name] for name in wanted} == wanted
+    assert not (trainer.folder / "epoch-0.pt").exists()
+    plain = make("plain", max_epoch=1)
+    plain.run()
+    assert tiny.equal(snapshot(plain), snapshot(trainer))  # measuring changes nothing
+
+
+def test_validation_is_the_same_whatever_was_drawn_before(make):
+    trainer = make()
+    first = trainer.validate()
+    torch.rand(100)
+    assert trainer.validate() == first

@@ -1,0 +1,39 @@
+"""What a punctuation model takes as input, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paraformer.errors import ConfigError, DataError
+from paraformer.punctuation_task import list_texts
+
+
+def test_texts_of_every_form(tmp_path):
+    file = tmp_path / "two texts.txt"
+    file.write_text("a 你好 吗\nb\n", encoding="utf8")
+    lines = [("a", "你好 吗"), ("b", "")]
+    assert list_texts(file) == list_texts(str(file)) == lines
+    assert list_texts("") == [("text", "")]
+    assert list_texts(["好", "a.txt"]) == [("text_1", "好"), ("text_2", "a.txt")]
+    assert list_texts(text for text in ("好", "")) == [("text_1", "好"), ("text_2", "")]
+    assert list_texts([]) == []
+
+
+def test_a_text_may_end_as_the_name_of_a_file():
+    assert list_texts("打开 readme.txt") == [("text", "打开 readme.txt")]
+    assert list_texts("长" * 5000 + " .txt")[0][0] == "text"
+
+
+@pytest.mark.parametrize("source", ["no/such.txt", "no_such.text", Path("no such"), Path(".")])
+def test_a_file_that_is_not_there_is_no_text(source):
+    with pytest.raises(DataError, match=str(source)):
+        list_texts(source)
+
+
+@pytest.mark.parametrize("source", [None, 5, b"abc", {"a": "b"}, ["a", None], [["a"]], np.zeros(3)])
+def test_what_is_no_text_is_one_clear_error(source):
+    with pytest.raises(ConfigError, match="input: is no text; give a text"):
+        list_texts(source)
