@@ -214,11 +214,13 @@ def _font(look: Look, text: str) -> object:
     """Properties of a font that has all signs of a text; where there is none, a warning says so."""
     from matplotlib.font_manager import FontProperties
 
+    signs = {ord(sign) for sign in text if not sign.isspace()}
     if look.font:
         if not Path(look.font).is_file():
             raise ConfigError(f"font={look.font}: no such file; give a .ttf, .otf or .ttc")
+        if not signs <= _signs(look.font):
+            log.warning("font=%s: has not all signs of the text; boxes stand for them", look.font)
         return FontProperties(fname=look.font)
-    signs = {ord(sign) for sign in text if not sign.isspace()}
     for name, path in _fonts():
         if signs <= _signs(path):
             return FontProperties(family=name)
@@ -242,4 +244,7 @@ def _fonts() -> Iterator[tuple[str, str]]:
 def _signs(path: str) -> set[int]:
     from matplotlib.ft2font import FT2Font
 
-    return set(FT2Font(path).get_charmap())
+    try:
+        return set(FT2Font(path).get_charmap())
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: is no font ({error}); give a .ttf, .otf or .ttc") from error

@@ -8,13 +8,14 @@ from typing import Any
 from tqdm import tqdm
 
 from paraformer.data.inputs import Item, list_items
+from paraformer.data.items import at_hand
 from paraformer.decode.align import Alignment, ForcedAligner, Outcome, pair_texts, read_pairs
 from paraformer.decode.recognize import Batching
 from paraformer.decode.timestamps import cut_sentences, one_line
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.formats import check_format
 from paraformer.options import CallOptions, data_types
-from paraformer.output import Output, Results, Tables, at_hand
+from paraformer.output import Output, Results, Tables
 from paraformer.results import WRITTEN, Result, alignment_result
 
 # Tables in output_dir/tp_res, the reference's.
@@ -36,7 +37,7 @@ class AlignTask:
         texts = pair_texts(given, [item.key for item in items])
         output = Output(call, len(items), TABLES)
         pairs = zip(items, texts, strict=True)
-        pending = output.pending(at_hand((pair[0].key, pair) for pair in pairs))
+        pending = output.pending((pair[0].key, at_hand(pair)) for pair in pairs)
         return output.stream(self._aligned(list(pending), call))
 
     def _aligned(self, pairs: Sequence[tuple[Item, Text]], call: CallOptions) -> Iterator[Result]:

@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt as stop:
-        print(f"funasr: {stop or 'stopped'}", file=sys.stderr)
+        print(f"funasr: {str(stop) or 'stopped'}", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
 
 
@@ -156,10 +156,10 @@ def _main(argv: list[str]) -> int:
         raise ConfigError("no input; give audio files, a list or a folder, see funasr --help")
     level = logging.INFO if command.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    # Whoever gives hotwords is told which of them are heard.
-    logging.getLogger("paraformer.decode.hotwords").setLevel(logging.INFO)
-    if not settings.get("disable_log"):
-        logging.getLogger("paraformer.hub").setLevel(logging.INFO)  # what is fetched, and where to
+    # Said unless silence is asked for: which hotwords are heard; what is fetched, and where to.
+    quiet = settings.get("disable_log") or settings.get("log_level")
+    for name in TALKERS:
+        logging.getLogger(name).setLevel(logging.NOTSET if quiet else logging.INFO)
     settings.update(type_config(rest, command.model, settings))
     return recognise(arguments.inputs, command, settings)
 
@@ -364,7 +364,7 @@ def _check_output(output_format: str, alone: bool, has_folder: bool) -> None:
 def _shown(result: dict[str, Any], settings: Mapping[str, Any], alone: bool) -> str:
     """What is printed of a result; what is wrong with one stands in the log."""
     from paraformer.formats import format_result
-    from paraformer.tasks import shown_text
+    from paraformer.results import shown_text
     from paraformer.timed_formats import format_timed, is_timed
     from paraformer.transcripts import LineLimits
 

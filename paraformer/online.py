@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from paraformer.data.containers import is_container
 from paraformer.data.inputs import Cache, Item
 from paraformer.decode.streaming import Chunking, Stream, Streamer, StreamingRecognizer, Token
 from paraformer.errors import ConfigError, ParaformerError
@@ -17,7 +18,6 @@ from paraformer.errors import ConfigError, ParaformerError
 Result = dict[str, Any]
 # Recordings that are decoded side by side.
 SIDE_BY_SIDE = 8
-HEADERS = (b"RIFF", b"fLaC", b"OggS", b"ID3")
 
 
 class OnlineModel:
@@ -119,7 +119,7 @@ def growing_text(streamer: Streamer, blocks: Iterable[Any]) -> Iterator[str]:
 
 def is_audio_file(source: BufferedReader) -> bool:
     """Whether an input that has not been read begins like an audio file, not like raw samples."""
-    return source.peek(4).startswith(HEADERS)
+    return is_container(source.peek())
 
 
 def raw_blocks(source: BufferedReader, samples: int) -> Iterator[bytes]:

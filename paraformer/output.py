@@ -6,7 +6,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from paraformer.formats import TABLES, ResultFolder
@@ -48,15 +47,6 @@ class Results(Iterator[Result]):
             self._results.close()
 
 
-def at_hand(keyed: Iterable[tuple[str, Input]]) -> Iterator[tuple[str, Callable[[], Input]]]:
-    """Inputs that need not be made, as `Output.pending` takes them."""
-    return ((key, partial(_same, one)) for key, one in keyed)
-
-
-def _same(one: Input) -> Input:
-    return one
-
-
 class Output:
     """The folders of one call, if it names one, and which of its inputs are still to be done."""
 
@@ -71,6 +61,10 @@ class Output:
         self._kept: deque[list[str]] = deque()
         if not call.output_dir:
             return
+        # First, for what it lacks is said before an earlier run's tables are emptied.
+        if is_timed(call.output_format):
+            limits = LineLimits(call.max_line_chars, call.max_line_s)
+            self.timed = TimedFolder(call.output_dir, call.output_format, limits, call.resume)
         beside = [name for kind, name in TABLE_FILES.items() if kind == call.output_format]
         self.folder = ResultFolder(
             call.output_dir,
@@ -81,9 +75,6 @@ class Output:
             beside=beside,
             place=tables.place,
         )
-        if is_timed(call.output_format):
-            limits = LineLimits(call.max_line_chars, call.max_line_s)
-            self.timed = TimedFolder(call.output_dir, call.output_format, limits, call.resume)
 
     @property
     def left(self) -> int:

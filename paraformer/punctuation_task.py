@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from paraformer.data.inputs import given_keys
+from paraformer.data.items import at_hand
 from paraformer.data.tables import read_table
 from paraformer.decode.itn import shared_numerals
 from paraformer.decode.punctuate import PunctuationState, Punctuator
 from paraformer.errors import ConfigError
 from paraformer.options import CallOptions
-from paraformer.output import Output, Results, Tables, at_hand
+from paraformer.output import Output, Results, Tables
 from paraformer.results import WRITTEN, Result
 from paraformer.tasks import no_digits, progress
 
@@ -29,7 +31,7 @@ class PunctuationTask:
         """See `Task`: a text, a list of texts, or a file of lines `id text`."""
         texts = list_texts(source, call.key)
         output = Output(call, len(texts), Tables())
-        pending = output.pending(at_hand((text[0], text) for text in texts))
+        pending = output.pending((text[0], at_hand(text)) for text in texts)
         return output.stream(self._marked(pending, output.left, call))
 
     def _marked(
@@ -66,11 +68,10 @@ def list_texts(source: Any, key: Any = "") -> list[tuple[str, str]]:
     texts = [source] if isinstance(source, str) or not _has_entries(source) else list(source)
     if not all(isinstance(text, str) for text in texts):
         raise ConfigError("input: is no text; give a text, a list of texts or a file `id text`")
-    keys = [key] if isinstance(key, str) and key else list(key or [])
-    keys = keys or [f"text_{n}" if len(texts) > 1 else "text" for n in range(1, len(texts) + 1)]
-    if len(keys) != len(texts):
-        raise ConfigError(f"key: {len(keys)} for {len(texts)} texts; give one for each")
-    return list(zip(map(str, keys), texts, strict=True))
+    keys = given_keys(key, len(texts))
+    if keys is None:
+        keys = [f"text_{n}" if len(texts) > 1 else "text" for n in range(1, len(texts) + 1)]
+    return list(zip(keys, texts, strict=True))
 
 
 def _names_file(source: str) -> bool:

@@ -133,6 +133,11 @@ class SpeechTask(RecordingTask):
         live = cut or self.streaming
         search = self._search(call, live)
         batching = Batching(call.batch_size, call.batch_size_s)
+        if call.sentence_timestamp and not live and not self._times(search):
+            log.warning(
+                "sentence_timestamp: this model gives words no times, so sentences are those of the"
+                " VAD, or all of a recording; pred_timestamp=True asks for times"
+            )
         if live and (self.vad or self.second):
             results = self._live_streams(items, total, call)
         elif live:
@@ -409,8 +414,7 @@ def _blocks(
     """What gives the audio of an item in blocks, and moves the bar."""
 
     def blocks() -> Iterator[Tensor]:
-        is_file = isinstance(item.source, (str, Path))
-        for block in read_blocks(item, rate) if is_file else [item.read(fs, rate)]:
+        for block in read_blocks(item, rate, raw_fs=fs):
             yield block
             if bar is not None:
                 bar.update(len(block) / rate)

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 CHUNK = 64
 # So many chunks for each process are under way, done ones that wait for an earlier one included.
 AHEAD = 4
-# A process that is asked to end has so long to end its commands.
+# A process that is asked to end has so long to end its commands and remove its temporary files.
 GRACE_SECONDS = 2.0
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 # So many in a row that end without a single result, and there is no use in starting more.
@@ -214,6 +214,7 @@ class Crew:
         worker.process.join(GRACE_SECONDS)
         _stop(worker.process, KILL)
         worker.process.join()
+        worker.connection.close()
         why = _why(worker.process.exitcode)
         self._ended += 1
         if self._ended >= MOST_ENDED or (worker.ready is None and not self.workers):
@@ -267,8 +268,10 @@ def _stop(process: BaseProcess, number: int) -> None:
     if kill_group is not None:
         with contextlib.suppress(OSError):  # there is none, or not yet
             kill_group(process.pid, number)
-    if process.is_alive():
-        os.kill(process.pid or 0, number)
+    if number == KILL:
+        process.kill()
+    else:
+        process.terminate()
 
 
 def _why(code: int | None) -> str:
@@ -308,7 +311,7 @@ def serve(connection: Connection, rank: int, order: Order) -> None:
         # What is the same for all of them, one says.
         logging.getLogger(name).setLevel(level if rank == 0 else max(level, logging.WARNING))
     # The other end is closed where the parent has ended.
-    with contextlib.suppress(EOFError, OSError):
+    with _ended_in_order(), contextlib.suppress(EOFError, OSError):
         try:
             ready, work = _prepare(rank, order)
         except ParaformerError as error:
@@ -319,6 +322,23 @@ def serve(connection: Connection, rank: int, order: Order) -> None:
             items = connection.recv()
             for result in work(iter(items), len(items)):
                 connection.send(result)
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM ends the process here so that it removes its temporary files: what ffmpeg decodes
+    may be gigabytes.
+    """
+
+    def leave(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one would stop that
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def device_of(rank: int, device: str, gpus: int) -> str:

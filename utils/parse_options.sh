@@ -21,7 +21,7 @@ _option_help() {
   else
     # A recipe may have gone to its own folder, from where a relative $0 leads nowhere.
     if [ -f "$0" ]; then _option_file=$0; else _option_file=${0##*/}; fi
-    sed -n -e '1{/^#!/d;}' -e '/^#/!q' -e 's/^# \{0,1\}//p' "$_option_file"
+    sed -n -e '1{/^#!/d;}' -e '/^#/!q' -e '/^# shellcheck /d' -e 's/^# \{0,1\}//p' "$_option_file"
   fi
   exit 0
 }

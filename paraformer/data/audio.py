@@ -19,6 +19,7 @@ from paraformer.data.archives import load_archive
 from paraformer.data.arrays import from_array, loudest
 from paraformer.data.channels import MIX, Selector
 from paraformer.data.containers import is_container
+from paraformer.data.keys import URL
 from paraformer.data.resample import check_rate, resample
 from paraformer.data.soundfiles import channels_first, header, is_raw, open_decoder
 from paraformer.errors import AudioError
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 
 RAW_RATE = 16000
 _ARK = re.compile(r"(.+):\d+(\[[\d:,]*\])?")
-_URL = re.compile(r"https?://", re.IGNORECASE)
 
 
 def read_audio(
@@ -127,7 +127,7 @@ def _read(source: object, name: str, fs: int, allow_pipe: bool) -> tuple[Tensor,
         raise AudioError(f"{name}: holds no audio; give a path, bytes, a numpy array or a tensor")
     if source.rstrip().endswith("|"):
         return _read_pipe(source.strip()[:-1], name, fs, allow_pipe)
-    if _URL.match(source):
+    if URL.match(source):
         return _read_bytes(_download(source), name, fs)
     ark = _ARK.fullmatch(source)
     if ark and os.path.isfile(ark[1]):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from paraformer.data.mpeg import is_mpeg
+from paraformer.data.riff import WAVE64
 
 _EBML = b"\x1aE\xdf\xa3"
-_WAVE64 = b"riff\x2e\x91\xcf\x11"
 _MAGIC = (
-    *(b"RIFF", b"RIFX", b"RF64", b"BW64", _WAVE64, b"OggS", b"fLaC", b"ID3", b"FORM", b".snd"),
+    *(b"RIFF", b"RIFX", b"RF64", b"BW64", WAVE64[:8], b"OggS", b"fLaC", b"ID3", b"FORM", b".snd"),
     b"caff",
 )
 # What soundfile does not read, and what its users call it.

@@ -27,8 +27,8 @@ LIMITS = {
     "n_mels": Limits(1, 1000, whole=True),
     "frame_length": Limits(0, 10_000, above=True),  # milliseconds
     "frame_shift": Limits(0, 10_000, above=True),
-    "lfr_m": Limits(1, whole=True),
-    "lfr_n": Limits(1, whole=True),
+    "lfr_m": Limits(1, 1000, whole=True),
+    "lfr_n": Limits(1, 1000, whole=True),
     "dither": Limits(0),
 }
 WINDOWS = ("hamming", "hanning", "povey", "rectangular", "blackman")

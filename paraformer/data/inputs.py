@@ -18,12 +18,11 @@ from torch import Tensor
 
 from paraformer.data.audio import count_channels
 from paraformer.data.channels import MIX, SPLIT, check_channel
-from paraformer.data.items import OVERSHOOT_SECONDS, Cache, Item, Segment, cut, named
-from paraformer.data.keys import distinct_keys
+from paraformer.data.items import OVERSHOOT_SECONDS, Cache, Item, Segment, at_hand, cut, named
+from paraformer.data.keys import URL, distinct_keys
 from paraformer.data.lists import (
     JSON,
     TABLES,
-    URL,
     JsonFile,
     Later,
     ListFile,
@@ -39,7 +38,8 @@ __all__ = ["OVERSHOOT_SECONDS", "Cache", "Inputs", "Item", "Segment", "cut", "li
 LISTS = (*TABLES, *JSON)
 AUDIO = (
     *(".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".amr", ".wma"),
-    *(".mp4", ".webm", ".pcm", ".raw"),
+    *(".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".oga", ".m4b", ".mka", ".3gp"),
+    *(".mp4", ".webm", ".mkv", ".mov", ".pcm", ".raw"),
 )
 NAMELESS = ("", "")
 _BYTES = (bytes, bytearray, memoryview)
@@ -77,6 +77,8 @@ class Inputs(Iterable[Item]):
         if segments and not os.path.isfile(segments):
             raise DataError(f"{segments}: no such file of segments; check the path")
         self._parts = list(_expand(source, segments))
+        if segments and not any(isinstance(part, SegmentsFile) for part in self._parts):
+            raise ConfigError("segments: cut the recordings of a list; give wav.scp or another one")
         self._count = 0
         bare: list[str] = []
         for _, path in self._names():
@@ -87,7 +89,7 @@ class Inputs(Iterable[Item]):
         mixed = 0 < len(bare) < self._count
         taken = (key for key, path in self._names() if not path) if mixed else ()
         self._keys = distinct_keys(bare, taken)
-        self._given = None if key in ("", None) else _given_keys(key, self._count)
+        self._given = given_keys(key, self._count)
 
     def _names(self) -> Iterator[Name]:
         place = 0
@@ -109,7 +111,7 @@ class Inputs(Iterable[Item]):
         for key, make in self._whole():
             if self.channel == SPLIT:
                 for item in _split(_finished(make, key, MIX)):
-                    yield item.key, partial(_same, item)
+                    yield item.key, at_hand(item)
             else:
                 yield key, partial(_finished, make, key, self.channel)
 
@@ -130,10 +132,6 @@ def _finished(make: Callable[[], Item], key: str, channel: str | int) -> Item:
     return replace(item, key=key, channel=channel if sound else MIX)
 
 
-def _same(item: Item) -> Item:
-    return item
-
-
 def _split(item: Item) -> Iterator[Item]:
     """A recording's channels; what cannot be read says so itself when its turn comes."""
     if isinstance(item.source, DataError):
@@ -148,7 +146,14 @@ def _split(item: Item) -> Iterator[Item]:
         yield replace(item, key=f"{item.key}_ch{channel}", channel=channel)
 
 
-def _given_keys(key: object, count: int) -> list[str]:
+def given_keys(key: object, count: int) -> list[str] | None:
+    """The ids that a call gives to so many inputs: one, or a list of them; None if it gives none.
+
+    >>> given_keys("a", 1), given_keys(["a", 2], 2), given_keys("", 2)
+    (['a'], ['a', '2'], None)
+    """
+    if key is None or key == "":
+        return None
     keys = [str(k) for k in key] if isinstance(key, (list, tuple)) else [str(key)]
     if len(keys) != count:
         raise ConfigError(f"key: {len(keys)} ids for {count} inputs; give one id for each")
@@ -177,7 +182,7 @@ class _One:
 
     def items(self) -> Iterator[Later]:
         """See `_Part`."""
-        return ((name, partial(_same, self.item)) for name in self.names())
+        return ((name, at_hand(self.item)) for name in self.names())
 
 
 class _Folder:
@@ -262,9 +267,15 @@ def _matches(pattern: str) -> list[str]:
 
 def _open_list(path: Path, segments: str) -> ListFile:
     listed: ListFile = JsonFile(path) if path.suffix.lower() in JSON else TableFile(path)
-    if next(listed.entries(), None) is None:
-        raise DataError(f"{path}: holds no lines; give `id file` a line")
+    _refuse_empty(listed, "id file")
     beside = path.with_name("segments")
     if segments or (path.name == "wav.scp" and beside.is_file()):
-        return SegmentsFile(Path(segments) if segments else beside, listed)
+        stretches = SegmentsFile(Path(segments) if segments else beside, listed)
+        _refuse_empty(stretches, "id recording start end")
+        return stretches
     return listed
+
+
+def _refuse_empty(listed: ListFile, form: str) -> None:
+    if next(listed.entries(), None) is None:
+        raise DataError(f"{listed.path}: holds no lines; give `{form}` a line")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -11,6 +12,8 @@ from paraformer.data.audio import read_audio, read_channels
 from paraformer.data.channels import MIX, Selector
 from paraformer.data.keys import key_of
 from paraformer.errors import AudioError, DataError
+
+Input = TypeVar("Input")
 
 # A segment may end this much after its recording, as in Kaldi's extract-segments.
 OVERSHOOT_SECONDS = 0.5
@@ -77,6 +80,11 @@ def cut(wave: Tensor, fs: int, start: float, end: float | None) -> Tensor:
             "mend the segments file"
         )
     return wave[round(start * fs) : None if end is None else round(end * fs)]
+
+
+def at_hand(one: Input) -> Callable[[], Input]:
+    """What makes an input that need not be made any more."""
+    return lambda: one
 
 
 def named(path: str, source: Any, from_list: bool = False) -> Item:

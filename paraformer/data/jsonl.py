@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paraformer.data.datadir import DataDir, Utterance
-from paraformer.data.tables import write_table, write_text
+from paraformer.data.keys import URL
+from paraformer.data.tables import readable, write_table, write_text
 from paraformer.data.transcripts import wav_seconds
 from paraformer.errors import DataError
 
 FRAMES_PER_SECOND = 100  # what FunASR counts the source of speech in
-_BLANKS = " \t\r\n"
+_BLANKS = " \t\r\n\ufeff"
 
 
 class Converted(NamedTuple):
@@ -67,7 +68,7 @@ def _entry(line: str, folder: Path) -> tuple[str, str, str, str]:
     """Key, source and target of a line, or why it cannot be used."""
     try:
         value = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return "", "", "", "not JSON"
     if not isinstance(value, dict):
         return "", "", "", "not a JSON object"
@@ -75,6 +76,8 @@ def _entry(line: str, folder: Path) -> tuple[str, str, str, str]:
     key = "" if key is None else str(key)
     if not key or any(mark in key for mark in _BLANKS):
         return "", "", "", "key is empty or holds a blank"
+    if any(readable(text) != text for text in map(str, (key, source, target))):
+        return "", "", "", "not UTF-8"
     if not isinstance(source, str) or not source.strip() or "\n" in source:
         return key, "", "", "no source"
     if source.rstrip().endswith("|"):
@@ -88,10 +91,10 @@ def _entry(line: str, folder: Path) -> tuple[str, str, str, str]:
 
 def _locate(source: str, folder: Path) -> str:
     """The whole path of a file that is there, "" where none is; URLs are not looked up."""
-    if source.lower().startswith(("http://", "https://")):
+    if URL.match(source):
         return source
     places = (Path(source), folder / source)
-    return next((os.path.abspath(place) for place in places if place.is_file()), "")
+    return next((os.path.abspath(place) for place in places if os.path.isfile(place)), "")
 
 
 def data_to_jsonl(data: str | Path, path: str | Path) -> Converted:

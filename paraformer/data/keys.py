@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from paraformer.data.tables import readable
 
-_URL = re.compile(r"https?://", re.IGNORECASE)
+URL = re.compile(r"https?://", re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:\\|\\\\")
 
 
@@ -61,12 +61,13 @@ def distinct_keys(paths: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
         groups[known.stem][known] = None
     names = {place: name for group in groups.values() for place, name in _tell_apart([*group])}
     keys = []
+    numbers: Counter[str] = Counter()  # the last one of each name
     for place, stem in zip(places, stems, strict=True):
         name = names[place] if place else stem
-        key, number = name, 1
+        key = name
         while used[key]:
-            number += 1
-            key = f"{name}_{number}"
+            numbers[name] += 1
+            key = f"{name}_{numbers[name] + 1}"
         used[key] += 1
         keys.append(key)
     return keys
@@ -98,7 +99,7 @@ def _last(folders: tuple[str, ...], count: int) -> tuple[str, ...]:
 
 
 def _take_apart(path: str) -> _Place:
-    text = _URL.sub("", re.split(r"[?#]", path)[0]) if _URL.match(path) else path
+    text = URL.sub("", re.split(r"[?#]", path)[0]) if URL.match(path) else path
     if _DRIVE.match(text):
         text = text.replace("\\", "/")
     if ".." in PurePath(text).parts:

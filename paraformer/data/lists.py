@@ -20,13 +20,12 @@ import numpy as np
 
 from paraformer.data.faults import wrong_value
 from paraformer.data.items import Item, Segment, named
-from paraformer.data.keys import distinct_keys
+from paraformer.data.keys import URL, distinct_keys
 from paraformer.data.tables import fields, iter_lines, iter_rows
 from paraformer.errors import DataError
 
 TABLES = (".scp", ".txt", ".text")
 JSON = (".json", ".jsonl")
-URL = re.compile(r"https?://", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[/\\]")
 
 

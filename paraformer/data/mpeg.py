@@ -27,7 +27,7 @@ _TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 def is_mpeg(content: bytes) -> bool:
     """A layer III frame and another where it ends: raw samples around -1 may start like one."""
     length = frame_length(content)
-    return length > 0 and (len(content) <= length or frame_length(content[length:]) > 0)
+    return length > 0 and (len(content) <= length or frame_length(content[length : length + 4]) > 0)
 
 
 def frame_length(head: bytes) -> int:

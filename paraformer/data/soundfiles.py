@@ -100,6 +100,35 @@ class Decoder:
 
     def read(self, frames: int) -> np.ndarray:
         """The next samples (N, C) in [-1, 1) as float32; fewer than `frames` only at the end."""
+        if self._over or self._believes(frames):
+            return self._read(frames)
+        return np.concatenate(list(self._parts(frames)))
+
+    def read_all(self) -> np.ndarray:
+        """All samples (N, C)."""
+        if self._believes(self.announced):
+            return self._read(self.announced)
+        most = MOST_VALUES // self.channels
+        parts = list(self._parts(most + 1))
+        if self._position > most:
+            raise AudioError(f"{self._name}: more than {MOST_VALUES} samples; cut it into pieces")
+        return np.concatenate(parts)
+
+    def _believes(self, frames: int) -> bool:
+        """Whether there may be so many, by the size of the file."""
+        file = self._file
+        size = file.total if isinstance(file, Window) else os.path.getsize(file)
+        return _plausible(frames * self.channels, size)
+
+    def _parts(self, frames: int) -> Iterator[np.ndarray]:
+        """The next samples, for which room is made as they come."""
+        block, left = max(1, BLOCK_VALUES // self.channels), frames
+        while left and not self._over:
+            part = self._read(min(block, left))
+            left -= len(part)
+            yield part
+
+    def _read(self, frames: int) -> np.ndarray:
         if self._over:
             return np.empty((0, self.channels), np.float32)
         try:
@@ -110,25 +139,6 @@ class Decoder:
         if len(part) < frames:
             self._end()
         return part
-
-    def read_all(self) -> np.ndarray:
-        """All samples (N, C)."""
-        block = max(1, BLOCK_VALUES // self.channels)
-        believed = _plausible(self.announced * self.channels, self._bytes())
-        first = self.announced if believed else block
-        parts = [self.read(first)]
-        while not self._over and not believed:
-            parts.append(self.read(block))
-            if self._position * self.channels > MOST_VALUES:
-                raise AudioError(
-                    f"{self._name}: more than {MOST_VALUES} samples; cut it into pieces"
-                )
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _bytes(self) -> int:
-        if isinstance(self._file, Window):
-            return self._file.total
-        return os.path.getsize(self._file)
 
     def _until_damage(self, frames: int) -> np.ndarray:
         """What can be decoded of the next samples, by a new decoder that goes there.
@@ -173,13 +183,11 @@ def open_decoder(source: Path | bytes, name: str, streamed: bool = False) -> Ite
 
     `streamed`: from a program that could not know the length, which is nothing to warn of.
     """
-    with ExitStack() as stack:
-        if isinstance(source, Path):
-            file: BinaryIO = stack.enter_context(source.open("rb"))
-        else:
-            file = io.BytesIO(source)
+    with _faults_of(name), ExitStack() as stack:
+        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+        stack.callback(file.close)
         mended = _mend(file, name, streamed)
-        whole = source if isinstance(source, Path) else Window(b"", file, 0, len(source))
+        whole = Window(b"", file, 0, len(source)) if isinstance(source, bytes) else source
         try:
             decoder = Decoder(mended or whole, name)
         except soundfile.LibsndfileError as error:
@@ -187,6 +195,19 @@ def open_decoder(source: Path | bytes, name: str, streamed: bool = False) -> Ite
             decoder = Decoder(stack.enter_context(ffmpeg.decoded(source, name, reason)), name)
         stack.callback(decoder.close)
         yield decoder
+
+
+@contextmanager
+def _faults_of(name: str) -> Iterator[None]:
+    """What the system or libsndfile refuses, as an error of one recording."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise AudioError(f"{name}: {reason}; check the file, and the room on the disk") from error
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.rstrip(".")
+        raise AudioError(f"{name}: cannot decode it ({reason}); convert it to WAV") from error
 
 
 def _mend(file: BinaryIO, name: str, streamed: bool) -> Window | None:

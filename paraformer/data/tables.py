@@ -57,6 +57,8 @@ def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
         raise DataError(
             f"{path}:{number}: not UTF-8; convert the file, for instance: iconv -f gb18030 -t utf-8"
         ) from None
+    except ValueError as error:  # a name that no file can have
+        raise DataError(f"{path}: {error}; check the path") from None
 
 
 def parse_rows(text: str) -> list[Row]:

@@ -202,8 +202,9 @@ def _without_numbers(lines: list[str]) -> list[str]:
 def _parse_json_list(path: Path, text: str) -> list[str]:
     try:
         tokens = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON; give a list of tokens") from error
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", 1)
+        raise DataError(f"{path}:{line}: not JSON; give a list of tokens") from error
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise DataError(f"{path}: not a list of texts; give one text per token")
     return tokens

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import string
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import IO
 
@@ -39,11 +41,22 @@ def download(url: str) -> bytes:
     """All bytes of an answer; an `AudioError` if they do not come, not all, or are too many."""
     opener = urllib.request.build_opener(_OnlyWeb)
     try:
-        with opener.open(url, timeout=TIMEOUT_SECONDS) as answer:
+        with opener.open(_written(url), timeout=TIMEOUT_SECONDS) as answer:
             content = _read(answer)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise AudioError(f"{url}: {_reason(error)}; check the address or give a file") from error
     return content
+
+
+def _written(url: str) -> str:
+    """An address as it is sent: what its path and query may not hold is written as `%..`.
+
+    >>> _written("http://x.org:8/录 音/%20.wav?a=1")
+    'http://x.org:8/%E5%BD%95%20%E9%9F%B3/%20.wav?a=1'
+    """
+    parts = urllib.parse.urlsplit(url)
+    path, query = (urllib.parse.quote(part, string.punctuation) for part in parts[2:4])
+    return urllib.parse.urlunsplit((*parts[:2], path, query, ""))
 
 
 def _read(answer: http.client.HTTPResponse) -> bytes:

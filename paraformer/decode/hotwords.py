@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from paraformer.data.keys import URL
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.data.web import download
 from paraformer.errors import AudioError, DataError
@@ -33,7 +34,6 @@ SHOWN = 20  # hotwords that a message names
 _SEPARATORS = re.compile(r"[\s,，、;；]+")
 _WEIGHT = re.compile(r"-?\d+(\.\d+)?")
 _RUN = re.compile(r"[A-Za-z']+|.", re.DOTALL)
-_URL = re.compile(r"https?://", re.IGNORECASE)
 _ENCODINGS = ("utf-8-sig", "gb18030")
 
 Tokenizer = CharTokenizer | SentencepieceTokenizer
@@ -186,7 +186,7 @@ def _entries(given: object) -> Iterator[_Given]:
 
 
 def _in_string(text: str) -> Iterator[_Given]:
-    if _URL.match(text):
+    if URL.match(text):
         try:
             content = download(text)
         except AudioError as error:
@@ -197,7 +197,7 @@ def _in_string(text: str) -> Iterator[_Given]:
     elif text.startswith(("{", "[")):
         try:
             yield from _entries(json.loads(text))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"hotword: '{text}' is not JSON ({error}); mend it") from error
     else:
         yield from (_Given(word) for word in _SEPARATORS.split(text))
@@ -206,10 +206,10 @@ def _in_string(text: str) -> Iterator[_Given]:
 def _read(path: Path) -> bytes:
     try:
         return path.expanduser().read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"{path}: {error.strerror} (looked for {path.absolute()}); give a file of hotwords, "
-            "one a line"
+            f"{path}: {reason} (looked for {path.absolute()}); give a file of hotwords, one a line"
         ) from error
 
 

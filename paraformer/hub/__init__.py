@@ -108,17 +108,19 @@ def _locate(
     use: str, name: str | Path, hub: str, revision: str | None, offline: bool
 ) -> Path | Repository:
     """A directory of this machine, or what is to be fetched."""
+    if not str(name).strip():
+        raise ConfigError(f"{use}: is empty; give a model name or a directory")
     path = Path(name).expanduser()
     if path.is_file():
         raise CheckpointError(f"{path}: is a file; give the directory that holds it")
     if path.is_dir():
         return _with_weights(path)
-    if not str(name).strip():
-        raise ConfigError(f"{use}: is empty; give a model name or a directory")
-    bundled = BUNDLED / path.name
-    if str(name) == path.name and bundled.is_dir():
-        return _with_weights(bundled)
-    places = f"looked for {path.absolute()} and {bundled}"
+    places = f"looked for {path.absolute()}"
+    if str(name) == path.name:
+        bundled = BUNDLED / path.name
+        if bundled.is_dir():
+            return _with_weights(bundled)
+        places += f" and {bundled}"
     repository = _repository(use, str(name), hub, revision)
     if repository is None:
         here, released = ", ".join(bundled_models()) or "none", ", ".join(RELEASED)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,9 +120,9 @@ def _is_there(file: RemoteFile, path: Path) -> bool:
 
 
 def _remove_parts(home: Path) -> None:
-    for part in (home / PARTS).glob("*"):
-        part.unlink()
-    (home / PARTS).rmdir()
+    parts = home / PARTS
+    if parts.is_dir():  # nothing had to be fetched where another revision has the same files
+        shutil.rmtree(parts)
 
 
 @contextmanager

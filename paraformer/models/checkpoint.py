@@ -223,8 +223,9 @@ def override_keys(config: Config) -> Config:
     parts["decoder_conf"] = DECODERS.get(str(config.get("decoder")), dict)
     keys = {part: _defaults(taker) for part, taker in parts.items()}
     if config["model"] in WITHOUT_TOKENS:  # a VAD, see `load_vad`
-        own = _defaults(VadOptions)
-        keys |= {"model_conf": own, **merge(own, config.get("model_conf") or {})}
+        own, named = _defaults(VadOptions), config.get("model_conf") or {}
+        check_part(named, "model_conf")
+        keys |= {"model_conf": own, **merge(own, named)}
     return merge(keys, config)
 
 

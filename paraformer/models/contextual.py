@@ -40,6 +40,11 @@ class ContextualDecoder(SanmDecoder):
     def __init__(self, vocab_size: int, encoder_output_size: int, **layers: Any) -> None:
         """layers: what a `SanmDecoder` takes."""
         super().__init__(vocab_size, encoder_output_size, **layers)
+        if not len(self.decoders):
+            raise ConfigError(
+                "config.yaml: decoder_conf.att_layer_num=0: hotwords are heard by the last layer "
+                "with attention; give 1 or more"
+            )
         self.last_decoder = cast(SanmDecoderLayer, self.decoders.pop(-1))
         own, width = self.last_decoder.src_attn, encoder_output_size
         self.bias_decoder = BiasAttention(own.heads, width, own.dropout_rate)

@@ -92,12 +92,15 @@ class Affine(nn.Module):
         super().__init__()
         self.linear = nn.Linear(in_width, width, bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_width, T) -> (B, width, T)."""
+    def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """(B, in_width, T) -> (B, width, T); of one row without gradients written into `out`."""
         weight, bias = self.linear.weight, self.linear.bias
-        # A product of two matrices takes less time than a batch of one.
-        alone = len(x) == 1
-        y = (weight @ x[0])[None] if alone else torch.bmm(weight.expand(len(x), -1, -1), x)
+        if out is not None:
+            y = torch.mm(weight, x[0], out=out[0])[None]
+        elif len(x) == 1:  # a product of two matrices takes less time than a batch of one
+            y = (weight @ x[0])[None]
+        else:
+            y = torch.bmm(weight.expand(len(x), -1, -1), x)
         if bias is None:
             return y
         # Adding afterwards is cheaper than filling the product with copies of the bias beforehand.
@@ -133,19 +136,22 @@ class FsmnLayer(nn.Module):
         self.fsmn_block = MemoryFilter(proj_width, order)
         self.affine = Affine(proj_width, width)
 
-    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, D, T), past (B, P, order - 1) -> (B, D, T), the new past."""
-        projected, past = self.fsmn_block(self._behind(past, x))
-        return self.affine(projected).relu_(), past
+    def forward(self, x: Tensor, past: Tensor, in_place: bool) -> tuple[Tensor, Tensor]:
+        """x (B, D, T), past (B, P, order - 1) -> (B, D, T), the new past.
 
-    def _behind(self, past: Tensor, x: Tensor) -> Tensor:
+        in_place: the memory of x, one row, is that of the result too.
+        """
+        projected, past = self.fsmn_block(self._behind(past, x, in_place))
+        return self.affine(projected, x if in_place else None).relu_(), past
+
+    def _behind(self, past: Tensor, x: Tensor, in_place: bool) -> Tensor:
         """The projection of x (B, D, T) behind past (B, P, order - 1)."""
-        if torch.is_grad_enabled() or len(x) > 1:
+        if not in_place:
             return torch.cat([past, self.linear(x)], dim=2)
-        weight, before = self.linear.linear.weight, past.size(2)
-        heard = past.new_empty(1, len(weight), before + x.size(2))
+        before = past.size(2)
+        heard = past.new_empty(1, past.size(1), before + x.size(2))
         heard[..., :before] = past
-        torch.mm(weight, x[0], out=heard[0, :, before:])  # in its place, without a copy
+        self.linear(x, heard[..., before:])  # where it belongs, without a copy
         return heard
 
 
@@ -183,10 +189,11 @@ class FsmnEncoder(nn.Module):
 
     def forward(self, x: Tensor, state: FsmnState) -> tuple[Tensor, FsmnState]:
         """Features (B, T, input_dim) -> logits (B, T, output_dim)."""
+        in_place = len(x) == 1 and not torch.is_grad_enabled()
         x = self.in_linear2(self.in_linear1(x.transpose(1, 2))).relu_()
         memory = []
         for layer, past in zip(self.fsmn, state.memory.unbind(1), strict=True):
-            x, past = layer(x, past)
+            x, past = layer(x, past, in_place)
             memory.append(past)
         logits = self.out_linear2(self.out_linear1(x)).transpose(1, 2)
         return logits, FsmnState(torch.stack(memory, dim=1))
@@ -222,5 +229,5 @@ class FsmnVad(nn.Module):
         """Their summed posterior alone, (B, T): a third of the time that all 248 take."""
         logits, state = self.encoder(x, state)
         rows = logits.transpose(1, 2)
-        shares = (rows - rows.amax(1, keepdim=True)).exp_()
+        shares = rows.sub_(rows.amax(1, keepdim=True)).exp_()
         return shares[:, list(classes)].sum(1) / shares.sum(1), state

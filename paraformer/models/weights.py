@@ -95,10 +95,24 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
                 f"{path}: {what} {len(names)} parameters ({shown}); it does not fit its config.yaml"
             )
     if any(value.is_meta for value in own.values()):  # they have no memory of their own
-        cast = {name: value.to(own[name].dtype).contiguous() for name, value in state.items()}
-        model.load_state_dict(cast, strict=True, assign=True)
+        model.load_state_dict(_apart(state, own), strict=True, assign=True)
     else:
         model.load_state_dict(state, strict=True)
+
+
+def _apart(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Values of the types that a model has, each in memory of its own: a file may hold those that
+    are equal once (see `save_weights`), and parameters that learn would learn together.
+    """
+    apart: dict[str, Tensor] = {}
+    taken = set[int]()
+    for name, value in state.items():
+        cast = value.to(own[name].dtype).contiguous()
+        if cast.untyped_storage().data_ptr() in taken:
+            cast = cast.clone()
+        taken.add(cast.untyped_storage().data_ptr())
+        apart[name] = cast
+    return apart
 
 
 def load_matching(model: nn.Module, path: Path) -> tuple[list[str], list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -28,6 +29,8 @@ from paraformer.programs.overrides import (
 )
 
 _PACKAGE = "paraformer.conf"
+SWITCH = "--"
+_DASHED = re.compile(r"--([A-Za-z_][\w.-]*)(?:=(.*))?", re.DOTALL)
 
 
 class _Source(NamedTuple):
@@ -41,19 +44,20 @@ class _Source(NamedTuple):
 def run(config_name: str, function: Callable[[DictConfig], int | None]) -> int:
     """Call `function` with configuration `config_name` and the overrides of the command line.
 
-    `k=v`, `+k=v` and `++k=v` are equal, and a value means itself whatever is in it (quotes, commas,
-    `=`, `${}`); it is typed by the default it replaces. `--config-dir conf --config-name train_x`
-    reads a recipe's own file, whose `defaults:` may start from any file of the package. Returns the
-    exit code: the function's own (None is 0), 1 for what the user can mend, said in one line.
+    `k=v`, `+k=v`, `++k=v` and `--k=v` are equal, and a value means itself whatever is in it
+    (quotes, commas, `=`, `${}`); it is typed by the default it replaces. `--k` is `k=true`.
+    `--config-dir conf --config-name train_x` reads a recipe's own file, whose `defaults:` may start
+    from any file of the package. Returns the exit code: the function's own (None is 0), 1 for what
+    the user can mend, said in one line.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    arguments = _parser().parse_intermixed_args()
+    arguments, dashed = _parser().parse_known_intermixed_args()
     try:
         source = _source(config_name, arguments.config_dir, arguments.config_name)
         if arguments.help:
             print(_help(source, sys.modules[function.__module__].__doc__))
             return 0
-        config = _configure(source, arguments.overrides)
+        config = _configure(source, [*arguments.overrides, *dashed])
         if arguments.cfg:
             print(OmegaConf.to_yaml(config), end="")
             return 0
@@ -96,10 +100,12 @@ def _configure(source: _Source, arguments: list[str]) -> DictConfig:
     """Compose twice: without values to learn the defaults, then with values typed like those."""
     groups: list[Override] = []
     values: list[Override] = []
+    wrong: list[str] = []
     for argument in arguments:
-        override = parse_override(argument)
+        override = parse_override(argument) or _dashed(argument)
         if override is None:
-            raise ConfigError(f"{source.program}: '{argument}' is not key=value; see --help")
+            wrong.append(argument)
+            continue
         (groups if _is_group(source, override.key) else values).append(override)
     chosen = [f"{group.key}={group.value}" for group in groups]
     plain = OmegaConf.to_container(base := _compose(source, chosen), resolve=False)
@@ -110,15 +116,29 @@ def _configure(source: _Source, arguments: list[str]) -> DictConfig:
         # A key that is new may only be added to a part of the configuration, and knowingly.
         if key not in known and not (prefix and parent in known):
             raise unknown_key(key, known, source.program)
-        value = _value(text, _default(base, plain, key), key)
+        default = _default(base, plain, key)
+        if prefix == SWITCH and not isinstance(default, bool):
+            raise ConfigError(f"--{key}: needs a value; write {key}=VALUE")
+        value = _value(text, default, key)
         if source.folder is not None and (source.folder / key).is_dir():
             beside[key] = literal(value) if isinstance(value, str) else value
         else:
             settings.append(f"++{key}={to_hydra(value)}")
+    if wrong:  # said last: of `--key value` the key is what is wrong
+        raise ConfigError(f"{source.program}: '{wrong[0]}' is not key=value; see --help")
     config = _compose(source, chosen + settings)
     for key, value in beside.items():  # Hydra takes any folder of that name for a group
         OmegaConf.update(config, key, value)
     return config
+
+
+def _dashed(argument: str) -> Override | None:
+    """`--key=value`, and a switch: `--key`, whose prefix is `SWITCH`."""
+    found = _DASHED.fullmatch(argument)
+    if found is None:
+        return None
+    key = found[1].replace("-", "_")
+    return Override(SWITCH, key, "true") if found[2] is None else Override("", key, found[2])
 
 
 def _value(text: str, default: object, key: str) -> object:
@@ -182,6 +202,7 @@ def _refuse_missing(source: _Source, config: DictConfig) -> None:
 def _help(source: _Source, doc: str | None) -> str:
     folder = source.folder or files(_PACKAGE)
     text = folder.joinpath(f"{source.name}.yaml").read_text(encoding="utf-8")
-    usage = "usage: [key=value ...] [--config-dir DIR --config-name NAME] [--cfg job]"
+    keys = "[key=value | --key=value | --switch ...]"
+    usage = f"usage: {keys} [--config-dir DIR --config-name NAME] [--cfg job]"
     title = f"keys and their defaults ({source.name}.yaml):"
     return "\n\n".join([(doc or "").strip(), usage, title, text.rstrip()])

@@ -7,6 +7,7 @@ aligner (fa-zh) shows when the `text` that it is given was spoken. Needs matplot
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -59,7 +60,9 @@ def plot_alignment(config: DictConfig) -> int:
         config.font or "",
     )
     try:
-        draw(picture, look).savefig(out, dpi=config.dpi)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # one line says it of all signs
+            draw(picture, look).savefig(out, dpi=config.dpi)
     except ValueError as error:  # a suffix that matplotlib has no format for
         raise ConfigError(f"out={out}: {error}") from error
     log.info("%s: %d tokens in %.2f s", readable(str(out)), len(picture.tokens), picture.seconds)

@@ -82,6 +82,8 @@ def select_model(config: DictConfig) -> int:
         torch.set_num_threads(config.num_threads)
     settings = read_settings(folder, config.device)
     start = Path(settings["init"])
+    if out.resolve() == start.resolve():
+        raise ConfigError(f"out={out}: is the start, whose weights would be lost; give another")
     dtype = PRECISIONS.get(config.precision) or stored_dtype(weights_of(start))
     release = make_release(settings)
     judge = make_judge(settings, release)
@@ -114,9 +116,14 @@ def read_settings(folder: Path, device: str) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; train with --config-name finetune first")
     settings: dict[str, Any] = yaml.safe_load(path.read_text("utf8"))
-    if not Path(settings["init"] or "").is_dir() or settings["lang"] is not None:
+    if settings["lang"] is not None:
         raise ConfigError(
             f"{folder}: was not trained with --config-name finetune; use average_model"
+        )
+    if not Path(settings["init"]).is_dir():
+        raise ConfigError(
+            f"{settings['init']}: no such directory, though the training in {folder} began with "
+            "it; put it back"
         )
     spare: dict[str, Any] = {"lora": {}, "new_tokens": {}}  # in the weights of epochs already
     return {**settings, **spare, "init_in_part": False, "freeze": [], "device": device}

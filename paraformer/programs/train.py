@@ -117,7 +117,7 @@ def inherit(config: dict[str, Any]) -> dict[str, Any]:
             "model=null: the model, its tokens and its CMVN are those of a released directory; "
             "give it as init, and neither lang nor cmvn"
         )
-    folder = find_model(config["init"])
+    folder = find_model(config["init"]).absolute()  # select_model may start elsewhere
     model = read_config(folder, part(config, "overrides"))
     for key in ("init_param", "config"):
         model.pop(key, None)

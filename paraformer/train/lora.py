@@ -64,7 +64,7 @@ def add_adapters(
     wanted, chosen = set(lora.layers or ATTENTION), list[str]()
     for name, module in model.named_modules():
         adapts = isinstance(module, nn.Linear) and name.rpartition(".")[2] in wanted
-        if adapts and not any(is_part(name, part) for part in (*frozen, *lora.beside)):
+        if adapts and not any(is_part(f"{name}.weight", p) for p in (*frozen, *lora.beside)):
             chosen.append(name)
     found = {name.rpartition(".")[2] for name in chosen}
     if not chosen or (lora.layers and wanted - found):

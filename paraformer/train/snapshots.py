@@ -63,6 +63,7 @@ def save_snapshot(
     state: dict[str, Any] = {
         "position": tuple(position),
         "objective": objective.state_dict(),
+        "learning": _learning(objective),
         "optimizer": optimizer.state_dict(),
         "totals": dict(totals),
         **own_generators(),
@@ -88,13 +89,16 @@ def load_snapshot(
     state = read_torch(path)
     try:
         objective.load_state_dict(state["objective"])
+        learning = _learning(objective)
+        if state.get("learning", learning) != learning:
+            raise RuntimeError("other parameters learn: freeze or lora.beside is another")
     except (RuntimeError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"{path}: does not fit this configuration ({reason}); "
             "train in another folder or with resume=false"
         ) from error
-    optimizer.load_state_dict(state["optimizer"])
+    _put_back(optimizer, state["optimizer"])
     generators = [state, *state.get("others", [])]
     if rank < len(generators):
         torch.set_rng_state(generators[rank]["torch_rng"])
@@ -102,6 +106,19 @@ def load_snapshot(
             torch.cuda.set_rng_state_all(generators[rank]["cuda_rng"])
     totals = dict(state.get("totals", {})) if rank == 0 else {}
     return Resumed(Position(*state["position"]), totals, list(state.get("place", [])))
+
+
+def _learning(objective: nn.Module) -> list[str]:
+    """The parameters that the optimiser has, in their order."""
+    return [name for name, value in objective.named_parameters() if value.requires_grad]
+
+
+def _put_back(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """What an optimiser knew of its parameters; how they learn is what it is set to now."""
+    own = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group.update(settings)
 
 
 def seed_everything(seed: int) -> None:

@@ -270,3 +270,12 @@ def test_names_that_are_not_utf8_are_read_and_written(capsys, caplog, tmp_path):
     text = (tmp_path / "out" / "1best_recog" / "text").read_text("utf-8")
     assert text == out
     assert (tmp_path / "out" / "failed").read_text("utf-8").startswith("\\xfe ")
+
+
+@pytest.mark.parametrize("switch", ["disable_log=true", "log_level=ERROR"])
+def test_whoever_asks_for_silence_is_not_told_of_hotwords(capsys, caplog, switch):
+    assert call(capsys, CLIPS[0], "+hotword=好 @@@")[0] == 0
+    assert "1 hotwords: 好" in caplog.text
+    caplog.clear()
+    assert call(capsys, CLIPS[0], "+hotword=好 @@@", switch)[0] == 0
+    assert caplog.text == ""

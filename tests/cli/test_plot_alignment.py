@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import struct
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -24,7 +25,7 @@ from paraformer.models.checkpoint import load_aligner, load_directory
 from paraformer.programs.plot_alignment import plot_alignment
 from tests.conftest import ROOT
 
-pytest.importorskip("matplotlib")
+get_data_path = pytest.importorskip("matplotlib").get_data_path
 ORACLE = ROOT / "tests" / "fixtures" / "oracle"
 CLIP = ORACLE / "inputs" / "clip_a.flac"
 FACTS = json.loads((ORACLE / "fa-zh" / "expected.json").read_text(encoding="utf-8"))["utt"]
@@ -118,6 +119,7 @@ def test_the_picture_has_its_size(tmp_path, caplog):
         ({"text": TEXT, "sound": "noise"}, "use waveform or fbank"),
         ({"text": TEXT, "begin": 9.0}, "give two times in order"),
         ({"text": TEXT, "font": "no.ttf"}, "font=no.ttf: no such file"),
+        ({"text": TEXT, "font": __file__}, "test_plot_alignment.py: is no font"),
         ({"text": TEXT, "dpi": 0}, "dpi=0"),
     ],
 )
@@ -132,3 +134,13 @@ def test_signs_that_no_font_has_are_told(aligned, monkeypatch, caplog):
     monkeypatch.setattr("paraformer.alignment_plot.FONTS", ())
     draw(aligned, Look())
     assert "apt-get install fonts-noto-cjk, or give font=FILE" in caplog.text
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_signs_without_a_font_are_told_once(tmp_path, monkeypatch, recwarn, caplog, given):
+    monkeypatch.setattr("paraformer.alignment_plot.FONTS", ())
+    font = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    more = {"font": str(font)} if given else {}
+    assert plot_alignment(settings(tmp_path / "a.png", text=TEXT, dpi=20, **more)) == 0
+    assert not [one for one in recwarn if "Glyph" in str(one.message)]
+    assert caplog.text.count("boxes stand for them") == 1

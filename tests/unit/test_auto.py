@@ -280,6 +280,17 @@ def test_unknown_options_of_the_other_models_are_refused_too():
             AutoModel(MODEL, **{f"{part}_kwargs": {"max_end_silence_time": 200}})
 
 
+def test_a_model_without_times_says_so_where_sentences_want_them(model, caplog):
+    (result,) = model.generate(CLIPS[0], sentence_timestamp=True)
+    assert "gives words no times" in caplog.text
+    assert "pred_timestamp=True" in caplog.text
+    assert [one["text"] for one in result["sentence_info"]] == [TEXTS[0]]
+    caplog.clear()
+    model.generate(CLIPS[0], sentence_timestamp=True, pred_timestamp=True)
+    model.generate(CLIPS[0])
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_each_option_of_a_vad_stands_beside_its_configuration_or_in_it(nested):
     given = {"lookback_time_start_point": 70}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from paraformer import options as opts
-from paraformer.cli import Arguments, main, parse, type_known
+from paraformer.cli import Arguments, Terminated, main, parse, type_known
 from paraformer.errors import ConfigError, ParaformerError
 
 
@@ -130,3 +130,13 @@ def test_mistakes_are_one_line_and_exit_code_1(capsys, argv, message):
     assert out == ""
     assert message in err
     assert err.startswith("funasr: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_a_stop_before_there_are_results_is_said_too(monkeypatch, capsys, stop, code):
+    def stopped(arguments):
+        raise stop
+
+    monkeypatch.setattr("paraformer.cli._main", stopped)
+    assert main(["x.wav"]) == code
+    assert capsys.readouterr() == ("", "funasr: stopped\n")

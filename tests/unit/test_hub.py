@@ -72,6 +72,21 @@ def test_an_unknown_name_lists_the_places_looked_in(name):
         hub.find_model(name)
 
 
+@pytest.mark.parametrize("name", ["/no/such/paraformer-zh-mini", "./x/paraformer-zh-mini"])
+def test_a_path_that_ends_as_a_bundled_name_is_not_that_model(name):
+    with pytest.raises(CheckpointError, match="looked for ") as found:
+        hub.find_model(name)
+    assert str(hub.BUNDLED) not in str(found.value)
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_working_directory(monkeypatch, name):
+    make_model(Path("here"))
+    monkeypatch.chdir("here")
+    with pytest.raises(ConfigError, match="model: is empty; give a model name"):
+        hub.find_model(name)
+
+
 def test_a_path_that_is_mistyped_is_no_id_of_a_hub():
     Path("exp").mkdir()
     with pytest.raises(CheckpointError, match=r"model 'exp/final': no such directory"):

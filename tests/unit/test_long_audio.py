@@ -115,6 +115,22 @@ def test_files_of_other_rates_and_channels(pipeline, alone, speech, tmp_path, ra
     assert len(found["segments"]) >= 2
 
 
+def test_samples_without_a_header_have_the_rate_that_is_said(pipeline, speech, tmp_path):
+    """By every road with a VAD: what the same samples behind a header give."""
+    slow = (resample(speech, RATE, 8000) * 32767).round().clamp(-32768, 32767).short().numpy()
+    soundfile.write(tmp_path / "a.wav", slow, 8000)
+    (tmp_path / "a.pcm").write_bytes(slow.astype("<i2").tobytes())
+    (tmp_path / "list.scp").write_text(f"a {tmp_path / 'a.pcm'}\n")
+    vad = str(ORACLE / "fsmn_vad")
+    live = AutoModel(str(ORACLE / "paraformer-streaming"), vad_model=vad, device="cpu")
+    for model in (pipeline, AutoModel(vad), live):
+        (expected,) = model.generate(str(tmp_path / "a.wav"))
+        assert expected.get("segments", expected.get("value"))
+        for source in (tmp_path / "a.pcm", str(tmp_path / "list.scp"), slow, slow.tobytes()):
+            (found,) = model.generate(source, fs=8000)
+            assert {**found, "key": "a"} == expected
+
+
 @pytest.mark.parametrize("limit", [{"max_segment_s": 3}, {"max_single_segment_time": 3000}])
 def test_minutes_without_a_pause_are_cut_and_nothing_between_is_lost(
     pipeline, alone, speech, limit

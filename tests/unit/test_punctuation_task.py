@@ -27,10 +27,20 @@ def test_a_text_may_end_as_the_name_of_a_file():
     assert list_texts("长" * 5000 + " .txt")[0][0] == "text"
 
 
-@pytest.mark.parametrize("source", ["no/such.txt", "no_such.text", Path("no such"), Path(".")])
+@pytest.mark.parametrize(
+    "source", ["no/such.txt", "no_such.text", Path("no such"), Path("."), "a\0.txt"]
+)
 def test_a_file_that_is_not_there_is_no_text(source):
     with pytest.raises(DataError, match=str(source)):
         list_texts(source)
+
+
+def test_ids_are_given_as_those_of_recordings_are():
+    assert list_texts("好", key="a") == list_texts(["好"], key=["a"]) == [("a", "好")]
+    assert list_texts("好", key=5) == [("5", "好")]
+    assert list_texts(["好", "坏"], key=("a", 2)) == [("a", "好"), ("2", "坏")]
+    with pytest.raises(ConfigError, match="key: 1 ids for 2 inputs; give one id for each"):
+        list_texts(["好", "坏"], key="a")
 
 
 @pytest.mark.parametrize("source", [None, 5, b"abc", {"a": "b"}, ["a", None], [["a"]], np.zeros(3)])

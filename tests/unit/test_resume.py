@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -150,6 +151,15 @@ def test_without_resume_the_folder_is_written_anew(models, tmp_path):
     models["utterances"].generate(CLIPS, output_dir=str(tmp_path))
     models["utterances"].generate(CLIPS[:1], output_dir=str(tmp_path))
     assert content(tmp_path)["1best_recog/text"].count(b"\n") == 1
+
+
+def test_what_lacks_an_extra_leaves_an_earlier_run_as_it_is(models, tmp_path, monkeypatch):
+    models["utterances"].generate(CLIPS, output_dir=str(tmp_path))
+    before = content(tmp_path)
+    monkeypatch.setitem(sys.modules, "pysubs2", None)
+    with pytest.raises(ConfigError, match="output_format=srt: needs the package pysubs2"):
+        models["utterances"].generate(CLIPS, output_dir=str(tmp_path), output_format="srt")
+    assert content(tmp_path) == before
 
 
 def test_without_a_folder_there_is_nothing_to_go_on_with(models):

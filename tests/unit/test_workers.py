@@ -63,7 +63,7 @@ def test_a_process_that_is_killed_costs_one_utterance(tmp_path, caplog):
     assert f"'u1': {why}" in caplog.text
     assert "with 'u0' and 2 more; they are tried one by one" in caplog.text
     sound = listing(tmp_path, *rows)
-    again = list(shared(sound, output_dir=str(tmp_path / "two"), resume=True))
+    again = list(shared(sound, 1, output_dir=str(tmp_path / "two"), resume=True))
     assert [result["key"] for result in again] == ["u1", "u7"]
     assert content(tmp_path / "two") == content(tmp_path / "one")
 
@@ -111,7 +111,10 @@ def test_what_has_ended_a_process_is_tried_one_by_one():
 def test_a_stop_stops_all_processes(tmp_path, number, code, capsys):
     """Ctrl-C, which all processes of a terminal get, and SIGTERM to the command alone."""
     rows = [f"u{n} {CLIPS[n % 3]}" for n in range(4)]
-    source = listing(tmp_path, *rows[:2], "u2 exec sleep 300 |", "u3 exec sleep 300 |")
+    (tmp_path / "x.amr").write_bytes(b"#!AMR\n" + bytes(50))
+    (tmp_path / "ffmpeg").write_text("#!/bin/sh\nexec sleep 300\n")
+    (tmp_path / "ffmpeg").chmod(0o755)
+    source = listing(tmp_path, *rows[:2], f"u2 {tmp_path}/x.amr", "u3 exec sleep 300 |")
     out = tmp_path / "out"
     command = [sys.executable, str(ROOT / "bin" / "funasr.py"), f"+model={MODEL}", "+nj=2"]
     command += [f"+input={source}", f"+output_dir={out}", "+device=cpu"]
@@ -119,10 +122,12 @@ def test_a_stop_stops_all_processes(tmp_path, number, code, capsys):
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)},
         start_new_session=True,
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     ) as process:
         shown = b"".join(process.stdout.readline() for _ in range(2))
+        assert comes_true(lambda: list(tmp_path.glob("paraformer-*/decoded.log")))
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         _, said = process.communicate(timeout=120)
     assert process.returncode == code
@@ -131,7 +136,8 @@ def test_a_stop_stops_all_processes(tmp_path, number, code, capsys):
         f"funasr: stopped; what is finished is in {out}, +resume=true goes on"
     )
     assert (out / "1best_recog" / "text").read_bytes() == shown
-    assert is_empty(process.pid)
+    assert comes_true(lambda: not living(process.pid))
+    assert not list(tmp_path.glob("paraformer-*"))
     listing(tmp_path, *rows)
     options = ["+device=cpu", f"+input={source}", f"+output_dir={out}", "+resume=true"]
     assert main([f"+model={MODEL}", *options, "-f", "json"]) == 0
@@ -139,11 +145,16 @@ def test_a_stop_stops_all_processes(tmp_path, number, code, capsys):
     assert keys == ["u2", "u3"]
 
 
-def is_empty(session):
-    """Whether no process of a session is left, within a minute."""
+def living(session):
+    """The processes of a session."""
+    listed = subprocess.run(["ps", "-s", str(session), "-o", "stat="], capture_output=True)
+    return [line for line in listed.stdout.split() if not line.startswith(b"Z")]
+
+
+def comes_true(condition):
+    """Whether it does within a minute."""
     for _ in range(600):
-        listed = subprocess.run(["ps", "-s", str(session), "-o", "stat="], capture_output=True)
-        if not [line for line in listed.stdout.split() if not line.startswith(b"Z")]:
+        if condition():
             return True
         time.sleep(0.1)
     return False

@@ -12,6 +12,9 @@
 #   --find-lr true        look for the learning rate first
 #   --features true       make features beforehand, which saves time where there are many epochs
 #   --stage, --stop-stage 0 data  1 the start, features  2 the start on dev  3 train  4 choose  5 the result on dev
+#   --precision fp16      of the result, or fp32, where it shall not be that of the start
+#   --nj 2                jobs of features and decoding
+#   --gpu 0, --nproc 1    GPUs to ask for, processes of the training
 #   --hotword FILE        for the decoding of stages 2 and 5
 #
 # key=value: of paraformer/conf/finetune.yaml. The result is <out>/final. Paths count from where it is
@@ -34,10 +37,10 @@ lora=0
 find_lr=false
 features=false
 hotword=
-precision=        # of the result: fp32 or fp16; default: that of the start
+precision=
 nj=2
-gpu=0             # to ask cmd.sh for
-nproc=1           # processes of the training, one a GPU
+gpu=0
+nproc=1
 seed=1
 
 . ./path.sh

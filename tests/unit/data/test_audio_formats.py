@@ -529,6 +529,23 @@ def test_ffmpeg_that_writes_without_end_is_refused(monkeypatch, stand_in):
         read_audio(FOREIGN["AMR"])
 
 
+def test_what_ffmpeg_writes_and_nobody_can_read_is_refused(stand_in):
+    stand_in("open(sys.argv[-1].removeprefix('file:'), 'wb').write(b'RIFF')")
+    with pytest.raises(AudioError, match=r"bytes of audio: cannot decode it \("):
+        read_audio(FOREIGN["AMR"])
+
+
+def test_a_disk_without_room_for_what_ffmpeg_writes_is_one_clear_error(monkeypatch, stand_in):
+    stand_in("")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ffmpeg.tempfile, "TemporaryDirectory", full)
+    with pytest.raises(AudioError, match="bytes of audio: No space left on device; check"):
+        read_audio(FOREIGN["AMR"])
+
+
 def test_what_ffmpeg_complains_of_is_said(tmp_path, stand_in):
     stand_in("sys.exit('moov atom not found')")
     with pytest.raises(AudioError, match=r"nor can ffmpeg \(moov atom not found\)"):

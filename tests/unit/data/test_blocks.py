@@ -132,6 +132,31 @@ def test_a_sample_that_is_no_number_is_an_error(tmp_path):
         next(blocks)
 
 
+def test_a_header_of_a_thousand_channels_takes_no_more_than_is_there(tmp_path):
+    """A minute of what it claims would be 250 GB."""
+    samples = np.random.default_rng(0).uniform(-0.1, 0.1, (2000, 1024)).astype(np.float32)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, samples, 1_000_000, subtype="FLOAT")
+    tracemalloc.start()
+    found = joined(read_blocks(Item("a", path, channel=1023), 1_000_000))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert torch.equal(found, torch.from_numpy(samples[:, 1023].copy()))
+    assert most < 4 * samples.nbytes
+
+
+def test_a_file_that_may_not_be_read_is_an_error(tmp_path, monkeypatch):
+    """As the system says it of one that belongs to somebody else."""
+    path = Path(write(tmp_path / "a.wav", 1))
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(AudioError, match=f"^{path}: Permission denied; check the file"):
+        next(read_blocks(Item("a", path), 16000))
+
+
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(AudioError, match="No such file"):
         next(read_blocks(Item("a", str(tmp_path / "none.wav")), 16000))

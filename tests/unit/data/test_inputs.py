@@ -57,6 +57,17 @@ def test_a_folder_is_all_its_audio(folder):
 
 
 @pytest.mark.parametrize(
+    "suffix",
+    ["wav", "rf64", "flac", "ogg", "oga", "opus", "mp3", "aiff", "aif", "au", "caf", "w64"]
+    + ["m4a", "mp4", "mkv", "webm", "amr", "wma", "MOV", "pcm", "raw"],
+)
+def test_a_folder_has_files_of_each_kind_that_is_read(tmp_path, suffix):
+    (tmp_path / f"x.{suffix}").write_bytes(b"")
+    (tmp_path / "x.pdf").write_bytes(b"")
+    assert keys(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize(
     ("paths", "expected"),
     [
         (["a/x.wav", "b/x.wav"], ["a_x", "b_x"]),
@@ -91,6 +102,10 @@ def test_ids_of_lists_stay_and_their_bare_names_are_told_apart(folder):
 def test_many_files_of_one_name_are_quick_to_tell_apart():
     paths = [f"{n // 100}/{n}/audio.wav" for n in range(20000)]
     assert keys(paths) == [f"{n}_audio" for n in range(20000)]
+
+
+def test_one_file_many_times_is_quick_to_number():
+    assert keys(["a/x.wav"] * 20000) == ["x", *(f"x_{n}" for n in range(2, 20001))]
 
 
 def test_folders_with_files_of_one_name(folder, tmp_path):
@@ -223,8 +238,15 @@ def test_segments_cut_recordings(folder):
             read(item)
     other = folder / "other"
     (folder / "segments").rename(other)
+    (folder / "segments").write_text("\n")
+    with pytest.raises(DataError, match="segments: holds no lines; give `id recording start end`"):
+        list_items(folder / "wav.scp")
+    (folder / "segments").unlink()
     assert keys(folder / "wav.scp") == ["r"]
     assert keys(folder / "wav.scp", segments=str(other))[:2] == ["u1", "u2"]
+    for single in (folder / "a.wav", folder / "below", np.zeros(10)):
+        with pytest.raises(ConfigError, match="segments: cut the recordings of a list"):
+            list_items(single, segments=str(other))
 
 
 def test_a_list_is_any_of_these(folder):

@@ -92,6 +92,26 @@ def test_lines_that_cannot_be_used_are_named(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("[" * 100_000, "not JSON"),
+        ('{"key": ' + "9" * 5000 + ', "source": "a.wav", "target": "二"}', "not JSON"),
+        ({"key": "b\ud800", "source": "a.wav", "target": "二"}, "not UTF-8"),
+        ({"key": "b", "source": "a.wav", "target": "\ud800"}, "not UTF-8"),
+        ({"key": "\ufeffb", "source": "a.wav", "target": "二"}, "key is empty or holds a blank"),
+        ({"key": "b", "source": "x" * 5000, "target": "二"}, "no such file"),
+        ({"key": "b", "source": "a.wav\0", "target": "二"}, "no such file"),
+    ],
+)
+def test_no_line_costs_another(tmp_path, line, reason):
+    wav = write_wav(tmp_path / "a.wav")
+    good = {"key": "a", "source": wav, "target": "一"}
+    done = jsonl_to_data([write_list(tmp_path / "l.jsonl", line, good)], tmp_path / "data")
+    assert done.dropped == {f"{tmp_path}/l.jsonl:1": reason}
+    assert read_table(tmp_path / "data/wav.scp") == {"a": wav}
+
+
 def test_utterances_that_are_no_files_are_named(tmp_path):
     data, wav = tmp_path / "data", write_wav(tmp_path / "a.wav")
     sources = {"a": wav, "b": f"cat {wav} |", "c": "none.wav", "d": wav, "e": wav}

@@ -6,6 +6,7 @@ import http.server
 import io
 import threading
 import time
+import urllib.parse
 
 import numpy as np
 import pytest
@@ -34,7 +35,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):  # noqa: N802
         self.close_connection = True
-        name = self.path.partition("?")[0].strip("/").replace("-", "_") or "nothing"
+        path = urllib.parse.unquote(self.path.partition("?")[0])
+        name = path.strip("/").replace("-", "_").replace("声 音", "sound") or "nothing"
         getattr(self, name, self.nothing)()
 
     def answer(self, body, length=None, code=200, **headers):
@@ -138,7 +140,10 @@ def no_proxy(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
-@pytest.mark.parametrize("path", ["sound", "sound?a=1,2&b=(x)", "moved", "no-length", "chunks"])
+@pytest.mark.parametrize(
+    "path",
+    ["sound", "sound?a=1,2&b=(x)", "moved", "no-length", "chunks", "声 音?词=%20 b", "%73ound#x"],
+)
 def test_what_arrives_is_read(root, path):
     assert torch.equal(read_audio(f"{root}/{path}"), EXACT)
 

@@ -217,6 +217,9 @@ def test_too_many(monkeypatch):
         ({"一": "x"}, "the weight 'x' of '一' is no number"),
         ({"一": True}, "the weight True of '一' is no number"),
         ('{"一": 1', "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"一": ' + "9" * 5000 + "}", "is not JSON"),
+        ("a\0.txt", "embedded null"),
     ],
 )
 def test_arguments_that_are_wrong(given, message):

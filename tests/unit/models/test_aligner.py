@@ -90,7 +90,7 @@ def test_weights_must_be_all_there(tmp_path):
         (
             build,
             merge(BICIF, {"predictor_conf": {"upsample_times": 0}}),
-            "predictor_conf.upsample_times=0: give a whole number from 1 to 1000",
+            "predictor_conf.upsample_times=0: give a whole number from 1 to 100",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -85,6 +86,22 @@ def test_half_precision_weights_are_half_as_large_and_load_as_single(release, tm
     assert sizes[1] == sizes[0] / 2
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, release.model.state_dict()[name], atol=1e-3, rtol=1e-3)
+
+
+def test_what_is_equal_stands_in_the_file_once_but_learns_apart(saved):
+    """All norms begin as ones and zeros."""
+    places = {value.data_ptr() for value in read_weights(saved / "model.pt").values()}
+    loaded = load_directory(saved)
+    copied = copy.deepcopy(loaded.model)
+    assert len(places) < len(dict(copied.named_parameters()))
+    with torch.no_grad():
+        for number, (_, value) in enumerate(copied.named_parameters()):
+            value.fill_(number)
+        for number, (_, value) in enumerate(loaded.model.named_parameters()):
+            value.fill_(number)
+    assert all(bool((v == n).all()) for n, v in enumerate(loaded.model.parameters()))
+    again = load_directory(save_directory(saved.parent / "again", loaded)).model
+    assert tiny.equal(dict(again.state_dict()), dict(copied.state_dict()))
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict", None])

@@ -29,7 +29,7 @@ FAULTS = [
     ("encoder_conf", 3, "it holds keys with their values"),
     ("predictor_conf.idim", 8, "the encoder is [0-9]+ wide; give the same number"),
     ("predictor_conf.threshold", 0.9, "is 1.0 in all models"),
-    ("predictor_conf.tail_threshold", -1, "give a number of 0 or more"),
+    ("predictor_conf.tail_threshold", -1, "give a number from 0 to 10"),
     ("model_conf", "x", "it holds keys with their values"),
     ("model_conf.ctc_weight", 2, "give a number from 0 to 1"),
     ("model_conf.lsm_weight", 1, "give a number from 0 to below 1"),

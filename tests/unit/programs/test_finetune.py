@@ -212,12 +212,28 @@ def test_the_best_has_the_fewest_errors_then_the_smaller_loss():
     assert mixed(torch.tensor([4.0]), torch.tensor([2.0]), 0.25).tolist() == [2.5]
 
 
-def test_a_run_goes_on_with_its_own_start_alone(tmp_path):
+def test_a_run_goes_on_with_its_own_start_alone(tmp_path, monkeypatch):
     finetune(tmp_path, ORACLE / "paraformer")
+    monkeypatch.chdir(ORACLE)
+    finetune(tmp_path, "paraformer")  # is the same
     other = tmp_path / "other"
     shutil.copytree(ORACLE / "paraformer", other)
     with pytest.raises(ConfigError, match=r"its training began with .*oracle/paraformer, not"):
         finetune(tmp_path, other)
+
+
+def test_a_start_is_neither_lost_nor_guessed(tmp_path):
+    start, run = tmp_path / "start", tmp_path / "run"
+    shutil.copytree(ORACLE / "paraformer", start)
+    finetune(tmp_path, start)
+    before = (start / "model.pt").read_bytes()
+    with pytest.raises(ConfigError, match=r"out=.*/x/../start: is the start"):
+        (tmp_path / "x").mkdir()
+        select_model(configured("select_model", f"dir={run}", f"out={tmp_path}/x/../start"))
+    assert (start / "model.pt").read_bytes() == before
+    start.rename(tmp_path / "moved")
+    with pytest.raises(ConfigError, match=r"/start: no such directory, though the training in"):
+        select_model(configured("select_model", f"dir={run}", f"out={tmp_path}/other"))
 
 
 def test_what_cannot_be_used_is_counted_and_listed(tmp_path, caplog):

@@ -86,11 +86,14 @@ def test_an_override_is_cut_at_its_first_equal_sign(value):
     assert parse_override(f"/{value}") is None
 
 
-@given(anything)
-@settings(max_examples=200)
-def test_hydra_reads_a_quoted_value_as_it_was(folder, value):
+@given(st.lists(anything, min_size=10, max_size=30))
+@settings(max_examples=10)
+def test_hydra_reads_quoted_values_as_they_were(folder, values):
+    """Many at once: it takes long to begin."""
+    overrides = [f"+text{number}={quote(value)}" for number, value in enumerate(values)]
     with initialize_config_dir(str(folder), version_base="1.3"):
-        assert compose("mine", [f"text={quote(value)}"]).text == value
+        config = compose("mine", overrides)
+    assert [config[f"text{number}"] for number in range(len(values))] == values
 
 
 @pytest.mark.parametrize(
@@ -133,6 +136,21 @@ def test_a_value_has_the_type_of_the_default(call, argument, value):
     assert type(found) is type(value) or isinstance(value, list)
 
 
+def test_dashes_are_as_good_as_none(call):
+    code, config = call("--steps=7", "text=a", "--shuffle", "--model.width=20", "--out=--x=y z")
+    assert (code, config.steps, config.shuffle, config.model.width) == (0, 7, True, 20)
+    assert (config.text, config.out) == ("a", "--x=y z")
+    assert call("--shuffle=false")[1].shuffle is False
+    assert call("--pinyin", name="derived")[1].pinyin is True
+
+
+def test_a_value_behind_a_blank_is_told_by_its_key(call, capsys):
+    assert call("--out", "x") == (1, None)
+    assert capsys.readouterr().err == "--out: needs a value; write out=VALUE\n"
+    assert call("--stop-stage", "2") == (1, None)
+    assert "unknown key 'stop_stage'" in capsys.readouterr().err
+
+
 def test_what_is_not_overridden_stays_and_interpolates(call):
     _, config = call("text=new")
     assert (config.out, config.half, config.model.width) == ("exp/new", 3, 16)
@@ -161,6 +179,11 @@ def test_a_new_key_needs_a_plus_and_a_part_to_stand_in(call, capsys):
         ("sizes=[1,[2]", "sizes=[1,[2]: not a list"),
         ("model=huge", "Could not find 'model/huge'"),
         ("mine", "score: 'mine' is not key=value; see --help"),
+        ("--step", "score: unknown key 'step'; did you mean 'steps'?"),
+        ("--steps", "--steps: needs a value; write steps=VALUE"),
+        ("--out", "--out: needs a value; write out=VALUE"),
+        ("--model.dropout", "--model.dropout: needs a value"),
+        ("-x", "score: '-x' is not key=value; see --help"),
     ],
 )
 def test_a_wrong_argument_is_one_line_and_exit_code_1(call, capsys, argument, message):

@@ -78,8 +78,10 @@ def test_frozen_parts_get_none_and_those_beside_learn_as_a_whole():
     lora = Lora(
         rank=2, layers=("linear_q_k_v", "linear_q", "w_1"), beside=("decoder.output_layer",)
     )
-    names = add_adapters(model, lora, frozen=["encoder.encoders0"])
+    frozen = ["encoder.encoders0", "decoder.decoders.0.feed_forward.w_1.weight"]
+    names = add_adapters(model, lora, frozen=frozen)
     assert "encoder.encoders0.0.self_attn.linear_q_k_v" not in names
+    assert "decoder.decoders.0.feed_forward.w_1" not in names
     assert "encoder.encoders.0.feed_forward.w_1" in names
     assert model.decoder.output_layer.weight.requires_grad
     assert not model.decoder.embed[0].weight.requires_grad

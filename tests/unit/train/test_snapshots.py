@@ -68,6 +68,27 @@ def test_a_snapshot_of_another_model_names_the_file_and_the_remedy(tmp_path):
         load_snapshot(tmp_path / "a.pt", *layer_and_optimizer(4))
 
 
+def test_a_snapshot_whose_run_froze_something_else_is_refused(tmp_path):
+    layer, optimizer = layer_and_optimizer()
+    step(layer, optimizer)
+    save_snapshot(tmp_path / "a.pt", Position(), layer, optimizer, {})
+    layer.bias.requires_grad_(False)
+    optimizer = torch.optim.AdamW([layer.weight])
+    with pytest.raises(CheckpointError, match="other parameters learn: freeze .* resume=false"):
+        load_snapshot(tmp_path / "a.pt", layer, optimizer)
+
+
+def test_settings_of_the_optimiser_are_those_of_the_configuration(tmp_path):
+    layer, optimizer = layer_and_optimizer()
+    step(layer, optimizer)
+    save_snapshot(tmp_path / "a.pt", Position(), layer, optimizer, {})
+    own = torch.optim.AdamW([{"params": [*layer.parameters()], "factor": 3.0}], weight_decay=0.5)
+    load_snapshot(tmp_path / "a.pt", layer, own)
+    assert own.param_groups[0]["weight_decay"] == 0.5 and own.param_groups[0]["factor"] == 3.0
+    for value in layer.parameters():
+        assert torch.equal(own.state[value]["exp_avg"], optimizer.state[value]["exp_avg"])
+
+
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind", b"PK\x03\x04half"])
 def test_a_broken_snapshot_names_the_file(tmp_path, content):
     (tmp_path / "a.pt").write_bytes(content)
