@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -67,7 +68,7 @@ class Task(Protocol):
 Work = Callable[[Iterator[Item], int], Iterator[Result]]
 
 
-class RecordingTask:
+class RecordingTask(ABC):
     """A task whose inputs are recordings, each for itself."""
 
     def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
@@ -77,15 +78,15 @@ class RecordingTask:
         tables = self.tables(call, cut)
         return stream_items(inputs, call, tables, partial(self.results, call=call, cut=cut))
 
+    @abstractmethod
     def tables(self, call: CallOptions, cut: bool) -> Tables:
         """What is written of its results; what the call cannot have is refused here."""
-        raise NotImplementedError
 
+    @abstractmethod
     def results(
         self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
     ) -> Iterator[Result]:
         """A result for each item, in their order, with what is written of it."""
-        raise NotImplementedError
 
 
 def stream_items(

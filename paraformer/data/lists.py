@@ -8,6 +8,7 @@ import json
 import os
 import re
 import unicodedata
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -46,7 +47,7 @@ class Entry(NamedTuple):
     source: Any
 
 
-class ListFile:
+class ListFile(ABC):
     """A file that lists recordings; each line is an item, in order.
 
     An id that stands a second time is refused, the first is kept.
@@ -84,13 +85,13 @@ class ListFile:
                 known = first.setdefault(key, line)
             yield entry, None if known == line else self._twice(line, key, known)
 
+    @abstractmethod
     def entries(self) -> Iterator[Entry]:
         """The entries as they stand there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def item(self, entry: Entry) -> Item:
         """The item of an entry."""
-        raise NotImplementedError
 
     def _twice(self, line: int, key: str, first: int) -> DataError:
         where = f"{self.path}:{line}"

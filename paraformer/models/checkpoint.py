@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +46,7 @@ from paraformer.models.ct_transformer import CausalSanmEncoder, CtTransformer
 from paraformer.models.fsmn_vad import FsmnEncoder, FsmnVad, VadOptions
 from paraformer.models.paraformer import Paraformer
 from paraformer.models.settings import check_heads, check_part
-from paraformer.models.weights import load_weights, save_weights, without_weights
+from paraformer.models.weights import load_weights, parameters, save_weights
 from paraformer.nn.sanm import SanmEncoder
 
 Tokenizer = CharTokenizer | SentencepieceTokenizer
@@ -150,7 +149,7 @@ def build_aligner(
 ) -> AlignerRelease:
     """The forced aligner that a configuration describes; its weights as of `build`."""
     tokenizer, frontend = build_tokenizer(config), build_frontend(config)
-    with nullcontext() if fresh else without_weights():
+    with parameters(fresh):
         model = build_aligner_model(config, frontend.output_size)
     return AlignerRelease(model, frontend, tokenizer, config, directory)
 
@@ -161,7 +160,7 @@ def build_vad(config: Config, directory: Path | None = None, fresh: bool = True)
         raise ConfigError(f"config.yaml: model {config['model']} is no VAD; FsmnVADStreaming is")
     frontend = build_frontend(config)
     encoder_conf = accepted(FsmnEncoder, config.get("encoder_conf") or {}, "encoder_conf")
-    with nullcontext() if fresh else without_weights():
+    with parameters(fresh):
         encoder = FsmnEncoder(**encoder_conf | {"input_dim": frontend.output_size})
     options = VadOptions(**accepted(VadOptions, config.get("model_conf") or {}, "model_conf"))
     if not set(options.sil_pdf_ids) <= set(range(encoder.output_dim)):
@@ -294,7 +293,7 @@ def build(config: Config, directory: Path | None = None, fresh: bool = True) -> 
         raise ConfigError(f"config.yaml: model {name} is not known; known: {', '.join(BUILDERS)}")
     tokenizer = build_tokenizer(config)
     frontend = build_frontend(config)
-    with nullcontext() if fresh else without_weights():
+    with parameters(fresh):
         model = BUILDERS[name](config, len(tokenizer.tokens), frontend.output_size)
     return Release(model, frontend, tokenizer, config, directory)
 
@@ -437,7 +436,7 @@ def build_punctuation(
     encoder_class = component(PUNCTUATION_ENCODERS, config.get("encoder"), "encoder")
     encoder_conf = accepted(encoder_class, config.get("encoder_conf") or {}, "encoder_conf")
     marks, sentence_end = _marks(conf)
-    with nullcontext() if fresh else without_weights():
+    with parameters(fresh):
         encoder = encoder_class(**encoder_conf | {"input_size": conf["embed_unit"]})
         check_heads(encoder.output_size, {"encoder_conf": encoder_conf})
         model = CtTransformer(len(tokenizer), conf["embed_unit"], encoder, len(marks))

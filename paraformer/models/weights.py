@@ -69,10 +69,13 @@ class _Unfilled(TorchFunctionMode):
 
 
 @contextmanager
-def without_weights() -> Iterator[None]:
-    """Modules made in here have parameters without memory, until those of a file become theirs:
-    that takes neither time nor random numbers, whatever sizes are asked for.
+def parameters(fresh: bool) -> Iterator[None]:
+    """Modules made in here have fresh weights, or else parameters without memory, until those of a
+    file become theirs: that takes neither time nor random numbers, whatever sizes are asked for.
     """
+    if fresh:
+        yield
+        return
     with torch.device("meta"), _Unfilled():
         yield
 
