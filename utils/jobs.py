@@ -171,17 +171,27 @@ def catch_signals(numbers: Sequence[int] = STOP_SIGNALS) -> list[int]:
     return caught
 
 
-def end_all(jobs: Sequence[Job], grace_seconds: float = GRACE_SECONDS) -> None:
-    """Ask all jobs and their children to end, wait a while, then make them."""
+def end_all(
+    jobs: Sequence[Job], grace_seconds: float = GRACE_SECONDS, asked_seconds: float = 0.0
+) -> None:
+    """Ask all jobs and their children to end, wait a while, then make them.
+
+    asked_seconds: how long those that somebody else has asked are left alone first.
+    """
+    _wait(jobs, asked_seconds)
     for job in jobs:
         _signal_group(job, signal.SIGTERM)
-    deadline = time.monotonic() + grace_seconds
-    while any(_alive(job) for job in jobs) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    _wait(jobs, grace_seconds)
     for job in jobs:
         _signal_group(job, signal.SIGKILL)
         job.process.wait()
         finish(job)
+
+
+def _wait(jobs: Sequence[Job], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while any(_alive(job) for job in jobs) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _alive(job: Job) -> bool:

@@ -57,6 +57,8 @@ option max_jobs_run=*"""
 REQUEUE_GRACE_SECONDS = 100.0
 # Slurm sends its signals to the command as well, which may end before this program gets its own.
 SIGNAL_SECONDS = 0.5
+# Who cancels a job asks its command too: asked twice, it would be disturbed while it saves.
+CANCEL_SECONDS = 10.0
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.1, 2.0
 ASK_SECONDS = 5.0  # between questions to Slurm, which many may ask
 # Until a job that Slurm no longer has counts as lost: its result may show late on this machine.
@@ -259,8 +261,11 @@ def work(path: str) -> int:
         time.sleep(SIGNAL_SECONDS)
     if signals:
         wanted = signals[0] == signal.SIGUSR1 or _state() == "RUNNING"
-        end_all([job], REQUEUE_GRACE_SECONDS if wanted else GRACE_SECONDS)
-        return _requeue() if wanted else 128 + signals[0]
+        if wanted:
+            end_all([job], REQUEUE_GRACE_SECONDS)
+            return _requeue()
+        end_all([job], GRACE_SECONDS, CANCEL_SECONDS)
+        return 128 + signals[0]
     finish(job)
     code = job.process.returncode
     draft = task.with_name(f"{job_id}.{number}.part")

@@ -24,6 +24,7 @@ def from_array(array: np.ndarray | Tensor, name: str = "array") -> Tensor:
 
     Integers are divided by their type's range. int64 is what numbers become that nobody meant as
     64-bit samples, so its range is the smallest of 16, 32 and 64 bits that holds all values.
+    Floats that need no change are not copied.
     """
     if isinstance(array, Tensor) and array.dtype in _UNSIGNED:
         array = array.cpu().numpy()
@@ -46,7 +47,10 @@ def loudest(wave: Tensor) -> float:
 
 
 def _to_tensor(array: np.ndarray, name: str) -> Tensor:
-    native = array.astype(array.dtype.newbyteorder("="), copy=True)
+    if array.dtype.isnative and array.flags.writeable and min(array.strides, default=0) >= 0:
+        native = array
+    else:
+        native = array.astype(array.dtype.newbyteorder("="), copy=True)
     if native.dtype in (np.uint16, np.uint32, np.uint64):
         size = native.dtype.itemsize
         native = (native ^ native.dtype.type(1 << 8 * size - 1)).view(f"i{size}")

@@ -35,6 +35,19 @@ class Cmvn(NamedTuple):
         shift = self.shift[:width].to(x)
         return (x + shift).mul_(self.scale[:width].to(x))
 
+    def of_one(self, width: int, count: int) -> Cmvn | None:
+        """What holds for one of `count` stacked frames of `width` columns, if the same for each.
+
+        >>> Cmvn(torch.tensor([-1.0, -2.0, -1.0, -2.0]), torch.ones(4)).of_one(2, 2).shift
+        tensor([-1., -2.])
+        """
+        parts = [vector[: width * count] for vector in self]
+        if any(len(part) < width * count for part in parts):
+            return None
+        frames = [part.view(count, width) for part in parts]
+        same = all(bool((part == part[0]).all()) for part in frames)
+        return Cmvn(*(part[0] for part in frames)) if same else None
+
 
 def read_cmvn(path: str | Path) -> Cmvn:
     """Read an `am.mvn`: the vectors `<AddShift>` and `<Rescale>` of a Kaldi nnet in text form."""

@@ -139,7 +139,7 @@ def read_utterances(
         dropped["no features" if stored else "no audio"].append(key)
     for key, (feats, audio, frames, fault) in sources.items():
         ids = encode(text[key]) if key in text else []
-        reason = _fault(key in text, ids) or fault or too_short(ids, frames, stacked)
+        reason = text_fault(key in text, ids) or fault or too_short(ids, frames, stacked)
         if reason:
             dropped[reason].append(key)
             continue
@@ -171,7 +171,8 @@ def _recorded(folder: Path, frontend: Frontend) -> dict[str, _Source]:
     return {r.item.key: _Source("", r.item, r.frames, r.fault) for r in recorded}
 
 
-def _fault(listed: bool, ids: list[int]) -> str:
+def text_fault(listed: bool, ids: list[int]) -> str:
+    """What is wrong with a transcript, of which these tokens were made, or nothing."""
     if not listed:
         return "no transcript"
     return "" if ids else "empty transcript"
@@ -431,8 +432,8 @@ class Loader:
         joined = np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
         if self.augment is not None:
             joined = self.augment(joined, self.mean, random)
-        row = self.frontend.stack(torch.from_numpy(np.require(joined, None, ["C", "W"])))
-        return self.frontend.normalize(row), members, begins
+        row = self.frontend.features(torch.from_numpy(np.require(joined, None, ["C", "W"])))
+        return row, members, begins
 
     def _log_mel(self, utterance: Utterance) -> np.ndarray:
         """Log-mel (T, n_mels) from the archive or of the audio."""

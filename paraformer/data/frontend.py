@@ -19,7 +19,7 @@ LOWEST_HZ = 20.0
 # Energies below float32's epsilon are silence: log(1.19e-07) = -15.9424.
 ENERGY_FLOOR = torch.finfo(torch.float32).eps
 # Frames worked on at a time: they stay in the processor's cache, and an hour needs no more memory.
-CPU_BLOCK, GPU_BLOCK = 512, 65536
+CPU_BLOCK, GPU_BLOCK = 1024, 65536
 # Mel filters worked on at a time on a CPU.
 CPU_BAND = 16
 LIMITS = {
@@ -37,8 +37,8 @@ WINDOWS = ("hamming", "hanning", "povey", "rectangular", "blackman")
 class Frontend:
     """Features of one waveform by Kaldi's conventions, exactly those of the released models.
 
-    Samples are floats in [-1, 1). `fbank`, `stack` and `normalize` are the three steps that a call
-    does in turn: wave (N,) -> (T', n_mels * lfr_m).
+    Samples are floats in [-1, 1). `fbank` and `features` are the steps that a call does in turn:
+    wave (N,) -> (T', n_mels * lfr_m).
 
     >>> Frontend(lfr_m=7, lfr_n=6)(torch.zeros(16000)).shape
     torch.Size([17, 560])
@@ -81,13 +81,24 @@ class Frontend:
         self.cmvn = cmvn
 
     @property
+    def cmvn(self) -> Cmvn | None:
+        """Mean and variance of stacked features, if they are normalised."""
+        return self._cmvn
+
+    @cmvn.setter
+    def cmvn(self, cmvn: Cmvn | None) -> None:
+        self._cmvn = cmvn
+        self._frame_cmvn = None if cmvn is None else cmvn.of_one(self.n_mels, self.lfr_m)
+        self._stacked_cmvn = cmvn if self._frame_cmvn is None else None
+
+    @property
     def output_size(self) -> int:
         """Width of the features, the encoder's `input_size`."""
         return self.n_mels * self.lfr_m
 
     def __call__(self, wave: Tensor) -> Tensor:
         """wave (N,) -> features (T', n_mels * lfr_m)."""
-        return self.normalize(self.stack(self.fbank(wave)))
+        return self.features(self.fbank(wave))
 
     @torch.no_grad()
     def fbank(self, wave: Tensor) -> Tensor:
@@ -150,13 +161,23 @@ class Frontend:
             torch.mm(power[:, bins], filters, out=mels[:, band])
         return mels.clamp_(min=ENERGY_FLOOR).log_()
 
-    def stack(self, fbank: Tensor) -> Tensor:
-        """fbank (T, n_mels) -> (T', n_mels * lfr_m): see `low_frame_rate`."""
-        return low_frame_rate(fbank, self.lfr_m, self.lfr_n)
+    def features(self, fbank: Tensor) -> Tensor:
+        """fbank (T, n_mels) -> (T', n_mels * lfr_m): see `low_frame_rate`; normalised by the CMVN,
+        where there is one.
+        """
+        frames = self.normalize_frames(fbank)
+        return self.normalize_stacked(low_frame_rate(frames, self.lfr_m, self.lfr_n))
 
-    def normalize(self, x: Tensor) -> Tensor:
-        """Apply the CMVN, where there is one, to stacked features (T', D)."""
-        return x if self.cmvn is None else self.cmvn.apply(x)
+    # Where the CMVN is the same for all frames of a stack, as it is in releases, each is normalised
+    # once, before it is copied into several.
+
+    def normalize_frames(self, fbank: Tensor) -> Tensor:
+        """What of the CMVN comes before stacking: (T, n_mels) of the same shape."""
+        return fbank if self._frame_cmvn is None else self._frame_cmvn.apply(fbank)
+
+    def normalize_stacked(self, x: Tensor) -> Tensor:
+        """What of it comes after: (T', n_mels * lfr_m) of the same shape."""
+        return x if self._stacked_cmvn is None else self._stacked_cmvn.apply(x)
 
     def batch(self, waves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Waves -> features (B, T, D), each made alone, then padded with zeros; lengths (B,)."""

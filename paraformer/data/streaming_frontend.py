@@ -87,7 +87,9 @@ def _stack(frontend: Frontend, frames: Tensor, offset: int, final: bool) -> tupl
     if count == 0:
         return frames.new_zeros(0, frontend.output_size), offset
     lacking = max(0, (count - 1) * n + m - ready)
-    frames = torch.cat([frames, frames[-1:].expand(lacking, -1)])
+    if lacking:
+        frames = torch.cat([frames, frames[-1:].expand(lacking, -1)])
     width = frames.shape[1]
-    rows = frames[offset:].flatten().unfold(0, m * width, n * width)[:count]
-    return frontend.normalize(rows).contiguous(), offset + count * n
+    frames = frontend.normalize_frames(frames[offset:])
+    rows = frames.flatten().unfold(0, m * width, n * width)[:count]
+    return frontend.normalize_stacked(rows).contiguous(), offset + count * n

@@ -21,10 +21,10 @@ from paraformer.data.streaming_frontend import FrontendState, frame_samples
 from paraformer.decode.endpoint import OPEN, EndpointState, Phase, Span, advance, join
 from paraformer.errors import ConfigError
 from paraformer.models.checkpoint import VadRelease
-from paraformer.models.fsmn_vad import FsmnState, VadOptions
+from paraformer.models.fsmn_vad import FsmnState, SilenceNetwork, VadOptions
 
 # Samples worked on at a time: many enough for the work between the products to weigh little.
-BLOCK_SAMPLES = 480_000
+BLOCK_SAMPLES = 960_000
 # A piece of a recording; only the rule of dynamic silence sees where it ends.
 PIECE_MS = 60_000
 FLOOR = 1e-6
@@ -102,7 +102,8 @@ class VadState(NamedTuple):
 class VoiceActivity:
     """Finds speech with a released VAD; holds no state, so that any number of streams may share it.
 
-    `options` are the release's own unless given; `dynamic` turns the dynamic silence on.
+    `options` are the release's own unless given; `dynamic` turns the dynamic silence on; `network`
+    is the release's model, made ready for the options.
     """
 
     def __init__(
@@ -110,10 +111,12 @@ class VoiceActivity:
         release: VadRelease,
         options: VadOptions | None = None,
         dynamic: DynamicSilence | None = None,
+        network: SilenceNetwork | None = None,
     ) -> None:
         self.release = release
         self.options = options or release.options
         self.dynamic = dynamic
+        self.network = network or SilenceNetwork(release.model, self.options.sil_pdf_ids)
         self.frontend = release.frontend
         self.length, self.shift = frame_samples(release.frontend)
         rate, known = self.frontend.fs / self.shift, 1000 / self.options.frame_in_ms
@@ -149,14 +152,14 @@ class VoiceActivity:
             dynamic = DynamicSilence.of(rows)
         elif dynamic_silence is not None:
             dynamic = None
-        return VoiceActivity(self.release, options, dynamic)
+        return VoiceActivity(self.release, options, dynamic, self.network)
 
     def initial_state(self) -> VadState:
         """The state of a stream that has not begun."""
         return VadState(
             waiting=torch.zeros(0),
             frontend=streaming_frontend.initial_state(self.frontend),
-            network=self.release.model.initial_state(),
+            network=self.network.initial_state,
             decibels=np.zeros(0, np.float32),
             endpoint=EndpointState(),
         )
@@ -251,12 +254,10 @@ class VoiceActivity:
             frontend=frontend, network=network, decibels=levels[count:], endpoint=endpoint
         )
 
-    @torch.no_grad()
     def _silence(self, feats: Tensor, state: FsmnState) -> tuple[np.ndarray, FsmnState]:
         """Features (T, D) -> probability of silence (T,) in double precision."""
-        feats = feats[None].to(state.memory)
-        found, state = self.release.model.silence_chunk(feats, state, self.options.sil_pdf_ids)
-        return found[0].double().cpu().numpy(), state
+        found, state = self.network(feats.to(state.memory), state)
+        return found.double().cpu().numpy(), state
 
 
 def decibels(samples: Tensor, length: int, shift: int) -> np.ndarray:

@@ -4,9 +4,9 @@ each of four layers. Names of parameters are those of the released checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -92,19 +92,10 @@ class Affine(nn.Module):
         super().__init__()
         self.linear = nn.Linear(in_width, width, bias)
 
-    def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """(B, in_width, T) -> (B, width, T); of one row without gradients written into `out`."""
-        weight, bias = self.linear.weight, self.linear.bias
-        if out is not None:
-            y = torch.mm(weight, x[0], out=out[0])[None]
-        elif len(x) == 1:  # a product of two matrices takes less time than a batch of one
-            y = (weight @ x[0])[None]
-        else:
-            y = torch.bmm(weight.expand(len(x), -1, -1), x)
-        if bias is None:
-            return y
-        # Adding afterwards is cheaper than filling the product with copies of the bias beforehand.
-        return y + bias[:, None] if torch.is_grad_enabled() else y.add_(bias[:, None])
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_width, T) -> (B, width, T)."""
+        y = self.linear.weight @ x
+        return y if self.linear.bias is None else y + self.linear.bias[:, None]
 
 
 class MemoryFilter(nn.Module):
@@ -118,13 +109,18 @@ class MemoryFilter(nn.Module):
         """order - 1 frames and those after them, (B, P, order - 1 + T) -> (B, P, T), the last
         order - 1.
         """
-        *before, own = self.conv_left.weight[..., 0].split(1, dim=2)
-        taps = torch.cat([*before, own + 1.0], dim=2)  # the frame itself is one more of the sum
+        taps = self.taps()
         count = heard.size(2) - taps.size(2) + 1
         past = heard[..., count:]
         if count == 0:
             return heard[..., :0], past
         return F.conv1d(heard, taps, groups=len(taps)), past
+
+    def taps(self) -> Tensor:
+        """What a frame and those before it count, (P, 1, order), the latest last."""
+        taps = self.conv_left.weight[..., 0].clone()
+        taps[..., -1] += 1.0  # the frame itself is one more of the sum
+        return taps
 
 
 class FsmnLayer(nn.Module):
@@ -136,23 +132,10 @@ class FsmnLayer(nn.Module):
         self.fsmn_block = MemoryFilter(proj_width, order)
         self.affine = Affine(proj_width, width)
 
-    def forward(self, x: Tensor, past: Tensor, in_place: bool) -> tuple[Tensor, Tensor]:
-        """x (B, D, T), past (B, P, order - 1) -> (B, D, T), the new past.
-
-        in_place: the memory of x, one row, is that of the result too.
-        """
-        projected, past = self.fsmn_block(self._behind(past, x, in_place))
-        return self.affine(projected, x if in_place else None).relu_(), past
-
-    def _behind(self, past: Tensor, x: Tensor, in_place: bool) -> Tensor:
-        """The projection of x (B, D, T) behind past (B, P, order - 1)."""
-        if not in_place:
-            return torch.cat([past, self.linear(x)], dim=2)
-        before = past.size(2)
-        heard = past.new_empty(1, past.size(1), before + x.size(2))
-        heard[..., :before] = past
-        self.linear(x, heard[..., before:])  # where it belongs, without a copy
-        return heard
+    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, D, T), past (B, P, order - 1) -> (B, D, T), the new past."""
+        projected, past = self.fsmn_block(torch.cat([past, self.linear(x)], dim=2))
+        return self.affine(projected).relu_(), past
 
 
 class FsmnEncoder(nn.Module):
@@ -189,11 +172,10 @@ class FsmnEncoder(nn.Module):
 
     def forward(self, x: Tensor, state: FsmnState) -> tuple[Tensor, FsmnState]:
         """Features (B, T, input_dim) -> logits (B, T, output_dim)."""
-        in_place = len(x) == 1 and not torch.is_grad_enabled()
         x = self.in_linear2(self.in_linear1(x.transpose(1, 2))).relu_()
         memory = []
         for layer, past in zip(self.fsmn, state.memory.unbind(1), strict=True):
-            x, past = layer(x, past, in_place)
+            x, past = layer(x, past)
             memory.append(past)
         logits = self.out_linear2(self.out_linear1(x)).transpose(1, 2)
         return logits, FsmnState(torch.stack(memory, dim=1))
@@ -220,14 +202,80 @@ class FsmnVad(nn.Module):
     def forward_chunk(self, x: Tensor, state: FsmnState) -> tuple[Tensor, FsmnState]:
         """The same of the frames that follow those that led to `state`."""
         logits, state = self.encoder(x, state)
-        # Classes lie in rows (see above), and along them the sums are quicker.
-        return logits.transpose(1, 2).softmax(dim=1).transpose(1, 2), state
+        return logits.softmax(dim=2), state
 
-    def silence_chunk(
-        self, x: Tensor, state: FsmnState, classes: Sequence[int]
-    ) -> tuple[Tensor, FsmnState]:
-        """Their summed posterior alone, (B, T): a third of the time that all 248 take."""
-        logits, state = self.encoder(x, state)
-        rows = logits.transpose(1, 2)
-        shares = rows.sub_(rows.amax(1, keepdim=True)).exp_()
-        return shares[:, list(classes)].sum(1) / shares.sum(1), state
+
+class _PackedLayer(NamedTuple):
+    project: Tensor  # (P, D)
+    taps: Tensor  # (P, 1, order)
+    expand: Tensor  # (D, P)
+    floor: Tensor  # (D, 1)
+
+
+class SilenceNetwork:
+    """A `FsmnVad` for decoding, one stream at a time: the probability of silence alone.
+
+    The same sums in a quicker order (to 2e-6). Rectifying x + b gives max(x, -b) + b, and what that
+    last b adds to the next projection is a constant: it goes through the memory into the next b, so
+    biases take no time. The memory holds frames less their constant. The two layers of the output,
+    which nothing bends between, are one, and its classes count from the first silent one.
+
+    The weights are those at the time of making.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: FsmnVad, classes: Sequence[int]) -> None:
+        encoder = model.encoder
+        self.classes = list(classes)
+        first, second = encoder.in_linear1.linear, encoder.in_linear2.linear
+        self.first, self.second = first.weight, second.weight
+        bias = second.weight @ first.bias + second.bias
+        self.floor = -bias[:, None]
+        self.layers, constants = [], []
+        for layer in cast(Iterable[FsmnLayer], encoder.fsmn):
+            taps, expand = layer.fsmn_block.taps(), layer.affine.linear
+            constant = layer.linear.linear.weight @ bias
+            constants.append(constant)
+            bias = expand.weight @ (constant * taps.sum((1, 2))) + expand.bias
+            self.layers.append(
+                _PackedLayer(layer.linear.linear.weight, taps, expand.weight, -bias[:, None])
+            )
+        before = encoder.past_shape[2]
+        memory = -torch.stack(constants)[None, :, :, None].expand(-1, -1, -1, before)
+        self.initial_state = FsmnState(memory.contiguous())
+        inner, outer = encoder.out_linear1.linear, encoder.out_linear2.linear
+        weight = outer.weight @ inner.weight
+        bias = outer.weight @ inner.bias + outer.bias + weight @ bias
+        logits = torch.cat([weight, bias[:, None]], dim=1)
+        self.logits = logits - logits[self.classes[0]]
+
+    @torch.no_grad()
+    def __call__(self, feats: Tensor, state: FsmnState) -> tuple[Tensor, FsmnState]:
+        """Features (T, input_dim) of the frames that follow those that led to `state` -> summed
+        posterior of the silent classes (T,).
+        """
+        count = len(feats)
+        if count == 0:
+            return feats.new_zeros(0), state
+        wide = feats.new_empty(self.logits.size(1), count)
+        wide[-1] = 1.0  # for the bias
+        hidden = wide[:-1]
+        torch.mm(self.second, self.first @ feats.T, out=hidden)
+        torch.maximum(hidden, self.floor, out=hidden)
+        memory = []
+        for layer, past in zip(self.layers, state.memory[0], strict=True):
+            before = past.size(1)
+            heard = feats.new_empty(1, len(past), before + count)
+            heard[0, :, :before] = past
+            torch.mm(layer.project, hidden, out=heard[0, :, before:])
+            memory.append(heard[0, :, count:])
+            summed = F.conv1d(heard, layer.taps, groups=len(past))[0]
+            torch.mm(layer.expand, summed, out=hidden)
+            torch.maximum(hidden, layer.floor, out=hidden)
+        return self._silence((self.logits @ wide).float()), FsmnState(torch.stack(memory)[None])
+
+    def _silence(self, logits: Tensor) -> Tensor:
+        """Logits (classes, T) less that of the first silent class -> (T,)."""
+        if len(self.classes) > 1:
+            return logits.softmax(dim=0)[self.classes].sum(0)
+        return logits.exp_().sum(0).reciprocal_()  # what is too large for a float gives 0

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from paraformer.data.audio import read_audio
 from paraformer.data.cmvn import Cmvn, CmvnStatistics
-from paraformer.data.frontend import ENERGY_FLOOR, Frontend, low_frame_rate
+from paraformer.data.frontend import ENERGY_FLOOR, Frontend
 from paraformer.data.tables import fields, read_table
 from paraformer.errors import ConfigError, DataError
 from paraformer.limits import check_fields, limited
@@ -221,8 +221,7 @@ class PieceLoader:
             gain, tilt = random.uniform(-1, 1, 2) * (self.pieces.gain_db, self.pieces.tilt_db)
             decibels = gain + tilt * torch.linspace(-0.5, 0.5, fbank.size(1))
             fbank = (fbank + decibels * math.log(10) / 10).clamp(min=math.log(ENERGY_FLOOR))
-        stacked = low_frame_rate(fbank, self.frontend.lfr_m, self.frontend.lfr_n)
-        return self.frontend.normalize(stacked)
+        return self.frontend.features(fbank)
 
 
 class VadObjective(TrainObjective):

@@ -191,7 +191,7 @@ def test_what_is_trained_is_a_released_directory_once_it_has_weights(corpus, tmp
     release = load_directory(tmp_path / "exp")
     assert release.tokenizer.tokens == tiny.TOKENS
     feats = torch.tensor(next(kaldiio.load_ark(str(corpus / "train" / "feats.ark")))[1])
-    x = release.frontend.normalize(release.frontend.stack(feats))
+    x = release.frontend.features(feats)
     with torch.no_grad():
         memory, lengths = release.model.encode(x[None], torch.tensor([len(x)]))
     assert memory.isfinite().all()

@@ -24,7 +24,7 @@ from paraformer.data.resample import resample
 from paraformer.data.streaming_frontend import forward_chunk, initial_state
 from paraformer.decode.vad import LIVE_SCHEDULE, DynamicSilence, VoiceActivity, decibels
 from paraformer.models.checkpoint import load_vad
-from paraformer.models.fsmn_vad import FsmnState, FsmnVad
+from paraformer.models.fsmn_vad import FsmnState, FsmnVad, SilenceNetwork, VadOptions
 from tests.conftest import SHARED, needs_shared
 from tests.parity.oracle import FIXTURES, close, load_arrays
 
@@ -92,26 +92,19 @@ def joined() -> Tensor:
     return torch.cat([torch.cat([clip(c) * gain, torch.zeros(n)]) for c, gain, n in JOINED])
 
 
-class Remembering(torch.nn.Module):
+class Remembering(SilenceNetwork):
     """A network that does not compute again what it has been asked before: settings change only
     what is made of its answers.
     """
 
-    def __init__(self, model: FsmnVad) -> None:
-        super().__init__()
-        self.model = model
+    def __init__(self, model: FsmnVad, classes: Sequence[int]) -> None:
+        super().__init__(model, classes)
         self.answers: dict[int, tuple[Tensor, FsmnState]] = {}
-        self.initial_state = model.initial_state
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
-
-    def silence_chunk(
-        self, x: Tensor, state: FsmnState, classes: Sequence[int]
-    ) -> tuple[Tensor, FsmnState]:
-        key = hash((x.numpy().tobytes(), state.memory.numpy().tobytes(), tuple(classes)))
+    def __call__(self, feats: Tensor, state: FsmnState) -> tuple[Tensor, FsmnState]:
+        key = hash((feats.numpy().tobytes(), state.memory.numpy().tobytes()))
         if key not in self.answers:
-            self.answers[key] = self.model.silence_chunk(x, state, classes)
+            self.answers[key] = super().__call__(feats, state)
         return self.answers[key]
 
 
@@ -121,9 +114,14 @@ class Oracle:
     def __init__(self, folder: Path, model: Path, waves: dict[str, Tensor]) -> None:
         self.facts: dict[str, Any] = json.loads((folder / "expected.json").read_text("utf8"))
         self.arrays = load_arrays(folder)
-        release = load_vad(model)
-        self.release = release._replace(model=Remembering(release.model))
+        self.release = load_vad(model)
+        self.networks: dict[Sequence[int], Remembering] = {}
         self.waves = waves
+
+    def network(self, options: VadOptions) -> Remembering:
+        """The same for all detectors that listen to the same classes."""
+        made = Remembering(self.release.model, options.sil_pdf_ids)
+        return self.networks.setdefault(options.sil_pdf_ids, made)
 
     def detector(self, label: str) -> VoiceActivity:
         """The detector with the settings that the maker's label tells."""
@@ -134,7 +132,8 @@ class Oracle:
             options = {}
         asked = not options.keys() & set(CALL) and "dynamic_silence" not in given
         release = self.release._replace(options=replace(self.release.options, **options))
-        return VoiceActivity(release).adjusted(dynamic_silence=asked)
+        network = self.network(release.options)
+        return VoiceActivity(release, network=network).adjusted(dynamic_silence=asked)
 
 
 def shared_oracle() -> Oracle:
@@ -211,8 +210,9 @@ def test_events_of_streams_under_all_settings(oracle):
             piece_ms, wave = int(re.search(r"chunk=(\d+)", label)[1]), oracle.waves[name]
             if label.startswith("DynamicStreamingVAD"):
                 live = DynamicSilence(LIVE_SCHEDULE, from_start=True)
-                found = VoiceActivity(oracle.release, dynamic=live).segments(wave, piece_ms)
-                found = as_lists(found)
+                network = oracle.network(oracle.release.options)
+                detector = VoiceActivity(oracle.release, dynamic=live, network=network)
+                found = as_lists(detector.segments(wave, piece_ms))
             else:
                 found = in_calls(oracle.detector(label), wave, piece_ms)
             if found != expected:

@@ -47,8 +47,9 @@ def test_the_loop_of_the_model_card(model, speech, whole):
     cache, texts, tokens = {}, [], []
     total = (len(speech) - 1) // stride + 1
     for i in range(total):
-        piece = speech[i * stride : (i + 1) * stride]
+        piece = speech[i * stride : (i + 1) * stride].copy()
         (found,) = model.generate(input=piece, cache=cache, is_final=i == total - 1, **SETTINGS)
+        piece.fill(np.nan)  # the caller's memory is the caller's again
         texts.append(found["text"])
         tokens += found["tokens"]
     assert "".join(texts) == whole[0]

@@ -267,6 +267,10 @@ def test_views_and_read_only_arrays_are_fine():
     near(read_audio(np.frombuffer(X.tobytes(), dtype=np.float32)), X)
 
 
+def test_samples_that_need_no_change_are_not_copied():
+    assert read_audio(X).data_ptr() == X.ctypes.data
+
+
 def test_an_array_has_the_rate_it_is_said_to_have():
     near(read_audio(X, fs=8000), resample(torch.from_numpy(X), 8000, 16000))
 

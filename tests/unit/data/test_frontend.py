@@ -130,6 +130,19 @@ def test_cmvn_is_applied_with_its_first_columns():
     torch.testing.assert_close(Frontend(cmvn=cmvn)(wave), expected)
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_cmvn_of_stacked_frames(same):
+    """Whether it is the same for all of a stack, and is then applied before, does not show."""
+    generator = torch.Generator().manual_seed(0)
+    shift, scale = torch.rand(2, 560, generator=generator)
+    if same:
+        shift, scale = shift[:80].repeat(7), scale[:80].repeat(7)
+    wave, cmvn = speech_like(8000), Cmvn(shift, scale)
+    stacked = low_frame_rate(Frontend().fbank(wave), 7, 6)
+    made = Frontend(lfr_m=7, lfr_n=6, cmvn=cmvn)
+    assert torch.equal(made(wave), (stacked + shift) * scale)
+
+
 def test_cmvn_of_too_few_columns_is_refused():
     with pytest.raises(DataError, match="80 columns for features of 560"):
         Frontend(lfr_m=7, lfr_n=6, cmvn=Cmvn(torch.zeros(80), torch.ones(80)))(torch.zeros(4000))

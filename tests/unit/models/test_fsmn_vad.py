@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from paraformer.errors import CheckpointError, ConfigError
 from paraformer.models.checkpoint import build_vad, load_vad
-from paraformer.models.fsmn_vad import FsmnEncoder, FsmnVad, MemoryFilter, VadOptions
+from paraformer.models.fsmn_vad import (
+    FsmnEncoder,
+    FsmnVad,
+    MemoryFilter,
+    SilenceNetwork,
+    VadOptions,
+)
 from paraformer.models.weights import read_weights
 from tests.conftest import ROOT, SHARED, needs_shared
 
@@ -89,15 +95,27 @@ def test_the_memory_is_the_frame_and_a_sum_of_the_last_ones():
     assert past[0].tolist() == [[3, 4], [6, 8]]
 
 
-@pytest.mark.parametrize("batch", [1, 2])
-def test_silence_alone_is_what_its_classes_have_of_all_posteriors(model, batch):
-    x, state = features(batch, 30), model.initial_state(batch)
-    posteriors, after = model.forward_chunk(x, state)
-    for classes in ([0], [3, 1]):
-        with torch.no_grad():
-            silence, same = model.silence_chunk(x, state, classes)
-        torch.testing.assert_close(silence, posteriors[..., classes].sum(-1))
-        torch.testing.assert_close(same, after)
+@pytest.mark.parametrize("classes", [[0], [3], [3, 1]])
+def test_silence_alone_is_what_its_classes_have_of_all_posteriors(model, classes):
+    for bias in (p for name, p in model.named_parameters() if name.endswith("bias")):
+        bias.data.normal_()
+    x = features(1, 30)
+    expected = model(x)[0][:, classes].sum(-1)
+    network = SilenceNetwork(model, classes)
+    for sizes in ([30], [1, 0, 7, 22]):
+        state, parts = network.initial_state, []
+        for part in x[0].split(sizes):
+            silence, state = network(part, state)
+            parts.append(silence)
+        torch.testing.assert_close(torch.cat(parts), expected)
+
+
+def test_certain_speech_is_no_silence(model):
+    """The exponential of the difference has no float."""
+    model.encoder.out_linear2.linear.bias.data[1] = 200.0
+    network = SilenceNetwork(model, [0])
+    silence, _ = network(features(1, 5)[0], network.initial_state)
+    assert silence.tolist() == [0.0] * 5
 
 
 def test_layers_are_affine_maps_with_a_rectified_one_last(model):
@@ -221,7 +239,7 @@ def test_a_configuration_that_is_no_vad_is_refused(directory, values, what):
 
 
 def test_another_model_is_no_vad():
-    with pytest.raises(ConfigError, match="model Paraformer is no VAD"):
+    with pytest.raises(ConfigError, match="is a recogniser .Paraformer., not a VAD"):
         load_vad(MODEL.parent / "paraformer")
 
 
