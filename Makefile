@@ -19,7 +19,7 @@ $(STAMP): setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet torch==2.11.0 torchaudio==2.11.0
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	$(BIN)/pip install --quiet --editable '.[lm]' 2> /dev/null || \
-	  echo "kenlm wants a C++ compiler: left out, and the tests of lm_file with it" >&2
+	  echo "kenlm wants a C++ compiler and Python before 3.13: left out, and the tests of lm_file with it" >&2
 	touch $@
 
 demo: install

@@ -26,3 +26,8 @@ def __getattr__(name: str) -> Any:
     if name in _PLACES:
         return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'paraformer' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """What a notebook completes."""
+    return sorted({*__all__, *globals()})

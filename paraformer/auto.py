@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ import torch
 from paraformer import options as opts
 from paraformer.alignment_task import AlignTask
 from paraformer.data.channels import MIX, check_channel
+from paraformer.data.inputs import Inputs, Item
 from paraformer.decode.align import ForcedAligner
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Recognizer
 from paraformer.decode.streaming import Streamer
 from paraformer.decode.vad import VoiceActivity
-from paraformer.errors import ConfigError
-from paraformer.formats import check_folder
-from paraformer.hub import find_models
+from paraformer.errors import CheckpointError, ConfigError
+from paraformer.formats import check_folder, check_format
+from paraformer.hub import find_model, find_models
 from paraformer.limits import check_fields
 from paraformer.live import LiveSession
 from paraformer.models.checkpoint import (
@@ -34,6 +36,16 @@ from paraformer.models.checkpoint import (
     override_keys,
     read_config,
 )
+from paraformer.models.kinds import (
+    ALIGNER,
+    PUNCTUATION,
+    RECOGNISER,
+    VAD,
+    Kind,
+    kind_of,
+    refuse_other,
+    times_tokens,
+)
 from paraformer.output import Results, Tables
 from paraformer.punctuation_task import PunctuationTask
 from paraformer.tasks import (
@@ -43,12 +55,61 @@ from paraformer.tasks import (
     Task,
     VadTask,
     Work,
+    speech_tables,
+    stream_items,
 )
+from paraformer.timed_formats import is_timed
 
 log = logging.getLogger(__name__)
 
 # Options that say how a stream is cut: where one is given, a stream is meant.
 CUTS = {"chunk_size", "encoder_chunk_look_back", "decoder_chunk_look_back"}
+
+
+def stream_pending(source: Any, model: str, settings: Mapping[str, Any]) -> Results:
+    """What `AutoModel(model, **settings).stream(source)` gives with resume; the model is loaded
+    only if there is something left to do.
+    """
+    tables = tables_ahead(model, settings)
+    if tables is None:
+        return AutoModel(model, **settings).stream(source)
+    call = opts.CallOptions(**_take(dict(settings), opts.CallOptions))
+    check_fields(call)
+    check_format(call.output_format)
+    inputs = Inputs(source, call.key, call.segments, call.channel)
+
+    def work(items: Iterator[Item], total: int) -> Iterator[Result]:
+        first = next(items, None)
+        if first is not None:
+            results = AutoModel(model, **settings).shared_work()[1]
+            yield from results(chain([first], items), total)
+
+    return stream_items(inputs, call, tables, work)
+
+
+def tables_ahead(model: str, settings: Mapping[str, Any]) -> Tables | None:
+    """What `AutoModel(model, **settings)` writes of recordings, told by its configuration without
+    its weights; None where the model is not here, or does something else.
+    """
+    given = dict(settings)
+    build = opts.BuildOptions(**_take(given, opts.BuildOptions))
+    defaults = _take(given, opts.CallOptions)
+    call = opts.CallOptions(**defaults)
+    try:
+        directory = find_model(model, build.hub, build.model_revision, offline=True)
+        config = merge(read_config(directory, {}), given)
+    except CheckpointError:
+        return None
+    if kind_of(config) == VAD:
+        return Tables()
+    if kind_of(config) != RECOGNISER:
+        return None
+    timed = times_tokens(config) or call.pred_timestamp or is_timed(call.output_format)
+    return speech_tables(timed, _hears_streams(config, defaults))
+
+
+def _hears_streams(config: Config, defaults: Mapping[str, Any]) -> bool:
+    return config["model"] == "ParaformerStreaming" or bool(CUTS & {*defaults})
 
 
 class AutoModel:
@@ -60,11 +121,12 @@ class AutoModel:
     """
 
     def __init__(self, model: str | Path = opts.DEFAULT_MODEL, **keywords: Any) -> None:
+        self._made = {"model": model, **keywords}
         keywords = opts.renamed(keywords)
         opts.refuse_not_built(keywords)
         passive = (*opts.NOT_BUILT, *opts.WITHOUT_EFFECT)
         given = {key: value for key, value in keywords.items() if key not in passive}
-        build = opts.BuildOptions(**_take(given, opts.BuildOptions))
+        self._build = build = opts.BuildOptions(**_take(given, opts.BuildOptions))
         self.defaults = _take(given, opts.CallOptions)
         check_fields(build)
         check_fields(opts.CallOptions(**self.defaults))
@@ -81,18 +143,21 @@ class AutoModel:
             check_folder(self.defaults["output_dir"])  # before the model is loaded
         self.task = self._load(build, given)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or what another process gets, is loaded anew: on some systems torch cannot send
+        weights that are laid out for the CPU.
+        """
+        return partial(AutoModel, **self._made), ()
+
     def _load(self, build: opts.BuildOptions, given: dict[str, Any]) -> Task:
         """The task of the model, by what its config.yaml says it is."""
         weights = {"init_param": build.init_param} if build.init_param else {}
         config = read_config(self.directory, weights)
+        _check_kinds(config, self.directories)
         check_overrides(config, given)
         for part, own in (("vad", build.vad_kwargs), ("punc", build.punc_kwargs)):
             _check_own(part, own, self.directories.get(f"{part}_model"))
-        kind = config["model"]
-        if kind in OTHER_TASKS and (build.vad_model or build.punc_model or build.second_pass):
-            raise ConfigError(
-                f"model {kind}: vad_model, punc_model and second_pass go with a recogniser"
-            )
+        kind = kind_of(config)
         if kind in OTHER_TASKS:
             return OTHER_TASKS[kind](self.directory, {**given, **weights}, build)
         release = load_release(merge(config, given), self.directory)
@@ -104,7 +169,7 @@ class AutoModel:
         if build.punc_model:
             punctuation = load_punctuation(self.directories["punc_model"], build.punc_kwargs)
             punctuator = Punctuator(punctuation, device)
-        streaming = kind == "ParaformerStreaming" or bool(CUTS & {*self.defaults})
+        streaming = _hears_streams(config, self.defaults)
         second = None
         if build.second_pass and not streaming:
             raise ConfigError("second_pass: goes with a streaming model, or with chunk_size")
@@ -154,6 +219,8 @@ class AutoModel:
         """
         call = self._call_options(keywords)
         if call.cache is not None:
+            if not isinstance(call.cache, dict):
+                raise ConfigError("cache: give a dict, empty at first, the same one for every call")
             return Results(iter([self.task.feed(input, call)]))
         return self.task.stream(input, call, bool(CUTS & {*keywords, *self.defaults}))
 
@@ -185,7 +252,11 @@ class AutoModel:
     def _call_options(self, keywords: Mapping[str, Any]) -> opts.CallOptions:
         keywords = opts.renamed(keywords)
         opts.refuse_not_built(keywords)
-        passive = (*opts.NOT_BUILT, *opts.WITHOUT_EFFECT, *opts.names(opts.BuildOptions))
+        built = opts.names(opts.BuildOptions)
+        for key in {*built} & {*keywords} - {*opts.LOGGING}:
+            if keywords[key] and keywords[key] != getattr(self._build, key):
+                raise ConfigError(f"{key}: is chosen once, in AutoModel({key}=...); not in a call")
+        passive = (*opts.NOT_BUILT, *opts.WITHOUT_EFFECT, *built)
         given = {key: value for key, value in keywords.items() if key not in passive}
         known = opts.names(opts.CallOptions)
         for key in given:
@@ -223,13 +294,14 @@ def _align_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions
     return AlignTask(ForcedAligner(release, device, _precision(build, device)))
 
 
-# What is not recognition, by `model` of config.yaml.
-OTHER_TASKS: dict[str, Callable[[Path, dict[str, Any], opts.BuildOptions], Task]] = {
-    "FsmnVADStreaming": _vad_task,
-    "CTTransformer": _punctuation_task,
-    "CTTransformerStreaming": _punctuation_task,
-    "MonotonicAligner": _align_task,
+# What is not recognition.
+OTHER_TASKS: dict[Kind | None, Callable[[Path, dict[str, Any], opts.BuildOptions], Task]] = {
+    VAD: _vad_task,
+    PUNCTUATION: _punctuation_task,
+    ALIGNER: _align_task,
 }
+# Which model each option takes beside a recogniser.
+BESIDE = {"vad_model": VAD, "punc_model": PUNCTUATION, "second_pass": RECOGNISER}
 
 
 def _models(model: str | Path, build: opts.BuildOptions) -> dict[str, tuple[str | Path, str]]:
@@ -288,6 +360,18 @@ def _precision(build: opts.BuildOptions, device: torch.device) -> torch.dtype | 
     if build.fp16 and device.type == "cpu":
         log.warning("fp16 is not for the CPU; float32 is used")
     return torch.float16 if build.fp16 and device.type != "cpu" else None
+
+
+def _check_kinds(config: Config, directories: Mapping[str, Path]) -> None:
+    """Refuse directories of other models than their options take, the first one's configuration
+    being `config`; what works beside another one goes with a recogniser.
+    """
+    alone = () if len(directories) > 1 else (VAD, PUNCTUATION, ALIGNER)
+    refuse_other(config, RECOGNISER, *alone, where=f"model: {directories['model']}")
+    for use, directory in directories.items():
+        if use in BESIDE:
+            other = read_config(directory, {})
+            refuse_other(other, BESIDE[use], where=f"{use}: {directory}")
 
 
 def _check_own(part: str, given: Mapping[str, Any], directory: Path | None) -> None:

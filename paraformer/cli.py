@@ -5,6 +5,7 @@
   funasr +model=path/to/model_dir +input=data/test/wav.scp +output_dir=exp/decode
   funasr +model=path/to/fa-zh +input='[a.wav,text.txt]' +data_type='[sound,text]'
   funasr doctor                    # versions, device, extras, models; whether recognition works
+  funasr doctor +model=NAME        # its directory, revision, and the SHA-256 of its weights
   funasr completion bash           # or zsh, fish: a script that completes these options
 
 key=value, +key=value, ++key=value, --key=value and --key value are equal, and a value means itself.
@@ -50,6 +51,7 @@ KNOWN = opts.all_fields(*KINDS)
 SWITCHES = ("timestamps", "spk", "disable_update", "trust_remote_code")
 NESTED = ("vad_kwargs.", "punc_kwargs.")
 COMMANDS = ("doctor", "completion")
+HOME = ("~/", f"~{os.sep}")
 # Loggers of what is said even where it is no warning.
 TALKERS = ("paraformer.decode.hotwords", "paraformer.hub")
 BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
@@ -65,6 +67,8 @@ class Arguments:
     def add(self, key: str, value: str) -> None:
         """A later value of a key replaces an earlier one, but all inputs are wanted."""
         key = ALIASES.get(key, key)
+        if key in (*opts.FILES, *opts.FOLDERS) and value.startswith(HOME):
+            value = os.path.expanduser(value)  # which a shell does not do behind `+key=`
         if key == "input":
             self.inputs.append(value)
         else:
@@ -171,12 +175,13 @@ def _command(name: str, arguments: Sequence[str]) -> int:
 
         print(completion(arguments[0], KNOWN, SHORT, COMMANDS))
         return 0
-    if name == "doctor" and not arguments:
+    given = parse(arguments) if name == "doctor" else Arguments(inputs=list(arguments))
+    if not given.inputs and name == "doctor":
         from paraformer.programs import doctor
 
-        return doctor.main()
-    form = "funasr completion bash|zsh|fish" if name == "completion" else "funasr doctor"
-    raise ConfigError(f"{name}: write `{form}`")
+        return doctor.main(given.values)
+    forms = {"completion": "bash|zsh|fish", "doctor": "[+model=NAME ...]"}
+    raise ConfigError(f"{name}: write `funasr {name} {forms[name]}`")
 
 
 def parse(argv: Sequence[str]) -> Arguments:
@@ -297,6 +302,8 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
     _check_output(output_format, alone, bool(settings.get("output_dir")))
     if command.nj > 1 and not alone:
         return _recognise_list(inputs, command, settings)
+    if settings.get("resume") and not alone and not pair:
+        return _recognise_list(inputs, command, settings)
     model = AutoModel(command.model, **settings)
     if alone and model.streaming and output_format == "text":
         blocks = _live_blocks(inputs[0], model, settings)
@@ -321,7 +328,11 @@ def _recognise_list(
     shown = {"disable_pbar": True} if sys.stdout.isatty() else {}
     counts = Counts()
     try:
-        if model is None:
+        if model is None and command.nj == 1:
+            from paraformer.auto import stream_pending
+
+            results = stream_pending(source, command.model, {**settings, **shown})
+        elif model is None:
             from paraformer.workers import stream_shared
 
             levels = {name: logging.getLogger(name).level for name in ("", *TALKERS)}
@@ -388,17 +399,20 @@ def _live_blocks(name: str, model: AutoModel, settings: Mapping[str, Any]) -> It
     """
     from paraformer.data.audio import read_audio
     from paraformer.data.channels import MIX, check_channel
+    from paraformer.data.containers import refuse_text
     from paraformer.online import is_audio_file, raw_blocks
 
     frontend = model.recognizer.release.frontend
     stdin = cast(BufferedReader, sys.stdin.buffer)
-    if name == "-" and not is_audio_file(stdin):
-        if settings.get("resume"):
-            raise ConfigError("resume: a stream from stdin is not heard twice; leave it out")
+    if name == "-" and settings.get("resume"):
+        raise ConfigError("resume: a stream from stdin is not heard twice; leave it out")
+    if name == "-" and not settings.get("output_dir") and not is_audio_file(stdin):
+        refuse_text(stdin.peek())
         if settings.get("fs") not in (None, frontend.fs):
             raise ConfigError(f"fs={settings['fs']}: raw samples must have {frontend.fs} Hz")
         return raw_blocks(stdin, frontend.fs // 10)
-    if name == "-" or not sys.stdout.isatty() or settings.get("output_dir"):
+    lines = not sys.stdout.isatty() or settings.get("output_dir") or settings.get("itn")
+    if name == "-" or lines:
         return None
     channel = check_channel(settings.get("channel", MIX))
     wave = read_audio(name, fs=settings.get("fs"), target_fs=frontend.fs, channel=channel)
@@ -425,20 +439,16 @@ def _show_finals(model: AutoModel, blocks: Iterable[Any]) -> int:
     return 0
 
 
-def _source(name: str) -> str | bytes:
+def _source(name: str) -> str | bytes | Path:
     if name != "-":
-        return name
+        # Such as Kaldi's `text`, which could be a text itself.
+        bare = not os.path.splitext(name)[1] and os.path.isfile(name)
+        return Path(name) if bare else name
+    from paraformer.data.containers import refuse_text
+
     content = sys.stdin.buffer.read()
-    # As raw samples, a list that was meant would be noise.
-    if content and _is_text(content[:4096]):
-        raise DataError("-: text came on stdin, not audio; give a list as a file: +input=list.scp")
+    refuse_text(content)
     return content
-
-
-def _is_text(content: bytes) -> bool:
-    text = content.decode("utf-8", "ignore")
-    whole = len(content) - len(text.encode("utf-8")) < 4  # a character may be cut at the end
-    return whole and all(char >= " " or char in "\t\r\n" for char in text)
 
 
 def _report(counts: Counts, elapsed: float, verbose: bool) -> None:

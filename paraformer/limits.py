@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import field, fields
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, NamedTuple
 
 from paraformer.errors import ConfigError
@@ -71,7 +72,9 @@ def limited(default: Any, low: float = -math.inf, high: float = math.inf, **kind
 
 
 def check_fields(settings: Any, part: str = "") -> None:
-    """Refuse a dataclass with a number out of its limits or a switch neither on nor off."""
+    """Refuse a dataclass with a number out of its limits, a switch neither on nor off, or what is
+    no text in the place of one.
+    """
     for each in fields(settings):
         value = getattr(settings, each.name)
         if value is None and each.default is None:
@@ -81,6 +84,8 @@ def check_fields(settings: Any, part: str = "") -> None:
             check(name, value, each.metadata["limits"])
         elif isinstance(each.default, bool) and value not in (True, False):
             raise ConfigError(f"{name}={value}: give true or false")
+        elif each.type in ("str", str) and not isinstance(value, (str, PathLike, type(None))):
+            raise ConfigError(f"{name}={value!r}: give a text")
 
 
 def check_values(values: Mapping[str, Any], limits: Mapping[str, Limits], part: str = "") -> None:
@@ -93,5 +98,5 @@ def check_values(values: Mapping[str, Any], limits: Mapping[str, Limits], part: 
 def check(name: str, value: object, limits: Limits) -> None:
     """Refuse one value that is out of its limits."""
     if not limits.allow(value):
-        shown = "null" if value is None else value
+        shown = "null" if value is None else repr(value) if isinstance(value, str) else value
         raise ConfigError(f"{name}={shown}: give {limits}")

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from paraformer.decode.endpoint import OPEN, Span
+from paraformer.decode.itn import shared_numerals
 from paraformer.decode.longform import KEPT_MS, Cutting, Tape, limited
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Reading, Recognizer, Search
@@ -42,6 +43,7 @@ START, PARTIAL, FINAL = "start", "partial", "final"
 # Audio is worked on in whole steps, so that tiny blocks cost little, and no more at a time than a
 # second, so that little is computed again where a segment turns out to have ended before.
 STEP_MS, MOST_MS = 60, 960
+DEAF = "hotword: streams hear none; give second_pass, which does"
 # What a detector needs beside its silence to know of a begin or an end: frames that overlap, and
 # those its network looks ahead.
 FRAMES_MS = 500
@@ -140,7 +142,8 @@ class LivePipeline:
     vad_model ends segments, without it a stream is one segment; second_pass: a model of whole
     recordings that writes the final text of a segment, whose audio is kept until then; punc_model
     puts marks into it. chunking, device and dtype are those of models to be loaded; search is
-    what is wanted of the second pass.
+    what is wanted of the second pass; itn writes the numbers of final texts in digits, not of
+    their tokens.
     """
 
     def __init__(
@@ -154,8 +157,10 @@ class LivePipeline:
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
         search: Search | None = None,
+        itn: bool = False,
     ) -> None:
         self.search = search
+        self.numerals = shared_numerals() if itn else None
         if isinstance(model, (str, Path)):
             release = load_directory(find_model(model))
             model = StreamingRecognizer(release, chunking, device, dtype)
@@ -319,6 +324,8 @@ class LivePipeline:
             tokens = tuple(_timed(readings, tokens, span) if own is None else own)
         if self.punctuator is not None and text:
             text = self.punctuator.punctuate(text).text
+        if self.numerals is not None:
+            text = self.numerals.rewrite(text)
         return Event(FINAL, job.segment.start_ms, job.end_ms, text, tokens)
 
     def _own_times(self, job: _Job, readings: Sequence[Reading]) -> list[Token] | None:

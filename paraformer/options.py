@@ -37,6 +37,11 @@ WITHOUT_EFFECT = (
 )
 
 
+# Options of a model that the reference takes in each call too, where they change no result.
+LOGGING = ("disable_log", "log_level")
+# Options whose values are paths, or may be.
+FILES = ("input", "hotword", "segments", "lm_file", "init_param")
+FOLDERS = ("model", "vad_model", "punc_model", "second_pass", "output_dir")
 # Other names of options, all of them of the reference.
 ALIASES = {
     "hotwords": "hotword",
@@ -46,7 +51,9 @@ ALIASES = {
 }
 THREADS = Limits(1, 1024, whole=True)  # far more than that ends the process
 SHARE = Limits(0, 1)
-_COUNT = Limits(1, whole=True)
+RATE = Limits(1, 1_000_000, whole=True)
+_COUNT = Limits(1, 1_000_000, whole=True)
+_LOOK_BACK = Limits(-1, 1_000_000, whole=True)
 
 
 def _option(default: Any, text: str, limits: Limits | None = None) -> Any:
@@ -89,9 +96,7 @@ class CallOptions:
     """Keywords of `AutoModel.generate`; they hold for that call only."""
 
     key: Any = _option("", "id of the result; in Python also a list of ids")
-    fs: int | None = _option(
-        None, "sampling rate of arrays and raw bytes (16000)", Limits(1, 1_000_000, whole=True)
-    )
+    fs: int | None = _option(None, "sampling rate of arrays and raw bytes (16000)", RATE)
     channel: Any = _option(
         "mix", "of a recording with several: mix, their mean; a number from 0; split, a result each"
     )
@@ -131,7 +136,9 @@ class CallOptions:
     sentence_timestamp: bool = _option(False, "also sentence_info: sentences with their times")
     en_post_proc: bool = _option(False, "sentence_timestamp: English marks in the sentences")
     itn: bool = _option(
-        False, "numbers of several characters in digits: 二零二六年 as 2026年; needs the extra itn"
+        False,
+        "numbers of several characters in digits: 二零二六年 as 2026年, in streams those of final "
+        "texts; needs the extra itn",
     )
     hotword: Any = _option(
         "", "words to listen for: `a b`, a .txt file, one a line, or a URL; a list in Python"
@@ -150,11 +157,9 @@ class CallOptions:
         metadata={"help": "streams: 60 ms frames computed again, new, looked ahead; a VAD: ms"},
     )
     encoder_chunk_look_back: int = _option(
-        4, "streams: chunks that the encoder sees, -1 for all", Limits(-1, whole=True)
+        4, "streams: chunks that the encoder sees, -1 for all", _LOOK_BACK
     )
-    decoder_chunk_look_back: int = _option(
-        1, "streams: chunks that the decoder sees", Limits(-1, whole=True)
-    )
+    decoder_chunk_look_back: int = _option(1, "streams: chunks that the decoder sees", _LOOK_BACK)
     cache: Any = _option(None, "Python: a dict that keeps the stream between calls, empty at first")
     is_final: bool = _option(False, "with cache: this piece ends the stream")
     output_dir: str = _option("", "folder for 1best_recog/{text,token} and failed, line by line")
@@ -199,6 +204,11 @@ def all_fields(*kinds: type) -> dict[str, Field[Any]]:
     return {f.name: f for kind in kinds for f in fields(kind)}
 
 
+def limits_of(kind: type, names: Iterable[str]) -> dict[str, Limits]:
+    """What the numbers of these keys may be."""
+    return {name: all_fields(kind)[name].metadata["limits"] for name in names}
+
+
 def default_of(option: Field[Any]) -> Any:
     """Its default value."""
     return option.default_factory() if callable(option.default_factory) else option.default
@@ -228,7 +238,11 @@ def data_types(given: Any) -> list[str]:
     >>> data_types("sound"), data_types("[sound,text]"), data_types(("sound", "text"))
     (['sound'], ['sound', 'text'], ['sound', 'text'])
     """
+    if given is None:
+        return ["sound"]
     parts = given.strip("[]() ").split(",") if isinstance(given, str) else given
+    if not isinstance(parts, (list, tuple)):
+        raise ConfigError(f"data_type={given!r}: give sound, text, or both in a list")
     return [str(part).strip(" \"'") for part in parts]
 
 

@@ -61,7 +61,8 @@ class PunctuationTask:
 def list_texts(source: Any, key: Any = "") -> list[tuple[str, str]]:
     """Keys and texts of an input of a punctuation model: a text, texts, or a file `id text`.
 
-    A `Path` is a file, and so is a string that ends as one and either is there or has no blanks.
+    A `Path` is a file, and so is a string that ends as one and either is there or has no blanks, or
+    that names a file in a folder.
     """
     if isinstance(source, Path) or (isinstance(source, str) and _names_file(source)):
         return list(read_table(source).items())
@@ -75,8 +76,9 @@ def list_texts(source: Any, key: Any = "") -> list[tuple[str, str]]:
 
 
 def _names_file(source: str) -> bool:
-    blanks = len(source.split()) != 1
-    return source.endswith(TEXT_LISTS) and (os.path.isfile(source) or not blanks)
+    if source.endswith(TEXT_LISTS):
+        return len(source.split()) == 1 or os.path.isfile(source)
+    return bool(os.path.dirname(source)) and os.path.isfile(source)
 
 
 def _has_entries(source: object) -> bool:

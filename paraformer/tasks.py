@@ -30,7 +30,7 @@ from paraformer.decode.text import join_texts
 from paraformer.decode.vad import PIECE_MS, VadState, VoiceActivity
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.formats import TABLES, check_format
-from paraformer.live import FINAL, LivePipeline
+from paraformer.live import DEAF, FINAL, LivePipeline
 from paraformer.online import OnlineModel
 from paraformer.online import result as stream_result
 from paraformer.options import CallOptions
@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 
 # Of no more recordings than these the headers are read first, to know how long the work will be.
 MEASURED = 100
+MOST_PIECE_MS = 3_600_000
 
 
 class Task(Protocol):
@@ -100,6 +101,11 @@ def stream_items(
     return output.stream(work(output.pending(inputs.keyed()), output.left))
 
 
+def speech_tables(timed: bool, live: bool) -> Tables:
+    """What is written of recognised speech; timed: words have times, which streams do not write."""
+    return Tables(TABLES[:2], timed and not live)
+
+
 class SpeechTask(RecordingTask):
     """Recognition: whole, in segments of a VAD, or as a stream; with marks if there is a model."""
 
@@ -123,7 +129,7 @@ class SpeechTask(RecordingTask):
     def tables(self, call: CallOptions, cut: bool) -> Tables:
         """See `RecordingTask`."""
         live = cut or self.streaming
-        return Tables(TABLES[:2], self._times(self._search(call, live)) and not live)
+        return speech_tables(self._times(self._search(call, live)), live)
 
     def results(
         self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
@@ -154,9 +160,12 @@ class SpeechTask(RecordingTask):
         made = ("hotwords", "lm")
         given = {f.name: getattr(call, f.name) for f in fields(Search) if f.name not in made}
         given["pred_timestamp"] |= is_timed(call.output_format)
+        if live and (call.nbest > 1 or call.decoding_ctc_weight > 0):
+            name = "nbest" if call.nbest > 1 else "decoding_ctc_weight"
+            raise ConfigError(f"{name}: streams have one reading, the likeliest; leave it out")
         listening = self.hotwords.listening(call.hotword)
         if listening is not None and live and self.second is None:
-            raise ConfigError("hotword: streams hear none; give second_pass, which does")
+            raise ConfigError(DEAF)
         if call.lm_file and live and self.second is None:
             raise ConfigError("lm_file: no stream is scored by it; give second_pass a model")
         return Search(**given, hotwords=listening, lm=shared_language_model(call.lm_file))
@@ -263,7 +272,7 @@ class SpeechTask(RecordingTask):
         self, items: Iterator[Item], total: int, call: CallOptions
     ) -> Iterator[Result]:
         """Recordings by the live pipeline; marks come when a recording is whole."""
-        pipeline = self.live(call, marks=False)
+        pipeline = self.live(call, whole=True)
         for item in progress(items, total, call):
             seconds: list[float] = []
             blocks = _counted(_blocks(item, call.fs, pipeline.rate, None)(), pipeline.rate, seconds)
@@ -282,12 +291,12 @@ class SpeechTask(RecordingTask):
 
     def feed(self, source: Any, call: CallOptions) -> Result:
         """See `Task`."""
-        no_digits(call)
         self._search(call, live=True)
         item = _one_item(source, call)
         end = call.is_final or isinstance(item.source, (str, Path))  # a file is a whole stream
         if self.vad or self.punctuator or self.second:
             return {"key": item.key, **self._feed_live(item, call, end)}
+        no_digits(call)
         found = self.online.feed(item, call.fs, chunking(call), call.cache, end)
         return {"key": item.key, **found}
 
@@ -313,19 +322,23 @@ class SpeechTask(RecordingTask):
 
     def streamer(self, call: CallOptions) -> Streamer:
         """A stream to feed step by step."""
+        no_digits(call)
         self._search(call, live=True)
         return Streamer(self.online.recognizer(chunking(call)))
 
-    def live(self, call: CallOptions, marks: bool = True) -> LivePipeline:
-        """Live recognition by all models that there are; marks: also that of punctuation."""
+    def live(self, call: CallOptions, whole: bool = False) -> LivePipeline:
+        """Live recognition by all models that there are; whole: marks and digits are those of the
+        text of a recording, so none are written here.
+        """
         vad = _adjusted(self.vad, call) if self.vad else None
-        punctuator = self.punctuator if marks else None
+        punctuator = None if whole else self.punctuator
         return LivePipeline(
             self.online.recognizer(chunking(call)),
             vad,
             punctuator,
             self.second,
             search=self._search(call, live=True),
+            itn=call.itn and not whole,
         )
 
 
@@ -370,8 +383,10 @@ class VadTask(RecordingTask):
 
 def chunking(call: CallOptions) -> Chunking:
     """How a stream is cut."""
+    given = call.chunk_size
+    sizes = tuple(given) if isinstance(given, (list, tuple)) else (given,)
     return Chunking(
-        tuple(call.chunk_size),  # type: ignore[arg-type]  # its length is checked there
+        sizes,  # type: ignore[arg-type]  # its length is checked there
         call.encoder_chunk_look_back,
         call.decoder_chunk_look_back,
     )
@@ -380,7 +395,7 @@ def chunking(call: CallOptions) -> Chunking:
 def _piece_ms(call: CallOptions) -> int:
     """`chunk_size` of a VAD: milliseconds."""
     sizes = call.chunk_size if isinstance(call.chunk_size, list) else [call.chunk_size]
-    if len(sizes) != 1 or not isinstance(sizes[0], int) or sizes[0] < 1:
+    if len(sizes) != 1 or not isinstance(sizes[0], int) or not 1 <= sizes[0] <= MOST_PIECE_MS:
         raise ConfigError(f"chunk_size={call.chunk_size}: a VAD takes milliseconds, such as 200")
     return sizes[0]
 
@@ -402,8 +417,6 @@ def no_digits(call: CallOptions) -> None:
 
 def _one_item(source: Any, call: CallOptions) -> Item:
     items = list_items(source, call.key, call.segments, call.channel)
-    if not isinstance(call.cache, dict):
-        raise ConfigError("cache: give a dict, empty at first, the same one for every call")
     if len(items) != 1 or call.output_dir:
         raise ConfigError("cache: give one piece of one stream a call, and no output_dir")
     return items[0]

@@ -28,6 +28,7 @@ SUFFIXES = {name: name for name in TIMED_FILES} | {"textgrid": "TextGrid"}
 TABLE_FILES = {name: name for name in TIMED_TABLES} | {"json": "results.jsonl"}
 # What some system takes in no name of a file.
 _UNSAFE = re.compile(r"""[/\\:*?"<>|\0-\x1f]|^\.+$""")
+LONGEST_STEM = 200
 
 
 def is_timed(output_format: str) -> bool:
@@ -101,7 +102,7 @@ class TimedFolder:
 
     def _name(self, key: str) -> str:
         """A file name that no other recording has."""
-        stem = _UNSAFE.sub("_", row_id(key)) or "_"
+        stem = _short(_UNSAFE.sub("_", row_id(key))) or "_"
         suffix = SUFFIXES[self.output_format]
         name, number = f"{stem}.{suffix}", 1
         while name in self._names:
@@ -118,6 +119,16 @@ class TimedFolder:
                 file.write(text)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}; give another output_dir") from error
+
+
+def _short(stem: str) -> str:
+    """A file name that is not too long for a file system, which counts bytes.
+
+    >>> len(_short("a" * 300)), _short("好" * 100) == "好" * 66
+    (200, True)
+    """
+    content = stem.encode("utf-8", "surrogatepass")
+    return content[:LONGEST_STEM].decode("utf-8", "ignore") if len(content) > LONGEST_STEM else stem
 
 
 def check_extra(output_format: str) -> None:

@@ -17,12 +17,13 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import chain, count, islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 from paraformer import options as opts
+from paraformer.auto import tables_ahead
 from paraformer.data.inputs import Inputs, Item
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.formats import check_folder, check_format
@@ -95,7 +96,7 @@ def stream_shared(
 ) -> Results:
     """What `AutoModel(model, **settings).stream(source)` gives, by so many processes.
 
-    levels: of loggers, for all processes.
+    levels: of loggers, for all processes. With resume they start only if something is left to do.
     """
     given = {name: settings[name] for name in opts.names(opts.CallOptions) if name in settings}
     call = opts.CallOptions(**given)
@@ -106,7 +107,7 @@ def stream_shared(
     inputs = Inputs(source, call.key, call.segments, call.channel)
     crew = Crew(Order(model, settings, min(processes, inputs.total), levels))
     try:
-        tables = crew.begin()
+        tables = (call.resume and tables_ahead(model, settings)) or crew.begin()
 
         def work(items: Iterator[Item], total: int) -> Iterator[Result]:
             return progress(crew.results(items, total), total, call)
@@ -145,6 +146,12 @@ class Crew:
     def results(self, items: Iterator[Item], total: int) -> Iterator[Result]:
         """A result for each item, in their order; all processes have ended after the last."""
         chunks = _chunks(items, total, self.order.processes)
+        if not self.workers:
+            first = next(chunks, None)
+            if first is None:
+                return
+            self.begin()
+            chunks = chain([first], chunks)
         try:
             while self._hand_out(chunks):
                 first = self._under_way[0]

@@ -33,6 +33,10 @@ utterances=$data/feats.scp
 for table in wav.scp segments; do
   if [ -f "$data/$table" ]; then utterances=$data/$table; fi
 done
+if [ ! -s "$utterances" ]; then
+  echo "$0: $utterances: missing or empty; run the earlier stages" >&2
+  exit 1
+fi
 total=$(grep -c '[^[:space:]]' "$utterances")
 if [ "$nj" -gt "$total" ]; then nj=$total; fi
 utils/split_data.py --per-utt "$data" "$nj"

@@ -18,7 +18,7 @@ from paraformer.data import web
 from paraformer.data.archives import load_archive
 from paraformer.data.arrays import from_array, loudest
 from paraformer.data.channels import MIX, Selector
-from paraformer.data.containers import is_container
+from paraformer.data.containers import is_container, is_text
 from paraformer.data.keys import URL
 from paraformer.data.resample import check_rate, resample
 from paraformer.data.soundfiles import channels_first, header, is_raw, open_decoder
@@ -29,6 +29,7 @@ __all__ = ["count_channels", "finished", "read_audio", "read_channels", "resampl
 log = logging.getLogger(__name__)
 
 RAW_RATE = 16000
+LONGEST_NAME = 500
 _ARK = re.compile(r"(.+):\d+(\[[\d:,]*\])?")
 
 
@@ -101,7 +102,8 @@ def finished(wave: Tensor, rate: int, target_fs: int, name: str, begin: float = 
 def _name(source: object) -> str:
     """What messages call the input."""
     if isinstance(source, (str, Path)):
-        return " ".join(str(source).splitlines()) or "empty path"
+        name = " ".join(str(source).splitlines()) or "empty path"
+        return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"{len(source)} bytes of audio"
     return f"{type(source).__name__} {tuple(getattr(source, 'shape', ()))}"
@@ -177,6 +179,8 @@ def _read_pipe(command: str, name: str, fs: int, allowed: bool) -> tuple[Tensor,
             f"{name}: exit code {done.returncode}, {len(done.stdout)} bytes "
             f"({_last_line(done.stderr)}); try the command in a shell"
         )
+    if is_text(done.stdout[:4096]):
+        raise AudioError(f"{name}: gives text, not audio; mend the command")
     return _read_bytes(done.stdout, name, fs, streamed=True)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from paraformer.data.mpeg import is_mpeg
 from paraformer.data.riff import WAVE64
+from paraformer.errors import DataError
 
 _EBML = b"\x1aE\xdf\xa3"
 _MAGIC = (
     *(b"RIFF", b"RIFX", b"RF64", b"BW64", WAVE64[:8], b"OggS", b"fLaC", b"ID3", b"FORM", b".snd"),
     b"caff",
 )
+LEAST_TEXT = 4  # fewer bytes of sound may look like one
 # What soundfile does not read, and what its users call it.
 _FOREIGN = {
     _EBML: "Matroska or WebM",
@@ -53,6 +55,23 @@ def foreign_name(content: bytes) -> str:
     if content[:2] == b"\x0bw":
         return "AC-3" if b"\x0bw" in content[64:4096] else ""
     return next((name for magic, name in _FOREIGN.items() if content.startswith(magic)), "")
+
+
+def is_text(content: bytes) -> bool:
+    """Whether the beginning of a file is that of a UTF-8 text.
+
+    >>> is_text("id 你好\\n".encode()), is_text("你好".encode()[:-1]), is_text(b"RIFF\\0\\0")
+    (True, True, False)
+    """
+    text = content.decode("utf-8", "ignore")
+    whole = len(content) - len(text.encode("utf-8")) < 4  # a character may be cut at the end
+    return whole and all(char >= " " or char in "\t\r\n" for char in text)
+
+
+def refuse_text(content: bytes) -> None:
+    """Of what comes on stdin: as raw samples, a list that was meant would be noise."""
+    if len(content) >= LEAST_TEXT and is_text(content[:4096]):
+        raise DataError("-: text came on stdin, not audio; give a list as a file: +input=list.scp")
 
 
 def _is_adts(content: bytes) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paraformer.data.faults import (
+    DERIVED_TABLES,
     KNOWN_TABLES,
     OPTIONAL_TABLES,
     RECORDING_TABLES,
@@ -38,9 +39,20 @@ from paraformer.data.tables import (
 )
 from paraformer.errors import DataError
 
-__all__ = ["DataDir", "Repair", "Utterance", "combine", "read_table", "write_table"]
+__all__ = [
+    "DROPPED",
+    "DataDir",
+    "Repair",
+    "Utterance",
+    "combine",
+    "read_table",
+    "remove_tables",
+    "write_data_dir",
+    "write_table",
+]
 
 Tables = dict[str, dict[str, str]]
+DROPPED = "dropped.txt"  # ids that were taken away, and why
 
 
 class Utterance(NamedTuple):
@@ -186,10 +198,11 @@ class DataDir:
         names = keyed_by_utterance(tables)
         kept = {key for name in names for key in tables[name]} - dropped.keys()
         if not kept:
-            counts = dict(Counter(dropped.values()).most_common())
+            counts = Counter(dropped.values()).most_common()
+            reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
             raise DataError(
-                f"{self.path}: no utterance would remain ({counts}); nothing was changed, look at "
-                f"utils/validate_data_dir.py {self.path}"
+                f"{self.path}: no utterance would remain ({reasons or 'it is empty'}); nothing was "
+                f"changed, look at utils/validate_data_dir.py {self.path}"
             )
         return self._replace(_without_stale(_select(tables, kept)), len(kept), dropped)
 
@@ -213,7 +226,7 @@ class DataDir:
         for name in removed:
             (self.path / name).unlink()
         if dropped:
-            record = self.path / "dropped.txt"
+            record = self.path / DROPPED
             earlier = read_table(record) if record.exists() else {}
             write_table(record, {**earlier, **dropped})
         self._tables = None
@@ -259,7 +272,7 @@ class DataDir:
         kept = set(utterances) & set(self.utterances)
         if not kept:
             raise DataError(f"{self.path}: has none of the wanted utterances; compare the ids")
-        return _write(destination, _select(self.tables, kept))
+        return write_data_dir(destination, _select(self.tables, kept))
 
     def split(self, jobs: int, by: str = "speaker") -> list[DataDir]:
         """`jobs` parts of about equal length, a "speaker" or an "utterance" never in two of them.
@@ -280,7 +293,7 @@ class DataDir:
         parts = _deal(groups, self._weights(utterances), jobs)
         folder = self.path / (f"split{jobs}" if by == "speaker" else f"split{jobs}utt")
         return [
-            _write(folder / str(number), _select(self.tables, set(part)))
+            write_data_dir(folder / str(number), _select(self.tables, set(part)))
             for number, part in enumerate(parts, 1)
         ]
 
@@ -311,7 +324,7 @@ class DataDir:
             if name == "utt2spk":
                 table = {key: speaker(table[key]) for key in table}
             tables[name] = table
-        return _write(destination, tables)
+        return write_data_dir(destination, tables)
 
     def perturb_speed(self, destination: str | Path, speeds: Sequence[float]) -> DataDir:
         """Text and speakers of what `make_fbank.py speeds=[…]` makes of this directory.
@@ -327,7 +340,7 @@ class DataDir:
                 for key, value in self.tables.get(name, {}).items():
                     value = prefix + value if name == "utt2spk" else value
                     tables.setdefault(name, {})[prefix + key] = value
-        return _write(destination, tables)
+        return write_data_dir(destination, tables)
 
     def _refuse_same(self, destination: str | Path) -> None:
         if Path(destination).resolve() == self.path.resolve():
@@ -357,7 +370,7 @@ def combine(destination: str | Path, sources: Sequence[DataDir]) -> list[str]:
                     )
     if not keyed_by_utterance(merged):
         raise DataError(f"{destination}: the sources share no table; combine like with like")
-    _write(destination, merged)
+    write_data_dir(destination, merged)
     return sorted(present - set(shared) - {"spk2utt"})
 
 
@@ -406,18 +419,25 @@ def _without_stale(tables: Tables) -> Tables:
     }
 
 
-def _write(destination: str | Path, tables: Tables) -> DataDir:
-    """Write the tables, with spk2utt; known tables of an earlier run that are not among them go."""
+def write_data_dir(destination: str | Path, tables: Tables) -> DataDir:
+    """Write the tables, with spk2utt, as a data directory, of which nothing older is left."""
     folder = Path(destination)
     folder.mkdir(parents=True, exist_ok=True)
     if "utt2spk" in tables:
         tables = {**tables, "spk2utt": invert(tables["utt2spk"])}
-    for name in KNOWN_TABLES:
-        if name in tables:
-            write_table(folder / name, tables[name])
-        else:
-            (folder / name).unlink(missing_ok=True)
+    remove_tables(folder, but=tables)
+    for name, table in tables.items():
+        write_table(folder / name, table)
     return DataDir(folder)
+
+
+def remove_tables(folder: Path, but: Collection[str] = ()) -> None:
+    """Take away what an earlier run left of a data directory, and what was made of it since: where
+    other recordings are written, an old `segments` or feats.scp would belong to none of them.
+    """
+    for name in (*KNOWN_TABLES, *DERIVED_TABLES, DROPPED):
+        if name not in but:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _deal(

@@ -20,6 +20,9 @@ KNOWN_TABLES = tuple(
     dict.fromkeys(UTTERANCE_TABLES + OPTIONAL_TABLES + RECORDING_TABLES + SPEAKER_TABLES)
 )
 
+# What programs put beside the tables, and training reads; nothing checks them.
+DERIVED_TABLES = ("ctm", "text_units")
+
 _REPEATED = "repeated line"
 _ARK_SUFFIX = re.compile(r"(?::(\d+))?(?:\[[\d:,]*\])?$")
 Rows = Mapping[str, list[Row]]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
+from numbers import Real
 from pathlib import Path
 from typing import Protocol
 
@@ -216,13 +217,19 @@ def _expand(source: object, segments: str) -> Iterator[_Part]:
     elif isinstance(source, (*_BYTES, np.ndarray, Tensor)):
         yield _One(Item("", source))
     elif hasattr(source, "read"):
-        yield _One(Item("", source.read()))
+        content = source.read()
+        if isinstance(content, str):
+            raise DataError("input: a file that gives text, not bytes; open it with 'rb'")
+        yield _One(Item("", content))
     elif isinstance(source, Mapping):
         yield _One(from_object(source, "input"))
     elif isinstance(source, Iterable):
         for one in source:
-            if isinstance(one, (int, float)):
-                raise DataError("input: a list of numbers; give numpy.array(...) of it, and fs")
+            if isinstance(one, (Real, np.bool_)):
+                raise DataError(
+                    "input: numbers in a list; give an array alone, such as numpy.array(...), and "
+                    "its sampling rate as fs"
+                )
             yield from _expand(one, segments)
     else:
         raise DataError(

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from paraformer.data.datadir import DataDir, Utterance
+from paraformer.data.datadir import DROPPED, DataDir, Utterance, write_data_dir
 from paraformer.data.keys import URL
 from paraformer.data.tables import readable, write_table, write_text
 from paraformer.data.transcripts import wav_seconds
@@ -57,10 +57,9 @@ def jsonl_to_data(lists: Iterable[str | Path], folder: str | Path) -> Converted:
     folder = Path(folder)
     if not wavs:
         raise DataError(f"{folder}: no usable line ({_reasons(dropped) or 'the lists are empty'})")
-    write_table(folder / "wav.scp", wavs)
-    write_table(folder / "text", texts)
-    write_table(folder / "utt2spk", {key: key for key in wavs})
-    _write_dropped(folder / "dropped.txt", dropped)
+    speakers = {key: key for key in wavs}
+    write_data_dir(folder, {"wav.scp": wavs, "text": texts, "utt2spk": speakers})
+    _write_dropped(folder / DROPPED, dropped)
     return Converted(len(wavs), dropped)
 
 

@@ -258,13 +258,17 @@ def from_object(value: object, where: str) -> Item:
     if isinstance(value, str) and value.strip():
         return named(value, value)
     if not isinstance(value, Mapping) or "source" not in value:
-        return Item(
-            where, DataError(f'{where}: not {{"key": ..., "source": ...}}; mend this entry')
-        )
+        remedy = "give the array alone, its rate as fs" if _is_array(value) else "mend this entry"
+        return Item(where, DataError(f'{where}: not {{"key": ..., "source": ...}}; {remedy}'))
     source = value["source"]
     if not value.get("key") and isinstance(source, str):
         return named(source, source)
     return Item(str(value.get("key") or ""), source)
+
+
+def _is_array(value: object) -> bool:
+    """Whether an object is `{"array": ..., "sampling_rate": ...}`, as data sets have."""
+    return isinstance(value, Mapping) and isinstance(value.get("array"), np.ndarray)
 
 
 class SegmentsFile(ListFile):

@@ -21,6 +21,7 @@ import numpy as np
 import soundfile
 
 from paraformer.data.augment import Augment
+from paraformer.data.choice import Chooser
 from paraformer.data.dataset import (
     WHOLE,
     Batch,
@@ -30,10 +31,12 @@ from paraformer.data.dataset import (
     Utterance,
     encoder_stride,
     made_ahead,
+    text_fault,
     too_short,
 )
 from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import AUDIO, Item
+from paraformer.data.recordings import UNREADABLE
 from paraformer.data.tables import parse_rows
 from paraformer.data.word_times import ctm_words, timed_words
 from paraformer.errors import AudioError, DataError
@@ -110,7 +113,7 @@ class Member(NamedTuple):
     """An utterance as it stands in a shard."""
 
     key: str
-    audio: bytes
+    audio: bytes  # empty where it has none
     sides: Mapping[str, bytes]
 
 
@@ -126,7 +129,7 @@ def read_shard(path: str) -> Iterator[Member]:
                 if not member.isreg() or not (kind in SIDES or f".{kind.lower()}" in AUDIO):
                     continue
                 if name != key:
-                    yield from _whole(key, audio, sides)
+                    yield from _members(key, audio, sides)
                     key, audio, sides = name, b"", {}
                 file = tar.extractfile(member)
                 content = b"" if file is None else file.read()
@@ -134,18 +137,17 @@ def read_shard(path: str) -> Iterator[Member]:
                     sides[kind] = content
                 else:
                     audio = content
-            yield from _whole(key, audio, sides)
+            yield from _members(key, audio, sides)
     except (OSError, tarfile.TarError) as error:
         raise DataError(
             f"{path}: cannot be read as tar ({error}); make this shard again"
         ) from error
 
 
-def _whole(key: str, audio: bytes, sides: dict[str, bytes]) -> Iterator[Member]:
-    if audio and "txt" in sides:
+def _members(key: str, audio: bytes, sides: dict[str, bytes]) -> Iterator[Member]:
+    """What stood under one name, if there was one."""
+    if key:
         yield Member(unquote_key(key), audio, sides)
-    elif key:
-        log.warning("utterance '%s': its shard lacks %s", key, "text" if audio else "audio")
 
 
 def quote_key(key: str) -> str:
@@ -193,7 +195,7 @@ class ShardLoader:
     def __init__(
         self,
         shards: ShardList,
-        encode: Callable[[str], list[int]],
+        chooser: Chooser,
         units: Mapping[str, int],
         frontend: Frontend,
         batching: Batching,
@@ -203,11 +205,10 @@ class ShardLoader:
         share: Share = WHOLE,
         block: int = BLOCK,
     ) -> None:
-        """See `Loader`; encode: text to tokens; units: the second inventory."""
-        self.shards, self.encode, self.units, self.block = shards, encode, units, block
+        """See `Loader`; chooser: which utterances are used; units: the second inventory."""
+        self.shards, self.chooser, self.units, self.block = shards, chooser, units, block
         self.frontend, self.batching, self.augment = frontend, batching, augment
         self.seed, self.readers, self.share = seed, readers, share
-        self.dropped: dict[str, int] = {}
         self._next = Place()
         self._begun: deque[Place] = deque()
 
@@ -224,12 +225,14 @@ class ShardLoader:
         """Batches of an epoch from number `start`; without `go_to`, what lies before is read, but
         not decoded.
         """
-        self.dropped = {}
+        self.chooser.forget()
         first = self._next if self._next.batch <= start else Place()
         self._next, self._begun = Place(), deque(maxlen=64)
-        yield from made_ahead(self._makers(epoch, first, start), self.readers)
-        for reason, count in self.dropped.items():
-            log.warning("%s: %d dropped: %s", self.shards.path, count, reason)
+        try:
+            yield from made_ahead(self._makers(epoch, first, start), self.readers)
+        finally:  # an epoch may be left in its middle
+            if self.share.rank == 0:  # all processes read the same
+                self.chooser.report(self.shards.path)
 
     def _makers(self, epoch: int, first: Place, start: int) -> Iterator[Callable[[], Batch]]:
         """What makes the batches; the next block is read while those of one are made."""
@@ -248,8 +251,8 @@ class ShardLoader:
                     if batch >= start:
                         yield partial(loader.collate, examples, (self.seed or 0, epoch, batch))
         if not found and not first.batch:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
-            raise DataError(f"{self.shards.path}: no usable utterance ({reasons or 'no shards'})")
+            reasons = self.chooser.reasons() or "no shards"
+            raise DataError(f"{self.shards.path}: no usable utterance ({reasons})")
 
     def _loader(self, block: _Block) -> Loader:
         seed = None if self.seed is None else (self.seed + 7919 * block.begin.block) % 2**32
@@ -284,17 +287,25 @@ class ShardLoader:
 
     def _utterance(self, member: Member) -> Utterance | None:
         """What can be used of a member; what cannot is counted."""
-        sides = {kind: content.decode("utf-8").strip() for kind, content in member.sides.items()}
-        ids, frames = self.encode(sides["txt"]), self._frames(member)
-        reason = "" if ids else "empty transcript"
-        if not frames:
-            reason = "audio cannot be read"
-        reason = reason or too_short(ids, frames, encoder_stride(self.frontend))
+        try:
+            sides = {kind: side.decode("utf-8").strip() for kind, side in member.sides.items()}
+        except UnicodeDecodeError:
+            self.chooser.dropped["not UTF-8"] += 1
+            return None
+        text = sides.get("txt", "")
+        ids, frames = self.chooser.encode(text), self._frames(member)
+        reason = (
+            ("" if member.audio else "no audio")
+            or text_fault("txt" in sides, ids)
+            or ("" if frames else UNREADABLE)
+            or too_short(ids, frames, encoder_stride(self.frontend))
+            or self.chooser.why_not(ids, frames, text)
+        )
         if reason:
-            self.dropped[reason] = self.dropped.get(reason, 0) + 1
+            self.chooser.dropped[reason] += 1
             return None
         times = ctm_words(parse_rows(sides.get("ctm", "")), f"{member.key}.ctm")
-        words = timed_words(times, member.key, ids, self.encode)
+        words = timed_words(times, member.key, ids, self.chooser.encode)
         units = self._units(member.key, sides.get("units", "").split())
         speaker, item = sides.get("spk", member.key), Item(member.key, member.audio)
         return Utterance(member.key, "", frames, ids, units, speaker, item, words)
@@ -310,8 +321,10 @@ class ShardLoader:
         return [self.units[name] for name in names]
 
     def _frames(self, member: Member) -> int:
-        """Frames of 10 ms, 0 where the audio does not tell."""
+        """Frames of 10 ms, 0 where the audio does not tell, or is not there."""
         fs = self.frontend.fs
+        if not member.audio:
+            return 0
         try:
             info = soundfile.info(io.BytesIO(member.audio))
             return self.frontend.frames(-(-fs * info.frames // info.samplerate))
@@ -320,5 +333,6 @@ class ShardLoader:
         try:
             return self.frontend.frames(len(Item(member.key, member.audio).read(None, fs)))
         except AudioError as error:
-            log.warning("utterance '%s': %s", member.key, error)
+            if self.share.rank == 0:
+                log.warning("utterance '%s': %s", member.key, error)
             return 0

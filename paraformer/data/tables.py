@@ -16,6 +16,7 @@ from paraformer.errors import DataError
 _LINE = re.compile(r"([^ \t]+)[ \t]*(.*)", re.DOTALL)
 _BOM = "\ufeff"
 _ENDS = " \t\r\n"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Row(NamedTuple):
@@ -53,12 +54,22 @@ def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
         ) from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; give a readable text file") from None
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        if isinstance(error.object, bytes) and _is_binary(error.object):
+            raise DataError(
+                f"{path}:{number}: not UTF-8, with bytes that no text has; give lines `id value`"
+            ) from None
+        coding = "utf-16" if error.object.startswith(_UTF16) else "gb18030"
         raise DataError(
-            f"{path}:{number}: not UTF-8; convert the file, for instance: iconv -f gb18030 -t utf-8"
+            f"{path}:{number}: not UTF-8; convert the file, for instance: iconv -f {coding} -t utf-8"
         ) from None
     except ValueError as error:  # a name that no file can have
         raise DataError(f"{path}: {error}; check the path") from None
+
+
+def _is_binary(line: bytes) -> bool:
+    """Whether a line is of audio or the like; UTF-16 has such bytes too."""
+    return b"\0" in line and not line.startswith(_UTF16)
 
 
 def parse_rows(text: str) -> list[Row]:

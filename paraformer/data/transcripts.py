@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from paraformer.data.tables import write_table
+from paraformer.data.datadir import write_data_dir
 
 _BESIDE_CHINESE = re.compile(r"(?<=[^\x00-\x7f])[ \t]+|[ \t]+(?=[^\x00-\x7f])")
 
@@ -38,6 +38,22 @@ def clean_transcript(text: str) -> str:
     return _BESIDE_CHINESE.sub("", plain)
 
 
+def read_recordings(
+    found: Iterable[tuple[str, Path, str]],
+) -> tuple[list[Recording], int, int]:
+    """Keys, files in the folders of their speakers and raw transcripts -> recordings, and how many
+    others have no transcript, and how many cannot be read.
+    """
+    kept, silent, broken = list[Recording](), 0, 0
+    for key, path, transcript in found:
+        text, seconds = clean_transcript(transcript), wav_seconds(path)
+        silent += not text
+        broken += bool(text) and seconds <= 0.0
+        if text and seconds > 0.0:
+            kept.append(Recording(key, path, text, path.parent.name, seconds))
+    return kept, silent, broken
+
+
 def wav_seconds(path: Path) -> float:
     """Length that the header of a PCM wav file tells; 0 where it is none, or is cut off."""
     try:
@@ -50,10 +66,13 @@ def wav_seconds(path: Path) -> float:
 
 
 def write_recordings(folder: Path, recordings: Iterable[Recording]) -> int:
-    """A data directory (`wav.scp text utt2spk utt2dur`) of recordings; how many it has."""
+    """A data directory (`wav.scp text utt2spk spk2utt utt2dur`) of recordings; how many it has."""
     listed = list(recordings)
-    write_table(folder / "wav.scp", {r.key: str(r.path) for r in listed})
-    write_table(folder / "text", {r.key: r.text for r in listed})
-    write_table(folder / "utt2spk", {r.key: r.speaker for r in listed})
-    write_table(folder / "utt2dur", {r.key: f"{r.seconds:.3f}" for r in listed})
+    tables = {
+        "wav.scp": {r.key: str(r.path) for r in listed},
+        "text": {r.key: r.text for r in listed},
+        "utt2spk": {r.key: r.speaker for r in listed},
+        "utt2dur": {r.key: f"{r.seconds:.3f}" for r in listed},
+    }
+    write_data_dir(folder, tables)
     return len(listed)

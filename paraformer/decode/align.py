@@ -6,6 +6,7 @@ else a character; marks are not spoken, and what the model has no token for keep
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -287,7 +288,8 @@ def pair_texts(source: object, keys: Sequence[str]) -> list[str | DataError]:
     path = Path(source) if isinstance(source, (str, Path)) else None
     if path is None:
         raise DataError(f"text: {type(source).__name__} is none; give a string, a list or a file")
-    if isinstance(source, str) and path.suffix.lower() not in TABLES:
+    in_folder = len(path.parts) > 1 and os.path.isfile(path)  # such as Kaldi's data/test/text
+    if isinstance(source, str) and path.suffix.lower() not in TABLES and not in_folder:
         return _in_order([source], keys, "text")
     rows = read_rows(path)
     if len(keys) == len(rows) == 1 and rows[0].key != keys[0]:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from paraformer.data.frontend import Frontend
@@ -37,12 +38,35 @@ class Sound(NamedTuple):
         """Where the sound that begins at `start` ends, at `limit` at the latest."""
         low = max(0, math.ceil((start - self.first) / self.shift))
         high = min(len(self.frames), math.floor((limit - self.first) / self.shift))
-        heard = self.frames[low:high].nonzero().flatten()
-        if not len(heard):
-            return start
-        breaks = (heard.diff() > CLOSURE + 1).nonzero().flatten()
-        last = int(heard[breaks[0]] if len(breaks) else heard[-1])
-        return self.first + (low + last + 1) * self.shift
+        heard = stretches(self.frames[low:high], CLOSURE)
+        return self.first + (low + heard[0][1]) * self.shift if heard else start
+
+
+def loud_frames(
+    level: Tensor, range_db: float = RANGE_DB, share: float = NOISE_SHARE, least_db: float = 0.0
+) -> Tensor:
+    """Decibels (F,) -> which frames are sound, (F,) bool: those less than `range_db` below the loud
+    ones, and above the quiet ones by `share` of the distance; none if that is below `least_db`.
+    """
+    if not len(level):
+        return level > 0
+    loud, quiet = level.quantile(0.95), level.quantile(0.02)
+    threshold = torch.maximum(loud - range_db, quiet + share * (loud - quiet))
+    return (level > threshold) & (loud - quiet >= least_db)
+
+
+def stretches(frames: Tensor, gap: int = 0) -> list[tuple[int, int]]:
+    """Of frames (F,) bool the first of each stretch that holds, and the first behind it; those with
+    no more than `gap` frames between are one.
+
+    >>> stretches(torch.tensor([1, 1, 0, 1, 0, 0, 1]).bool(), 1)
+    [(0, 4), (6, 7)]
+    """
+    edges = F.pad(frames.int(), (1, 1)).diff().nonzero().view(-1, 2)
+    apart = edges[1:, 0] - edges[:-1, 1] > gap
+    begins = edges[F.pad(apart, (1, 0), value=True)[: len(edges)], 0]
+    ends = edges[F.pad(apart, (0, 1), value=True)[: len(edges)], 1]
+    return list(zip(begins.tolist(), ends.tolist(), strict=True))
 
 
 def sound_of(feats: Tensor, frontend: Frontend) -> Sound:
@@ -56,11 +80,7 @@ def sound_of(feats: Tensor, frontend: Frontend) -> Sound:
     level = mels.logsumexp(1).cpu() * DECIBELS
     shift, window = frontend.frame_shift / 1000.0, frontend.frame_length / 1000.0
     first = (window - shift) / 2 - (frontend.lfr_m - 1) // 2 * shift
-    if not len(level):
-        return Sound(level > 0, shift, first)
-    loud, quiet = level.quantile(0.95), level.quantile(0.02)
-    threshold = torch.maximum(loud - RANGE_DB, quiet + NOISE_SHARE * (loud - quiet))
-    return Sound(level > threshold, shift, first)
+    return Sound(loud_frames(level), shift, first)
 
 
 def end_with_sound(spans: Sequence[Span], sound: Sound) -> list[Span]:

@@ -108,6 +108,8 @@ def _locate(
     use: str, name: str | Path, hub: str, revision: str | None, offline: bool
 ) -> Path | Repository:
     """A directory of this machine, or what is to be fetched."""
+    if not isinstance(name, (str, os.PathLike)):
+        raise ConfigError(f"{use}={name!r}: give a model name or a directory")
     if not str(name).strip():
         raise ConfigError(f"{use}: is empty; give a model name or a directory")
     path = Path(name).expanduser()

@@ -51,7 +51,7 @@ class ModelScope(Hub):
         snapshots = self.home(model) / "snapshots"
         flat = _flat_folders(model)
         if revision:
-            return [snapshots / revision, *(f for f in flat if _flat_revision(f) == revision)]
+            return [snapshots / revision, *(f for f in flat if flat_revision(f) == revision)]
         kept = self.revisions(model)
         alone = [snapshots / kept[0]] if len(kept) == 1 else []
         return [*flat, snapshots / self.default_revision, *alone]
@@ -106,8 +106,8 @@ def _flat_folders(model: str) -> list[Path]:
     return [top / part / owner / n for top in tops for part in ("models", "") for n in names]
 
 
-def _flat_revision(folder: Path) -> str:
-    """The revision that the library noted in `.mv`: `Revision:v2.0.4,CreatedAt:...`."""
+def flat_revision(folder: Path) -> str:
+    """The revision that the library noted in `.mv`: `Revision:v2.0.4,CreatedAt:...`; "" if none."""
     try:
         note = (folder / ".mv").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

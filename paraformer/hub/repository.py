@@ -40,13 +40,18 @@ class Checksum(NamedTuple):
 
     def fits(self, path: Path) -> bool:
         """Whether the file on the disk is the one that was listed."""
-        digest = hashlib.sha256() if self.kind == "sha256" else hashlib.sha1()
-        if self.kind == "git":
-            digest.update(b"blob %d\0" % path.stat().st_size)
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-        return digest.hexdigest() == self.value
+        return digest(path, self.kind) == self.value
+
+
+def digest(path: Path, kind: str = "sha256") -> str:
+    """What a file adds up to; kind: see `Checksum`."""
+    sums = hashlib.sha256() if kind == "sha256" else hashlib.sha1()
+    if kind == "git":
+        sums.update(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            sums.update(block)
+    return sums.hexdigest()
 
 
 class RemoteFile(NamedTuple):

@@ -121,10 +121,6 @@ def build_contextual(config: Config, vocab_size: int, input_size: int) -> Contex
 
 def build_aligner_model(config: Config, input_size: int) -> Aligner:
     """Encoder and predictor alone (released `MonotonicAligner`)."""
-    if config["model"] != "MonotonicAligner":
-        raise ConfigError(
-            f"config.yaml: model {config['model']} is no aligner; MonotonicAligner is"
-        )
     _must_time_tokens(config)
     encoder, predictor = _ears(config, input_size)
     model_conf = config.get("model_conf") or {}

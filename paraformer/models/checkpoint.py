@@ -44,6 +44,7 @@ from paraformer.models.builders import SILENT as SILENT
 from paraformer.models.builders import build_paraformer as build_paraformer
 from paraformer.models.ct_transformer import CausalSanmEncoder, CtTransformer
 from paraformer.models.fsmn_vad import FsmnEncoder, FsmnVad, VadOptions
+from paraformer.models.kinds import ALIGNER, PUNCTUATION, RECOGNISER, VAD, kind_of, refuse_other
 from paraformer.models.paraformer import Paraformer
 from paraformer.models.settings import check_heads, check_part
 from paraformer.models.weights import load_weights, parameters, save_weights
@@ -148,6 +149,7 @@ def build_aligner(
     config: Config, directory: Path | None = None, fresh: bool = True
 ) -> AlignerRelease:
     """The forced aligner that a configuration describes; its weights as of `build`."""
+    refuse_other(config, ALIGNER, where=directory)
     tokenizer, frontend = build_tokenizer(config), build_frontend(config)
     with parameters(fresh):
         model = build_aligner_model(config, frontend.output_size)
@@ -156,8 +158,7 @@ def build_aligner(
 
 def build_vad(config: Config, directory: Path | None = None, fresh: bool = True) -> VadRelease:
     """The voice activity detector that a configuration describes; its weights as of `build`."""
-    if config["model"] != "FsmnVADStreaming":
-        raise ConfigError(f"config.yaml: model {config['model']} is no VAD; FsmnVADStreaming is")
+    refuse_other(config, VAD, where=directory)
     frontend = build_frontend(config)
     encoder_conf = accepted(FsmnEncoder, config.get("encoder_conf") or {}, "encoder_conf")
     with parameters(fresh):
@@ -186,7 +187,7 @@ def read_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
     config = read_yaml(config_file)
     config = merge(config, _existing(NAMES, directory))
     config = merge(config, _existing(metas, directory))
-    if config["model"] not in WITHOUT_TOKENS:
+    if kind_of(config) in WITH_TOKENS:
         config = merge(config, _token_list(directory, config))
     config = merge(config, overrides)
     weights = Path(config.get("init_param") or directory / "model.pt")
@@ -221,7 +222,7 @@ def override_keys(config: Config) -> Config:
     parts["encoder_conf"] = ENCODERS.get(str(config.get("encoder")), dict)
     parts["decoder_conf"] = DECODERS.get(str(config.get("decoder")), dict)
     keys = {part: _defaults(taker) for part, taker in parts.items()}
-    if config["model"] in WITHOUT_TOKENS:  # a VAD, see `load_vad`
+    if kind_of(config) == VAD:  # see `load_vad`
         own, named = _defaults(VadOptions), config.get("model_conf") or {}
         check_part(named, "model_conf")
         keys |= {"model_conf": own, **merge(own, named)}
@@ -288,20 +289,17 @@ def build(config: Config, directory: Path | None = None, fresh: bool = True) -> 
     """The model that a configuration describes, with fresh weights or, if not fresh, before any are
     loaded.
     """
-    name = str(config["model"])
-    if name not in BUILDERS:
-        raise ConfigError(f"config.yaml: model {name} is not known; known: {', '.join(BUILDERS)}")
+    refuse_other(config, RECOGNISER, where=directory)
     tokenizer = build_tokenizer(config)
     frontend = build_frontend(config)
     with parameters(fresh):
-        model = BUILDERS[name](config, len(tokenizer.tokens), frontend.output_size)
+        model = BUILDERS[config["model"]](config, len(tokenizer.tokens), frontend.output_size)
     return Release(model, frontend, tokenizer, config, directory)
 
 
 def build_any(config: Config) -> Release | AlignerRelease:
     """The recogniser or the forced aligner that a configuration describes."""
-    aligner = config["model"] == "MonotonicAligner"
-    return build_aligner(config) if aligner else build(config)
+    return build_aligner(config) if kind_of(config) == ALIGNER else build(config)
 
 
 def build_tokenizer(config: Config) -> Tokenizer:
@@ -329,7 +327,7 @@ def build_frontend(config: Config) -> Frontend:
     return Frontend(**accepted(Frontend, conf, "frontend_conf") | {"dither": 0.0, "cmvn": cmvn})
 
 
-WITHOUT_TOKENS = ("FsmnVADStreaming",)
+WITH_TOKENS = (RECOGNISER, PUNCTUATION, ALIGNER)
 VAD_KEYS = set(inspect.signature(VadOptions).parameters)
 
 
@@ -402,7 +400,6 @@ class PunctuationRelease(NamedTuple):
 
 PUNCTUATION_ENCODERS = {"SANMEncoder": SanmEncoder, "SANMVadEncoder": CausalSanmEncoder}
 NO_MARK = "_"
-PUNCTUATION_MODELS = ("CTTransformer", "CTTransformerStreaming")
 
 
 def load_punctuation(
@@ -422,11 +419,7 @@ def build_punctuation(
     config: Config, directory: Path | None = None, fresh: bool = True
 ) -> PunctuationRelease:
     """The punctuation model that a configuration describes; its weights as of `build`."""
-    if config["model"] not in PUNCTUATION_MODELS:
-        known = ", ".join(PUNCTUATION_MODELS)
-        raise ConfigError(
-            f"config.yaml: model {config['model']} is not one for punctuation; known: {known}"
-        )
+    refuse_other(config, PUNCTUATION, where=directory)
     tokenizer = build_tokenizer(config)
     conf = config.get("model_conf") or {}
     check_part(conf, "model_conf")

@@ -28,7 +28,7 @@ from paraformer.formats import GrowingTables
 from paraformer.hub import find_model
 from paraformer.limits import check_values
 from paraformer.models.checkpoint import load_aligner
-from paraformer.programs.decode import LIMITS, data_items, result_folder
+from paraformer.programs.decode import LIMITS, data_items, raw_rate, result_folder
 from paraformer.programs.hydra_main import run
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def align(config: DictConfig) -> int:
     check_values({name: config[name] for name in LIMITS}, LIMITS)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    data = Path(config.data)
+    data, fs = Path(config.data), raw_rate(config.fs)
     folder = data if data.is_dir() else data.parent
     out = result_folder(config.out, str(folder))
     items = data_items(data) if data.is_dir() else list_items(data)
@@ -92,7 +92,7 @@ def align(config: DictConfig) -> int:
     begun = time.perf_counter()
     absent = DataError("no text of this id; add it to the table of texts")
     pairs = [(item, texts.get(item.key, absent)) for item in items]
-    outcomes = aligner.stream(read_pairs(pairs, release.frontend, None, seconds), batching)
+    outcomes = aligner.stream(read_pairs(pairs, release.frontend, fs, seconds), batching)
     bar = tqdm(outcomes, total=len(items), desc="align", unit="utt", disable=None, leave=False)
     with closing(times.tables):
         for place, outcome in enumerate(bar):

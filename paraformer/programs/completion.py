@@ -16,11 +16,9 @@ from typing import Any, NamedTuple
 from paraformer.errors import ConfigError
 from paraformer.formats import FORMATS
 from paraformer.hub import BUNDLED, bundled_models
-from paraformer.options import default_of
+from paraformer.options import FILES, FOLDERS, default_of
 
 SHELLS = ("bash", "zsh", "fish")
-FILES = ("input", "hotword", "segments", "lm_file", "init_param")
-FOLDERS = ("model", "vad_model", "punc_model", "second_pass", "output_dir")
 WORDS: dict[str, tuple[str, ...]] = {
     "output_format": FORMATS,
     "hub": ("ms", "hf"),

@@ -21,9 +21,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from paraformer.data.inputs import list_items
 from paraformer.data.tables import read_table, readable, write_text
-from paraformer.error_report import ReportLimits, report_html
 from paraformer.formats import check_folder
 from paraformer.programs.hydra_main import run
 from paraformer.score import Report, format_aligned, pinyin, score, units
@@ -68,6 +66,10 @@ def _write(out: Path, report: Report, lines: Iterable[str]) -> None:
 
 
 def _write_report(config: DictConfig, report: Report) -> None:
+    # They need torch, for which the scores alone do not wait.
+    from paraformer.data.inputs import list_items
+    from paraformer.error_report import ReportLimits, report_html
+
     path = Path(config.report)
     check_folder(path.parent)
     audio = (

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -31,16 +32,17 @@ from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import Cache, Item, list_items
 from paraformer.data.tables import read_table, readable, write_text
 from paraformer.decode.hotwords import HotwordMemo
+from paraformer.decode.itn import Numerals, shared_numerals
 from paraformer.decode.language_model import shared_language_model
 from paraformer.decode.recognize import Batching, Outcome, Recognizer, Search
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.formats import GrowingTables, check_folder, check_format, find_finished
 from paraformer.hub import find_model
-from paraformer.limits import Limits, check_values
+from paraformer.limits import Limits, check, check_values
 from paraformer.models.checkpoint import load_directory
-from paraformer.options import SHARE, THREADS
+from paraformer.options import RATE, SHARE, THREADS
 from paraformer.programs.hydra_main import run
-from paraformer.results import WRITTEN, outcome_result
+from paraformer.results import WRITTEN, in_digits, outcome_result
 from paraformer.timed_formats import TABLE_FILES, TimedFolder, is_timed
 from paraformer.transcripts import LineLimits
 
@@ -79,13 +81,19 @@ class Work:
 
 class Texts:
     """The tables of the results in `out`. Only resume keeps what an earlier run has finished there;
-    beside: tables of other writers, whose lines come before those here.
+    beside: tables of other writers, whose lines come before those here; numerals: what writes the
+    numbers of the texts in digits, not of the tokens.
     """
 
     def __init__(
-        self, out: Path, nbest: int, resume: bool = False, beside: Sequence[str] = ()
+        self,
+        out: Path,
+        nbest: int,
+        resume: bool = False,
+        beside: Sequence[str] = (),
+        numerals: Numerals | None = None,
     ) -> None:
-        self.done = 0
+        self.done, self.numerals = 0, numerals
         ranks = [f"nbest/{rank}/" for rank in range(1, nbest + 1)] if nbest > 1 else []
         self.ranks = ["", *ranks]
         names = [f"{rank}{name}" for rank in self.ranks for name in TABLES]
@@ -104,7 +112,8 @@ class Texts:
         self.done += 1
         ranked = list(zip(self.ranks, [outcome.best, *outcome.nbest], strict=False))
         for rank, reading in reversed(ranked):  # the tables of `out` itself last: see `Finished`
-            values = (reading.tight, " ".join(reading.tokens))
+            text = self.numerals.rewrite(reading.tight) if self.numerals else reading.tight
+            values = (text, " ".join(reading.tokens))
             score = f"{reading.score:.4f} {reading.confidence:.4f}"
             for name, value in zip(TABLES, (*values, score), strict=True):
                 self.tables.add(f"{rank}{name}", key, value)
@@ -119,6 +128,7 @@ def decode(config: DictConfig) -> int:
     given = {f.name: config[f.name] for f in fields(Search) if f.name in config}
     given["pred_timestamp"] |= is_timed(config.output_format)
     search = Search(**given, lm=shared_language_model(config.lm_file or ""))
+    numerals = shared_numerals() if config.itn else None
     batching = Batching(config.batch_size, config.batch_frames / 100)
     out = result_folder(config.out, config.data)
     release = load_directory(find_model(config.model))
@@ -126,9 +136,9 @@ def decode(config: DictConfig) -> int:
     recognizer = Recognizer(release, choose_device(config.device), dtype)
     hotwords = HotwordMemo(recognizer.model, release.tokenizer).listening(config.hotword)
     search = replace(search, hotwords=hotwords)
-    listed = _open(Path(config.data), config.use_feats)
+    listed = _open(Path(config.data), config.use_feats, raw_rate(config.fs))
     beside = [name for kind, name in TABLE_FILES.items() if kind == config.output_format]
-    texts = Texts(out, config.nbest, config.resume, beside)
+    texts = Texts(out, config.nbest, config.resume, beside, numerals)
     pending = texts.tables.pending(listed.keys)
     work = listed.those(pending)
     files = _result_files(out, config)
@@ -156,6 +166,8 @@ def _add(
 ) -> None:
     if files:
         result = {"key": key, **outcome_result(outcome, seconds, len(texts.ranks))}
+        if texts.numerals and "error" not in result:
+            result = in_digits(result, texts.numerals)
         result.pop(WRITTEN, None)
         files.add(result)
     texts.add(key, outcome)
@@ -185,18 +197,27 @@ def data_items(data: Path) -> list[Item]:
     return sorted(list_items(data), key=lambda item: item.key)
 
 
+def raw_rate(fs: int | None) -> int | None:
+    """`fs` of a program: the sampling rate of samples without a header; None: the usual one."""
+    if fs is not None:
+        check("fs", fs, RATE)
+    return fs
+
+
 def _must_be_folder(data: Path) -> None:
+    if data.is_file():
+        raise DataError(f"{data}: is a file; give the data directory that holds wav.scp")
     if not data.is_dir():
         raise DataError(f"{data}: no such directory; give a data directory with wav.scp")
 
 
-def _open(data: Path, use_feats: bool) -> Work:
+def _open(data: Path, use_feats: bool, fs: int | None) -> Work:
     _must_be_folder(data)
     if use_feats and (data / "feats.scp").is_file():
         table = dict(sorted(read_table(data / "feats.scp").items()))
         return Work(list(table), list(table.values()), _stored)
     items = data_items(data)
-    return Work([item.key for item in items], list(items), _computed)
+    return Work([item.key for item in items], list(items), partial(_computed, fs=fs))
 
 
 def _stored(places: Sequence[str], frontend: Frontend, seconds: list[float]) -> Iterator[Feats]:
@@ -216,16 +237,18 @@ def _stored(places: Sequence[str], frontend: Frontend, seconds: list[float]) -> 
             yield DataError(f"{place}: features hold NaN or infinity; make feats.scp again")
             continue
         seconds[-1] = len(fbank) * frontend.frame_shift / 1000
-        yield frontend.normalize(frontend.stack(fbank))
+        yield frontend.features(fbank)
 
 
-def _computed(items: Sequence[Item], frontend: Frontend, seconds: list[float]) -> Iterator[Feats]:
-    """Features of the audio itself."""
+def _computed(
+    items: Sequence[Item], frontend: Frontend, seconds: list[float], fs: int | None
+) -> Iterator[Feats]:
+    """Features of the audio itself; fs: rate of samples without a header."""
     cache = Cache()
     for item in items:
         seconds.append(0.0)
         try:
-            wave = item.read(None, frontend.fs, cache)
+            wave = item.read(fs, frontend.fs, cache)
         except ParaformerError as error:
             yield error
             continue

@@ -3,11 +3,13 @@
 Writes into `out`: text, ctm (`id 1 start duration token confidence`, seconds), delay (`id first
 last rtf`: milliseconds from the end of the first token to its text, and from the end of the audio
 to the last text; compute time by audio time), failed (`id reason`), each line as soon as it is
-known; at the end, stats.json. With `streams` above 1 so many utterances are decoded side by side.
+known and those before it are written; at the end, stats.json. With `streams` above 1 so many
+utterances are decoded side by side.
 Without `simulate`, delays are what the compute times would make of audio that comes in real time.
 
 With `vad_model` a recording of any length is decoded in segments; `second_pass`, a model of whole
-recordings, writes their text once they have ended, and `punc_model` puts marks into it.
+recordings, which may listen for hotwords, writes their text once they have ended, and `punc_model`
+puts marks into it.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ import json
 import logging
 import statistics
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -31,12 +34,17 @@ from tqdm import tqdm
 from paraformer.auto import choose_device
 from paraformer.data.inputs import Cache, Item
 from paraformer.data.tables import write_text
+from paraformer.decode.hotwords import HotwordMemo
+from paraformer.decode.recognize import Recognizer, Search
 from paraformer.decode.streaming import Chunking, Token
 from paraformer.decode.text import join_texts
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.formats import GrowingTables, find_finished
-from paraformer.live import FINAL, Event, LivePipeline, LiveState
-from paraformer.programs.decode import data_items, result_folder
+from paraformer.hub import find_model
+from paraformer.limits import Limits, check, check_values
+from paraformer.live import DEAF, FINAL, Event, LivePipeline, LiveState
+from paraformer.models.checkpoint import load_directory
+from paraformer.programs.decode import LIMITS, data_items, raw_rate, result_folder
 from paraformer.programs.hydra_main import run
 
 log = logging.getLogger(__name__)
@@ -60,6 +68,7 @@ class Lane:
     tokens: list[Token] = field(default_factory=list)
     first_delay: float | None = None
     ended: bool = False
+    seconds: float = 0.0  # of the audio, once it has ended
 
     def take(self, stride: int) -> Tensor:
         """The next chunk of the audio, maybe short or empty at the end."""
@@ -67,6 +76,10 @@ class Lane:
         self.fed += len(block)
         self.ended = len(block) < stride
         return block
+
+    def close(self, rate: int) -> None:
+        """It has ended; its audio need not be held until it is written."""
+        self.seconds, self.wave = len(self.wave) / rate, self.wave[:0]
 
     def note(self, events: list[Event], rate: int, seconds: float, now: float | None) -> None:
         """Events of a chunk that took so long; `now` by a clock that keeps real time, if any."""
@@ -125,9 +138,9 @@ class Totals:
     done: int = 0
 
 
-def write_lane(tables: GrowingTables, lane: Lane, totals: Totals, rate: int) -> None:
+def write_lane(tables: GrowingTables, lane: Lane, totals: Totals) -> None:
     """The lines of an utterance that has ended."""
-    key, seconds = lane.item.key, len(lane.wave) / rate
+    key, seconds = lane.item.key, lane.seconds
     last = 1000 * (lane.free - seconds)
     rtf = lane.spent / seconds if seconds else 0.0
     tables.add("text", key, join_texts(lane.texts))
@@ -142,30 +155,37 @@ def write_lane(tables: GrowingTables, lane: Lane, totals: Totals, rate: int) -> 
     totals.first += [] if lane.first_delay is None else [lane.first_delay]
 
 
-def waves(items: list[Item], rate: int, tables: GrowingTables) -> Iterator[tuple[Item, Tensor]]:
-    """The utterances that can be read; the others are reported."""
+def waves(
+    items: list[Item], rate: int, fs: int | None, tables: GrowingTables
+) -> Iterator[tuple[Item, Tensor]]:
+    """The utterances that can be read; the others are reported. fs: of samples without header."""
     cache = Cache()
     for item in items:
         try:
-            yield item, item.read(None, rate, cache)
+            yield item, item.read(fs, rate, cache)
         except ParaformerError as error:
             log.warning("utterance '%s': %s", item.key, error)
             tables.add("failed", item.key, str(error))
 
 
-def decode_list(server: Server, items: list[Item], tables: GrowingTables, most: int) -> Totals:
-    """Decode the items, at most so many at a time."""
-    totals, lanes = Totals(), list[Lane]()
-    coming = waves(items, server.rate, tables)
+def decode_list(
+    server: Server, items: list[Item], tables: GrowingTables, most: int, fs: int | None = None
+) -> Totals:
+    """Decode the items, at most so many at a time; their lines are in the order of the list."""
+    totals, lanes, unwritten = Totals(), list[Lane](), deque[Lane]()
+    coming = waves(items, server.rate, fs, tables)
     with tqdm(total=len(items), desc="decode", unit="utt", disable=None, leave=False) as bar:
         while True:
             while len(lanes) < most and (pair := next(coming, None)) is not None:
                 lanes.append(server.open(*pair))
+                unwritten.append(lanes[-1])
             if not lanes:
                 return totals
             for lane in server.step(lanes):
-                write_lane(tables, lane, totals, server.rate)
+                lane.close(server.rate)
                 bar.update()
+            while unwritten and unwritten[0].ended:
+                write_lane(tables, unwritten.popleft(), totals)
             lanes = [lane for lane in lanes if not lane.ended]
 
 
@@ -199,26 +219,38 @@ def statistics_of(config: DictConfig, totals: Totals, total: int, elapsed: float
 
 def load_pipeline(config: DictConfig, chunking: Chunking) -> LivePipeline:
     """The models of the configuration."""
+    device, dtype = choose_device(config.device), torch.bfloat16 if config.bf16 else None
+    second = search = None
+    if config.second_pass:
+        second = Recognizer(load_directory(find_model(config.second_pass)), device, dtype)
+        given = {f.name: config[f.name] for f in fields(Search) if f.name in config}
+        memo = HotwordMemo(second.model, second.release.tokenizer)
+        search = Search(**given, hotwords=memo.listening(config.hotword))
+    elif config.hotword:
+        raise ConfigError(DEAF)
     return LivePipeline(
         config.model,
         config.vad_model or None,
         config.punc_model or None,
-        config.second_pass or None,
+        second,
         chunking=chunking,
-        device=choose_device(config.device),
-        dtype=torch.bfloat16 if config.bf16 else None,
+        device=device,
+        dtype=dtype,
+        search=search,
+        itn=config.itn,
     )
 
 
 def decode_streaming(config: DictConfig) -> int:
     """Decode `config.data`; an utterance that cannot be read is reported, counted and skipped."""
+    check_values({name: config[name] for name in ("num_threads", "min_success")}, LIMITS)
+    check("streams", config.streams, Limits(1, whole=True))
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    if config.streams < 1:
-        raise ConfigError(f"streams={config.streams}: give 1 or more")
     chunking = Chunking(
         tuple(config.chunk_size), config.encoder_chunk_look_back, config.decoder_chunk_look_back
     )
+    fs = raw_rate(config.fs)
     out = result_folder(config.out, config.data)
     pipeline = load_pipeline(config, chunking)
     items = data_items(Path(config.data))
@@ -229,7 +261,7 @@ def decode_streaming(config: DictConfig) -> int:
     with closing(GrowingTables(out, [*TABLES, "stats.json"], TABLES, finished)) as tables:
         server = Server(pipeline, config.simulate)
         pending = list(compress(items, tables.pending(keys)))
-        totals = decode_list(server, pending, tables, config.streams)
+        totals = decode_list(server, pending, tables, config.streams, fs)
         tables.finish(keys)
     totals.done += len(items) - len(pending)
     stats = statistics_of(config, totals, len(items), time.perf_counter() - begun)

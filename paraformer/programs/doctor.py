@@ -1,5 +1,7 @@
 """`funasr doctor`: what is installed, which device is used, where models lie, and whether
 recognition works here. Exit code 0 if it does, 1 with the reason otherwise.
+
+`funasr doctor +model=NAME [+vad_model=...]`: which files these names stand for on this machine.
 """
 
 from __future__ import annotations
@@ -10,25 +12,30 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
 from paraformer import __version__
-from paraformer.errors import ParaformerError
+from paraformer.errors import CheckpointError, ConfigError, ParaformerError
 from paraformer.extras import DISTRIBUTION, load_torchaudio, pip_line
-from paraformer.hub import BUNDLED, HUBS, RELEASED, bundled_models
-from paraformer.hub.repository import Repository
-from paraformer.options import DEFAULT_MODEL
+from paraformer.hub import BUNDLED, HUBS, RELEASED, bundled_models, find_models
+from paraformer.hub.modelscope import flat_revision
+from paraformer.hub.repository import Repository, digest, named_files
+from paraformer.options import DEFAULT_MODEL, unknown_key
 
 _EXTRA = re.compile(r"""^([\w.-]+).*;.*\bextra == ['"]([\w-]+)['"]""")
 # What an import raises where a package is missing, broken, or made for another system.
 _UNUSABLE = (ImportError, OSError, RuntimeError, AttributeError)
 _WIDTH = 12
+MODELS = ("model", "vad_model", "punc_model", "second_pass")
+REVISIONS = ("model_revision", "vad_model_revision", "punc_model_revision")
 
 
-def main() -> int:
-    """Print the findings, the verdict last."""
+def main(asked: Mapping[str, str] | None = None) -> int:
+    """Print the findings, the verdict last; asked: options, of which model files instead."""
+    if asked:
+        return tell_models(asked)
     for name, look in LOOKS.items():
         for line in look():
             print(f"{name:<{_WIDTH}} {line}")
@@ -36,6 +43,39 @@ def main() -> int:
     fault = recognition_fault()
     print(f"{'recognition':<{_WIDTH}} {fault or 'works'}")
     return 1 if fault else 0
+
+
+def tell_models(asked: Mapping[str, str]) -> int:
+    """Print of each model where it is, its revision, and size and SHA-256 of its weights; nothing
+    is fetched.
+    """
+    known = (*MODELS, *REVISIONS, "hub")
+    for key in asked:
+        if key not in known:
+            raise unknown_key(key, known, "doctor", "funasr")
+    named = [key for key in MODELS if key in asked]
+    if not named:
+        raise ConfigError("doctor: name a model too, such as +model=paraformer-zh")
+    wanted = {key: (asked[key], asked.get(f"{key}_revision")) for key in named}
+    found = find_models(wanted, asked.get("hub", "ms"), offline=True)
+    for key, folder in found.items():
+        weights = folder / named_files(folder)["init_param"]
+        if not weights.is_file():
+            raise CheckpointError(f"{weights}: no such file; the model has no weights")
+        print(f"{key:<{_WIDTH}} {folder.absolute()}")
+        print(f"{'revision':<{_WIDTH}} {revision_of(folder)}")
+        print(f"{'weights':<{_WIDTH}} {weights.name}, {weights.stat().st_size} bytes")
+        print(f"{'sha256':<{_WIDTH}} {digest(weights)}")
+    return 0
+
+
+def revision_of(folder: Path) -> str:
+    """The branch, tag or commit of a model's directory, as the cache of its hub tells it."""
+    if folder.parent == BUNDLED:
+        return f"came with version {__version__}"
+    kept = folder.resolve()
+    name = kept.name if kept.parent.name == "snapshots" else flat_revision(kept)
+    return name or "not known: no directory of a hub's cache"
 
 
 def recognition_fault() -> str:

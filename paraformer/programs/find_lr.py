@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from paraformer.data.tables import write_text
 from paraformer.errors import DataError
 from paraformer.programs.hydra_main import run
-from paraformer.programs.train import make_trainer, part, prepare, section
+from paraformer.programs.train import make_trainer, one_remark, part, prepare, section
 from paraformer.train.lr_finder import Sweep, steepest, sweep
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,8 @@ def find_lr(config: DictConfig) -> int:
     settings = prepare(config)
     limits = section(Sweep, "lr_finder", part(settings, "lr_finder"))
     trainer = make_trainer(settings)
-    trials = list(sweep(trainer, limits))
+    with one_remark("paraformer.data.channels"):
+        trials = list(sweep(trainer, limits))
     path = trainer.folder / "lr_finder.tsv"
     rows = "".join(f"{t.rate:.4g}\t{t.loss:.6g}\t{t.dev_loss:.6g}\n" for t in trials)
     write_text(path, f"lr\tloss\tdev_loss\n{rows}")

@@ -25,7 +25,7 @@ from paraformer.data.tables import fields, read_table, write_table
 from paraformer.errors import AudioError, ConfigError, DataError
 from paraformer.formats import check_folder
 from paraformer.limits import Limits, check
-from paraformer.options import SHARE, THREADS
+from paraformer.options import RATE, SHARE, THREADS
 from paraformer.programs.hydra_main import run
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ class Job:
 
     frontend: Frontend
     speeds: list[float]
+    raw_fs: int | None = None  # rate of samples without a header
 
     def __call__(self, recording: Recording) -> list[tuple[str, Tensor | AudioError]]:
         """Ids at all speeds, each with its log-mel features (T, n_mels) or what went wrong."""
@@ -73,7 +74,7 @@ class Job:
         try:
             if not recording.source:
                 raise AudioError("no such recording in wav.scp; run utils/fix_data_dir.py")
-            wave = read_audio(recording.source, target_fs=fs, allow_pipe=True)
+            wave = read_audio(recording.source, fs=self.raw_fs, target_fs=fs, allow_pipe=True)
         except AudioError as error:
             ids = (s.utterance for s in recording.segments)
             return [(_at_speed(i, speed), error) for i in ids for speed in self.speeds]
@@ -107,7 +108,9 @@ def make_fbank(config: DictConfig) -> int:
         raise ConfigError(f"name={config.name}: is a path; give a file name, and the folder as out")
     check("num_threads", config.num_threads, THREADS)
     check("min_success", config.min_success, SHARE)
-    job = Job(Frontend(**{key: config[key] for key in FRONTEND_KEYS}), speeds)
+    if config.raw_fs is not None:
+        check("raw_fs", config.raw_fs, RATE)
+    job = Job(Frontend(**{key: config[key] for key in FRONTEND_KEYS}), speeds, config.raw_fs)
     recordings = read_recordings(config.data)
     total = sum(len(r.segments) for r in recordings) * len(speeds)
     if not total:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import logging
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,8 +20,10 @@ import soundfile
 from omegaconf import DictConfig
 from tqdm import tqdm
 
+from paraformer.data.choice import report_dropped
+from paraformer.data.dataset import text_fault
 from paraformer.data.inputs import AUDIO, Item, list_items
-from paraformer.data.recordings import Reader
+from paraformer.data.recordings import UNREADABLE, Reader
 from paraformer.data.shards import quote_key
 from paraformer.data.tables import read_rows, read_table, write_text
 from paraformer.errors import DataError, ParaformerError
@@ -41,10 +44,11 @@ def make_shards(config: DictConfig) -> int:
     data, out = Path(config.data), check_folder(config.out)
     if not (data / "wav.scp").is_file():
         raise DataError(f"{data / 'wav.scp'}: no such file; give a data directory with audio")
-    for old in out.glob("shard-*.tar"):
-        old.unlink()
+    for old in (out / "shards.list", *out.glob("shard-*.tar")):
+        old.unlink(missing_ok=True)
     items, sides = list_items(data), read_sides(data)
-    packed = pack(items, sides, Reader(config.fs))
+    dropped = Counter[str]()
+    packed = pack(items, sides, Reader(config.fs), dropped)
     bar = iter(tqdm(packed, "make_shards", len(items), unit="utt", disable=None, leave=False))
     names: list[str] = []
     written = 0
@@ -53,6 +57,7 @@ def make_shards(config: DictConfig) -> int:
         write_shard(out / names[-1], part)
         written += len(part)
     write_text(out / "shards.list", "".join(f"{name}\n" for name in names))
+    report_dropped(data, dropped)
     log.info("%d of %d utterances in %d shards of %s", written, len(items), len(names), out)
     return 0 if written and written >= config.min_success * len(items) else 1
 
@@ -74,17 +79,18 @@ def read_sides(data: Path) -> dict[str, dict[str, str]]:
 
 
 def pack(
-    items: Sequence[Item], sides: dict[str, dict[str, str]], reader: Reader
+    items: Sequence[Item], sides: dict[str, dict[str, str]], reader: Reader, dropped: Counter[str]
 ) -> Iterator[list[tuple[str, bytes]]]:
-    """The members of each utterance: names and contents."""
+    """The members of each utterance: names and contents; what is left out is counted by reason."""
     for item in items:
         if not sides["txt"].get(item.key):
-            log.warning("utterance '%s': no transcript; left out", item.key)
+            dropped[text_fault(item.key in sides["txt"], [])] += 1
             continue
         try:
             suffix, audio = read_bytes(item, reader)
         except ParaformerError as error:
-            log.warning("utterance '%s': %s; left out", item.key, error)
+            log.warning("utterance '%s': %s", item.key, error)
+            dropped[UNREADABLE] += 1
             continue
         stem = quote_key(item.key)
         texts = {kind: table[item.key] for kind, table in sides.items() if item.key in table}

@@ -11,8 +11,10 @@ from tqdm import tqdm
 
 from paraformer.auto import choose_device
 from paraformer.data.tables import read_table, write_table
+from paraformer.decode.itn import shared_numerals
 from paraformer.decode.punctuate import Punctuator
 from paraformer.errors import ConfigError
+from paraformer.formats import check_folder
 from paraformer.hub import find_model
 from paraformer.limits import Limits, check_values
 from paraformer.models.checkpoint import load_punctuation
@@ -31,11 +33,15 @@ def punctuate(config: DictConfig) -> int:
         torch.set_num_threads(config.num_threads)
     if Path(config.out).resolve() == Path(config.text).resolve():
         raise ConfigError(f"out={config.out}: is the text itself, which would be lost")
+    if Path(config.out).is_dir():
+        raise ConfigError(f"out={config.out}: is a folder; give a file in it")
+    check_folder(Path(config.out).parent)
     texts = read_table(config.text)
+    rewrite = shared_numerals().rewrite if config.itn else str
     device = choose_device(config.device)
     punctuator = Punctuator(load_punctuation(find_model(config.model)), device)
     bar = tqdm(texts.items(), desc="punctuate", unit="utt", disable=None, leave=False)
-    table = {key: punctuator.punctuate(text, config.split_size).text for key, text in bar}
+    table = {key: rewrite(punctuator.punctuate(text, config.split_size).text) for key, text in bar}
     write_table(config.out, table)
     log.info("punctuated %d utterances", len(table))
     return 0

@@ -1,7 +1,8 @@
 """Where in recordings somebody speaks, by a released voice activity detector.
 
-Writes into `out` a data directory without transcripts: wav.scp (the recordings with speech),
-segments and utt2dur; failed (`id reason`); and on demand RTTM and label files for Audacity.
+Writes into `out` a data directory without transcripts, of which nothing older is left: wav.scp (the
+recordings with speech), segments and utt2dur; failed (`id reason`); and on demand RTTM and label
+files for Audacity.
 """
 
 from __future__ import annotations
@@ -18,16 +19,23 @@ from tqdm import tqdm
 
 from paraformer.auto import choose_device
 from paraformer.data.blocks import read_blocks
+from paraformer.data.datadir import write_data_dir
 from paraformer.data.inputs import Item
 from paraformer.data.tables import read_table, write_table, write_text
 from paraformer.decode.endpoint import Span
 from paraformer.decode.vad import VoiceActivity
 from paraformer.errors import ConfigError, ParaformerError
+from paraformer.formats import check_folder
 from paraformer.hub import find_model
+from paraformer.limits import check_values
 from paraformer.models.checkpoint import load_vad
+from paraformer.options import CallOptions, limits_of
+from paraformer.programs.decode import LIMITS, raw_rate
 from paraformer.programs.hydra_main import run
 
 log = logging.getLogger(__name__)
+
+VAD_OPTIONS = ("max_end_silence_time", "max_single_segment_time", "speech_noise_thres")
 
 
 @dataclass
@@ -48,19 +56,22 @@ class Found:
 
 def segment(config: DictConfig) -> int:
     """Segment `config.data`; a recording that cannot be read is reported, counted and skipped."""
+    check_values({name: config[name] for name in ("num_threads", "min_success")}, LIMITS)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
+    fs = raw_rate(config.fs)
+    out = check_folder(config.out)
     detector = _detector(config)
     table = Path(config.data)
     table = table / "wav.scp" if table.is_dir() else table
     sources = read_table(table)
-    if (Path(config.out) / "wav.scp").resolve() == table.resolve():
+    if (out / "wav.scp").resolve() == table.resolve():
         raise ConfigError(f"out={config.out}: {table} would be written over; give another folder")
     found = Found()
     bar = tqdm(sorted(sources), desc="segment", unit="rec", disable=None, leave=False)
     for key in bar:
-        _search(detector, Item(key, sources[key], from_list=True), found)
-    _write(Path(config.out), sources, found, config)
+        _search(detector, Item(key, sources[key], from_list=True), found, fs)
+    _write(out, sources, found, config)
     spoken = sum(span.end_ms - span.start_ms for _, _, span in found.utterances()) / 1000
     count = sum(len(spans) for spans in found.spans.values())
     log.info("%d segments, %.1f s of %.1f s", count, spoken, found.seconds)
@@ -71,9 +82,8 @@ def segment(config: DictConfig) -> int:
 def _detector(config: DictConfig) -> VoiceActivity:
     limit = config.max_single_segment_time
     overrides = {} if limit is None else {"max_single_segment_time": limit}
-    for name in ("max_end_silence_time", "max_single_segment_time"):
-        if config[name] is not None and config[name] <= 0:
-            raise ConfigError(f"{name}={config[name]}: give milliseconds above 0")
+    given = {name: config[name] for name in VAD_OPTIONS if config[name] is not None}
+    check_values(given, limits_of(CallOptions, VAD_OPTIONS))
     release = load_vad(find_model(config.model), overrides)
     release.model.to(choose_device(config.device))
     return VoiceActivity(release).adjusted(
@@ -83,13 +93,13 @@ def _detector(config: DictConfig) -> VoiceActivity:
     )
 
 
-def _search(detector: VoiceActivity, item: Item, found: Found) -> None:
+def _search(detector: VoiceActivity, item: Item, found: Found, fs: int | None) -> None:
     """Segment one recording, of which never more than a minute is held where that can be."""
     samples = 0
 
     def counted() -> Iterator[Tensor]:
         nonlocal samples
-        for block in read_blocks(item, detector.frontend.fs):
+        for block in read_blocks(item, detector.frontend.fs, raw_fs=fs):
             samples += len(block)
             yield block
 
@@ -112,10 +122,10 @@ def _write(out: Path, sources: dict[str, str], found: Found, config: DictConfig)
             f"SPEAKER {recording} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} "
             "<NA> <NA> speech <NA> <NA>\n"
         )
-    write_table(out / "wav.scp", {k: sources[k] for k, spans in found.spans.items() if spans})
-    write_table(out / "segments", segments)
-    write_table(out / "utt2dur", durations)
+    wavs = {key: sources[key] for key, spans in found.spans.items() if spans}
+    write_data_dir(out, {"wav.scp": wavs, "segments": segments, "utt2dur": durations})
     write_table(out / "failed", found.failed)
+    (out / "rttm").unlink(missing_ok=True)  # of an earlier run
     if config.rttm:
         write_text(out / "rttm", "".join(speakers))
     if config.audacity:

@@ -11,9 +11,12 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,11 +26,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from paraformer.auto import is_usable, parse_device
 from paraformer.data.augment import Augment, SpecAug, SpecAugLfr
-from paraformer.data.dataset import (
-    Batching,
-    Loader,
-    Share,
-)
+from paraformer.data.choice import Choice, Chooser
+from paraformer.data.dataset import Batching, Loader, Share
 from paraformer.data.shards import ShardList, ShardLoader
 from paraformer.data.tables import write_text
 from paraformer.decode.timestamps import frame_seconds
@@ -53,7 +53,7 @@ from paraformer.models.checkpoint import (
 from paraformer.models.weights import load_matching
 from paraformer.options import THREADS, nearest
 from paraformer.programs.hydra_main import run
-from paraformer.programs.utterances import Choice, load_set, read_units, unit_ids
+from paraformer.programs.utterances import load_set, read_units, unit_ids
 from paraformer.train.chunking import Chunking, DynamicChunk, ReleasedChunks
 from paraformer.train.consistency import Consistency
 from paraformer.train.hotwords import Sampler, Sampling, SeacoWeights
@@ -74,7 +74,7 @@ from paraformer.train.parallel import Ranks, leave, restarted, together
 from paraformer.train.rows import NewTokens
 from paraformer.train.snapshots import seed_everything
 from paraformer.train.times import SecondHead
-from paraformer.train.trainer import Trainer, Training, Writer
+from paraformer.train.trainer import Batches, Trainer, Training, Writer
 
 log = logging.getLogger(__name__)
 
@@ -275,14 +275,14 @@ def make_loader(
     readers = max(1, (os.cpu_count() or 1) // 4)  # the rest of the processor trains
     share = Share(ranks.rank, ranks.world)
     settings = (release.frontend, batching, augment, seed, readers, share)
-    if data.is_file():
-        encode, ids = release.tokenizer.encode, unit_ids(inventory)
-        return ShardLoader(ShardList(data), encode, ids, *settings)
-    report = Path(config["dir"]) / f"dropped_{key}"
     # What cannot be said counts as an error on the dev set, as it will in use.
     choice = Choice(config["max_seconds"], config["drop_unknown"] and key == "data")
-    utterances = load_set(data, release, read_units(inventory, data), report, choice)
-    return Loader(utterances, *settings)
+    chooser = Chooser(release.tokenizer, choice)
+    if data.is_file():
+        return ShardLoader(ShardList(data), chooser, unit_ids(inventory), *settings)
+    report = Path(config["dir"]) / f"dropped_{key}"
+    units = read_units(inventory, data)
+    return Loader(load_set(data, chooser, release.frontend, units, report), *settings)
 
 
 def make_objective(
@@ -337,11 +337,11 @@ def train(config: DictConfig) -> int:
     """Train to the end of the schedule; a run stopped by SIGTERM or SIGUSR1 continues when started
     again.
     """
-    settings, ranks = prepare(config), Ranks.of()
-    if not ranks.first:
-        logging.getLogger().setLevel(logging.WARNING)
+    ranks = Ranks.of()
+    if not ranks.first:  # all say the same of the settings, the model and the data
+        logging.getLogger().setLevel(logging.ERROR)
     try:
-        fit(settings, ranks)
+        fit(prepare(config), ranks)
     finally:
         leave()
     return 0
@@ -363,24 +363,59 @@ def prepare(config: DictConfig) -> dict[str, Any]:
 def fit(settings: dict[str, Any], ranks: Ranks) -> None:
     """Train; the processes part together, when no model of theirs is left that needs them all."""
     trainer = make_trainer(settings, ranks)
+    if settings["lang"] is None:
+        settings["digest"] = digest_of(trainer.train_loader)
     begin(trainer, settings)
-    trainer.run()
+    if not ranks.first:
+        logging.getLogger().setLevel(logging.WARNING)  # and now each of its share
+    with one_remark("paraformer.data.channels"):
+        trainer.run()
     if trainer.writer is not None:
         trainer.writer.close()
     ranks.gather(None)
 
 
+@contextmanager
+def one_remark(name: str) -> Iterator[None]:
+    """Of what a logger remarks on one recording after another, which each epoch reads again, the
+    first stands for all.
+    """
+    logger, number = logging.getLogger(name), count()
+
+    def is_first(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.INFO or next(number) == 0
+
+    logger.addFilter(is_first)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_first)
+
+
 def refuse_other_start(trainer: Trainer, settings: dict[str, Any]) -> None:
-    """A fine-tuning goes on with the model that it began with alone."""
+    """A fine-tuning goes on with the model and the utterances that it began with alone."""
     record = trainer.folder / "train.yaml"
     if settings["lang"] is not None or not record.is_file() or not trainer.snapshot.is_file():
         return
-    before = yaml.safe_load(record.read_text("utf8"))["init"]
-    if before != settings["init"]:
+    before = yaml.safe_load(record.read_text("utf8"))
+    remedy = "train in another folder or with resume=false"
+    if before["init"] != settings["init"]:
         raise ConfigError(
-            f"{trainer.folder}: its training began with {before}, not {settings['init']}; "
-            "train in another folder or with resume=false"
+            f"{trainer.folder}: its training began with {before['init']}, not {settings['init']}; "
+            f"{remedy}"
         )
+    if before.get("digest", settings["digest"]) != settings["digest"]:
+        raise ConfigError(f"{trainer.folder}: its training began with other utterances; {remedy}")
+
+
+def digest_of(loader: Batches) -> int:
+    """A number that differs between sets of utterances and of texts; 0 for shards, which are not
+    known before they are read.
+    """
+    digest = 0
+    for utterance in loader.utterances if isinstance(loader, Loader) else ():
+        digest = zlib.crc32(f"{utterance.key} {utterance.ids}\n".encode(), digest)
+    return digest
 
 
 def begin(trainer: Trainer, settings: dict[str, Any]) -> None:

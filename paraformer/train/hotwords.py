@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from paraformer.errors import ConfigError
 from paraformer.limits import check_fields, limited
 from paraformer.models.contextual import ContextualParaformer
 from paraformer.models.seaco import SeacoParaformer
+from paraformer.train.lora import is_part
 from paraformer.train.losses import (
     Losses,
     Weights,
@@ -138,6 +139,16 @@ def hotword_parts(model: nn.Module) -> tuple[str, ...]:
     if isinstance(model, ContextualParaformer):
         return ("bias_encoder", "bias_embed", "decoder.bias_decoder", "decoder.bias_output")
     return ()
+
+
+def shared_layers(model: nn.Module, frozen: Sequence[str]) -> tuple[str, ...]:
+    """Of `hotword_parts` the layers that plain training needs too, unless they are frozen anyway:
+    what they know has to stay as hotwords are heard by it, what is new is to be learnt.
+    """
+    name = "decoder.embed.0"
+    kept = any(is_part(name, part) or is_part(f"{name}.weight", part) for part in frozen)
+    shown = isinstance(model, SeacoParaformer) and not model.share_embedding
+    return (name,) if shown and not kept else ()
 
 
 def check_no_bias(model: SeacoParaformer) -> None:

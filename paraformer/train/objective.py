@@ -31,6 +31,7 @@ from paraformer.train.hotwords import (
     check_no_bias,
     hotword_parts,
     seaco_losses,
+    shared_layers,
 )
 from paraformer.train.lora import Lora, add_adapters, check_parts, is_part, merged_state
 from paraformer.train.losses import (
@@ -91,10 +92,15 @@ class TrainObjective(nn.Module):
     metric = "token_error_rate"  # of validation, the smaller the better
 
     def __init__(
-        self, model: nn.Module, frozen: Sequence[str] = (), added: Added | None = None
+        self,
+        model: nn.Module,
+        frozen: Sequence[str] = (),
+        added: Added | None = None,
+        shared: Sequence[str] = (),
     ) -> None:
         """frozen: the first parts of the names of parameters, such as `encoder`. added: what learns
-        beside the parameters or instead of them.
+        beside the parameters or instead of them. shared: layers that are frozen for the tokens
+        that they know, but not for new ones.
         """
         super().__init__()
         self.model = model
@@ -104,7 +110,7 @@ class TrainObjective(nn.Module):
                 parameter.requires_grad_(False)
         added, rows = added or Added(), list[str]()
         if added.tokens.count:
-            rows = add_rows(model, added.tokens, added.vocabulary)
+            rows = add_rows(model, added.tokens, added.vocabulary, shared)
         lora = added.lora
         self.adapted = add_adapters(model, lora, frozen, rows) if lora.rank else []
         self.faster = {f"model.{name}": added.tokens.rate for name in rows}
@@ -118,6 +124,11 @@ class TrainObjective(nn.Module):
     def errors(self, batch: Any) -> tuple[int, int]:
         """Errors and reference tokens of recognition, for validation; 0 and 0: there is no text."""
         return 0, 0
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether there are steps whose loss does not depend on all parameters that learn."""
+        return True
 
     def train(self, mode: bool = True) -> TrainObjective:
         """As of any module, but parts that are frozen as a whole stay in evaluation mode."""
@@ -153,9 +164,11 @@ class Objective(TrainObjective):
         alone.
         """
         self.hears = hotword_parts(model)
+        shared: tuple[str, ...] = ()
         if self.hears and heads is not None and heads.hotwords.sampling.plain:
+            shared = shared_layers(model, frozen)
             frozen, self.hears = (*frozen, *self.hears), ()
-        super().__init__(model, frozen, added)
+        super().__init__(model, frozen, added, shared)
         self.specaug, self.chunking, self.heads = specaug, chunking, heads or Heads()
         if self.hears and isinstance(model, SeacoParaformer):
             check_no_bias(model)
@@ -254,11 +267,7 @@ class Objective(TrainObjective):
         batch: Batch,
     ) -> Losses:
         """The losses of the second head added."""
-        second = self.heads.second
-        seaco = bool(self.hears) and isinstance(self.model, SeacoParaformer)
-        weight = second.count_weight
-        if weight is None:  # the released recipe
-            weight = 0.0 if seaco else 0.5 * self.weights.predictor_weight
+        second, weight = self.heads.second, self._second_weight
         _, counts = self.model.targets(batch.text, batch.text_lengths)
         size = batch_size(self.weights, counts)  # here, where all processes come by
         if weight == 0.0 and (second.time_weight == 0.0 or not batch.marks.numel()):
@@ -272,6 +281,25 @@ class Objective(TrainObjective):
             parts["loss_time"] = distance
             loss = loss + second.time_weight * distance
         return summed(loss, result.weight, {**result.stats, **parts})
+
+    @property
+    def _second_weight(self) -> float:
+        """Of the count error of the second head."""
+        if self.heads.second.count_weight is not None:
+            return self.heads.second.count_weight
+        seaco = bool(self.hears) and isinstance(self.model, SeacoParaformer)
+        return 0.0 if seaco else 0.5 * self.weights.predictor_weight  # the released recipe
+
+    @property
+    def leaves_out(self) -> bool:
+        """See `TrainObjective`."""
+        model = self.model
+        if self.warm_steps or (self.hears and isinstance(model, SeacoParaformer)):
+            return True
+        deaf = model.ctc_head is not None and self.weights.ctc_weight == 0.0
+        shows = model.sampling_ratio > 0.0 and not model.share_embedding
+        counts = self.chunking is None and self._second_weight > 0.0
+        return deaf or not shows or (isinstance(model.predictor, CifPredictorV3) and not counts)
 
     def errors(self, batch: Batch) -> tuple[int, int]:
         """Errors and reference tokens of greedy decoding, for validation: a model that learns to

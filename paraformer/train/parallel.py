@@ -61,11 +61,15 @@ class Ranks(NamedTuple):
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=start, rank=rank, world_size=world)
 
-    def wrap(self, objective: nn.Module) -> nn.Module:
-        """The objective with gradients that are the mean over the processes."""
+    def wrap(self, objective: nn.Module, leaves_out: bool) -> nn.Module:
+        """The objective with gradients that are the mean over the processes.
+
+        leaves_out: whether some of its parameters may have no part in a loss. They are then looked
+        for in each step, since the other processes wait for their gradients.
+        """
         if self.world == 1:
             return objective
-        return nn.parallel.DistributedDataParallel(objective, find_unused_parameters=True)
+        return nn.parallel.DistributedDataParallel(objective, find_unused_parameters=leaves_out)
 
     def any_of(self, flag: bool, device: torch.device) -> bool:
         """Whether it holds in any process."""

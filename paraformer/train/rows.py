@@ -6,6 +6,7 @@ of steps. What a new row learns is a tensor of its own, which is added to the we
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -50,10 +51,13 @@ class NewRows(nn.Module):
         return weight + F.pad(self.extra, (0, 0) * (weight.dim() - 1) + (before, 0))
 
 
-def add_rows(model: nn.Module, tokens: NewTokens, vocabulary: int) -> list[str]:
+def add_rows(
+    model: nn.Module, tokens: NewTokens, vocabulary: int, beside: Sequence[str] = ()
+) -> list[str]:
     """Give the rows of new tokens tensors of their own, in all `TOKEN_LAYERS` that there are.
 
-    Parameters that are frozen are left as they are. Returns the names of the others' tensors.
+    Parameters that are frozen are left as they are, but for those of the layers `beside`, whose new
+    rows learn and whose others stay. Returns the names of the tensors.
     """
     if tokens.count >= vocabulary:
         raise ConfigError(
@@ -64,7 +68,7 @@ def add_rows(model: nn.Module, tokens: NewTokens, vocabulary: int) -> list[str]:
     for name in (name for name in TOKEN_LAYERS if name in layers):
         module = layers[name]
         for part, weight in list(module.named_parameters(recurse=False)):
-            if weight.requires_grad:
+            if weight.requires_grad or name in beside:
                 rows = NewRows(cast(Tensor, getattr(module, part)), tokens.count)
                 parametrize.register_parametrization(module, part, rows)
                 found.append(f"{name}.parametrizations.{part}.0.extra")

@@ -129,7 +129,7 @@ class Trainer:
         """ranks: which of several processes this one is, of which the first one writes."""
         self.objective, self.ranks = objective, ranks or Ranks()
         objective.to(device)
-        self.forward = self.ranks.wrap(objective)
+        self.forward = self.ranks.wrap(objective, objective.leaves_out)
         self.train_loader, self.dev_loader = train, dev
         self.optim, self.training = optim, training
         self.folder, self.device, self.writer = folder, device, writer
@@ -177,7 +177,8 @@ class Trainer:
                 signal.signal(number, handler)
 
     def _stop(self, *_: object) -> None:
-        log.warning("stop asked for: saving after this step")
+        if self.ranks.first:
+            log.warning("stop asked for: saving after this step")
         self.asked = True
 
     def _finished(self) -> bool:
@@ -278,7 +279,7 @@ class Trainer:
             group["lr"] = self.optim.rate(step) * group.get("factor", 1.0)
         if torch.isfinite(norm):
             self.optimizer.step()
-        else:
+        elif self.ranks.first:  # it is the same in all
             log.warning("step %d: gradient is not finite, step skipped", step)
         self.optimizer.zero_grad(set_to_none=True)
         self.pending = False

@@ -69,6 +69,13 @@ def test_raw_samples_from_a_pipe(model, samples, text):
     assert done.stdout.decode() == f"{text}\n"
 
 
+def test_samples_from_a_pipe_have_their_folder_of_results(model, samples, text, tmp_path):
+    options = [f"+output_dir={tmp_path / 'out'}", "+key=u1"]
+    done = funasr(f"+model={model}", "+input=-", *options, input=samples.tobytes())
+    assert (done.returncode, done.stdout.decode()) == (0, f"{text}\n"), done.stderr
+    assert (tmp_path / "out" / "1best_recog" / "text").read_text("utf-8") == f"u1 {text}\n"
+
+
 def test_a_file_from_a_pipe(model, wav, text):
     done = funasr(f"+model={model}", "+input=-", input=wav.read_bytes())
     assert done.returncode == 0, done.stderr
@@ -169,10 +176,24 @@ def test_a_second_pass_needs_a_stream(second, speech):
 
 
 @pytest.mark.parametrize(
-    ("option", "message"), [("+fs=8000", "16000"), ("+chunk_size=[0,10]", "chunk_size")]
+    ("option", "message"),
+    [
+        ("+fs=8000", "16000"),
+        ("+chunk_size=[0,10]", "chunk_size"),
+        ("+nbest=2", "nbest: streams have one reading"),
+        ("+decoding_ctc_weight=0.3", "decoding_ctc_weight: streams have one reading"),
+        ("+itn=true", "itn: a number may go on"),
+        ("+resume=true +output_dir=x", "resume: a stream from stdin is not heard twice"),
+    ],
 )
 def test_bad_options_are_one_line(model, samples, option, message):
-    done = funasr(f"+model={model}", "+input=-", option, input=samples.tobytes())
+    done = funasr(f"+model={model}", "+input=-", *option.split(), input=samples.tobytes())
     assert done.returncode == 1
     assert message in done.stderr.decode()
     assert len(done.stderr.decode().splitlines()) == 1
+
+
+def test_a_list_on_stdin_is_no_sound(model):
+    done = funasr(f"+model={model}", "+input=-", input=b"u1 somewhere/a.wav\n" * 3)
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("funasr: -: text came on stdin, not audio")

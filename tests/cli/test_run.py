@@ -139,17 +139,26 @@ def test_an_unknown_command_and_a_killed_one_fail(tmp_path: Path) -> None:
     assert "# Ended (code 0; signal 9)" in (tmp_path / "a.log").read_text()
 
 
+# Jobs 1 and 2 end when both have begun, however slow the machine; the others sleep.
+TOGETHER = (
+    "if [ JOB -gt 2 ]; then sleep 0.15; else touch here.JOB; "
+    "for n in $(seq 300); do [ -e here.1 ] && [ -e here.2 ] && break; sleep 0.1; done; fi"
+)
+
+
 def test_no_more_jobs_than_allowed_run_at_once(tmp_path: Path) -> None:
-    script = "touch on.JOB; ls on.* | wc -l; sleep 0.15; rm on.JOB"
+    script = f"touch on.JOB; ls on.* | wc -l; {TOGETHER}; rm on.JOB"
     for option in ("--max-jobs-run", "-tc"):
         done = run(option, "2", "JOB=1:5", "x.JOB.log", "bash", "-c", script, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         counts = [int(body(tmp_path / f"x.{i}.log")[0]) for i in range(1, 6)]
         assert max(counts) == 2
+        (tmp_path / "here.1").unlink()
+        (tmp_path / "here.2").unlink()
 
 
 def test_each_job_gets_gpus_of_its_own(tmp_path: Path) -> None:
-    script = "echo $CUDA_VISIBLE_DEVICES; sleep 0.2"
+    script = f"echo $CUDA_VISIBLE_DEVICES; {TOGETHER}"
     gpus = {"CUDA_VISIBLE_DEVICES": "3,5,6,7"}
     command = ["JOB=1:3", "x.JOB.log", "bash", "-c", script]
     assert run("--gpu", "2", *command, cwd=tmp_path, env=gpus).returncode == 0

@@ -125,7 +125,7 @@ def test_the_list_is_not_written_over(data):
 def test_wrong_settings_are_refused(data, tmp_path):
     with pytest.raises(ConfigError, match="max_end_silence_time=-1"):
         run(data, tmp_path / "out", max_end_silence_time=-1)
-    with pytest.raises(ConfigError, match="Paraformer is no VAD"):
+    with pytest.raises(ConfigError, match="is a recogniser .Paraformer., not a VAD"):
         run(data, tmp_path / "out", model=str(MODEL.parent / "paraformer"))
     with pytest.raises(DataError, match="no such file"):
         run(tmp_path / "nothing", tmp_path / "out")

@@ -38,7 +38,7 @@ def test_aishell2(tmp_path: Path) -> None:
     (train / "wav/C0001/IC0001W0003.wav").unlink()
     done = run("aishell2", "--train", str(train), "--eval", str(tests), "--work", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert "train: 2 utterances; 1 unreadable or without transcript" in done.stderr
+    assert "train: 2 utterances; 0 without transcript, 1 unreadable" in done.stderr
     data = tmp_path / "data"
     assert {path.name for path in data.iterdir()} == {"train", "dev", "test_mic"}
     assert read_table(data / "train/text") == {"IC0001W0001": "一二三", "IC0001W0002": "四ab c五"}

@@ -16,6 +16,7 @@ import soundfile
 import torch
 
 from paraformer.auto import AutoModel
+from paraformer.data.audio import read_audio
 from paraformer.data.tables import read_table, write_table
 from paraformer.models.checkpoint import load_directory
 from paraformer.models.weights import read_weights
@@ -125,10 +126,31 @@ def test_the_reference_reads_the_result_and_gives_the_same_text(work: Path) -> N
     ]
 
 
-def program(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def program(
+    name: str, *arguments: str, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(RECIPE / "local" / name), *arguments]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, cwd=cwd)
+
+
+def test_relative_paths_and_commands_are_meant_as_from_where_it_was_started(tmp_path: Path) -> None:
+    """Of `run.sh`, whose own folder is another."""
+    work, data = tmp_path / "my work", tmp_path / "my work/data"
+    write_data(data, START)
+    clips = {"clip_a": "data/clip_a.flac", "clip_b": "clip_b.flac", "clip_c": "cat data/clip_c* |"}
+    write_table(data / "wav.scp", clips)
+    out = tmp_path / "out"
+    options = ("--model", str(START), "--train", "data", "--dev", "data", "--out", str(out))
+    done = run_recipe(work, *options, "--stop-stage", "0")
+    assert done.returncode == 0 and "train: kept 3, dropped 0" in done.stderr, done.stderr
+    wavs = read_table(out / "data/train/wav.scp")
+    assert wavs["clip_a"] == str(data / "clip_a.flac")
+    assert wavs["clip_b"] == str(data / "clip_b.flac")
+    audio = [read_audio(x, allow_pipe=True) for x in (wavs["clip_c"], str(CLIPS["clip_c"]))]
+    assert torch.equal(*audio)
+    done = run_recipe(work, *options, "--lora", "eight")
+    assert done.returncode == 2 and "'eight': --lora, --from-text" in done.stderr
 
 
 def test_data_is_copied_and_what_is_unsound_in_it_is_counted(tmp_path: Path) -> None:
@@ -152,6 +174,30 @@ def test_data_is_copied_and_what_is_unsound_in_it_is_counted(tmp_path: Path) -> 
     assert (tmp_path / "data/wav.scp").read_text("utf8") == lines
     done = program("prepare_data.py", f"{tmp_path}/none", f"{tmp_path}/x")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+
+
+def test_another_source_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
+    """A directory with all kinds of tables, a list, and the directory again in the same place."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_data(data, START)
+    recordings = {key.upper(): f"{key}.flac" for key in CLIPS}
+    write_table(data / "wav.scp", recordings)
+    write_table(data / "segments", {key: f"{key.upper()} 0.0 0.5" for key in CLIPS})
+    write_table(data / "utt2dur", dict.fromkeys(CLIPS, "0.5"))
+    write_table(data / "ctm", dict.fromkeys(CLIPS, "1 0.0 0.5 x"))
+    write_table(data / "text", read_table(data / "text") | {"alone": "一"})
+
+    def made(source: str, folder: Path) -> dict[str, bytes]:
+        done = program("prepare_data.py", source, str(folder))
+        assert done.returncode == 0, done.stderr
+        return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    first = made(str(data), out)
+    assert {"segments", "utt2dur", "ctm", "dropped.txt"} <= first.keys()
+    listed = made(f"{data}.jsonl", out)
+    assert listed == made(f"{data}.jsonl", tmp_path / "fresh")
+    assert listed.keys() == {"wav.scp", "text", "utt2spk", "spk2utt", "dropped.txt"}
+    assert made(str(data), out) == first
 
 
 def test_a_telephone_lets_a_band_through(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -44,8 +43,11 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def work(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mini_zh")
     lm = "true" if find_spec("kenlm") else "false"
-    done = run_recipe(folder, corpora, "--mwer", "true", "--lm", lm)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    first = ("--mwer", "true", "--stop-stage", "7")
+    second = ("--stage", "8", "--test-sets", "test_dsp", "--lm", lm)
+    for options in (first, second):
+        done = run_recipe(folder, corpora, *options)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return folder
 
 
@@ -72,6 +74,12 @@ def test_every_test_set_is_scored(work: Path, model: str) -> None:
     for part in TESTS:
         cer = (work / f"exp/{model}/decode_{part}/score/cer").read_text("utf8")
         assert cer.startswith("%CER ") and "%PER_TONED " in cer
+
+
+def test_only_the_named_sets_are_decoded_as_streams(work: Path) -> None:
+    streamed = list((work / "exp/train_tiny").glob("stream_*"))
+    assert [path.name for path in streamed] == ["stream_0-10-5_4_test_dsp"]
+    assert (streamed[0] / "score/cer").read_text("utf8").startswith("%CER ")
 
 
 @pytest.mark.skipif(not find_spec("kenlm"), reason="needs kenlm: pip install .[lm]")
@@ -151,17 +159,61 @@ def test_the_result_is_a_released_directory_and_decoding_again_gives_the_same(
     assert {"config.yaml", "configuration.json", "model.pt", "am.mvn", "tokens.json"} <= names
     text = work / "exp/train_tiny/decode_test_dsp/text"
     before = text.read_bytes()
-    again = run_recipe(work, corpora, "--stage", "6", "--stop-stage", "6")
+    some = ("--test-sets", "test_dsp")
+    again = run_recipe(work, corpora, "--stage", "6", "--stop-stage", "6", *some)
     assert again.returncode == 0, again.stderr[-2000:]
     assert text.read_bytes() == before
 
 
-def test_a_missing_corpus_is_one_clear_line(tmp_path: Path) -> None:
-    done = run_recipe(tmp_path, tmp_path / "nothing", "--stop-stage", "0")
+def some_of(corpora: Path, folder: Path, *without: str) -> Path:
+    """The corpora but for some."""
+    folder.mkdir()
+    for path in corpora.iterdir():
+        if path.name not in without:
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("without", "named"),
+    [
+        (("seedlingo",), "seedlingo"),
+        (
+            ("audio-cmn", "dspspeech20", "seedlingo"),
+            "audio-cmn/24k-abr/hsk, dspspeech20, seedlingo",
+        ),
+    ],
+)
+def test_a_missing_corpus_to_train_with_is_one_clear_line(
+    corpora: Path, tmp_path: Path, without: tuple[str, ...], named: str
+) -> None:
+    rest = some_of(corpora, tmp_path / "corpora", *without)
+    done = run_recipe(tmp_path, rest, "--stop-stage", "0")
     assert done.returncode == 1
-    assert "none of the corpora is here" in done.stderr
-    assert "Traceback" not in done.stderr
-    shutil.rmtree(tmp_path / "data", ignore_errors=True)
+    (line,) = (line for line in done.stderr.splitlines() if "stage 0" not in line)
+    assert f"{rest}: has no recordings in {named}; fetch them with --stage -1" in line
+
+
+def test_a_missing_corpus_to_test_with_is_said_and_not_scored(
+    corpora: Path, tmp_path: Path
+) -> None:
+    """Nor is what an earlier run had of it."""
+    assert run_recipe(tmp_path, corpora, "--stop-stage", "0").returncode == 0
+    assert (tmp_path / "data/test_read/text").is_file()
+    rest = some_of(corpora, tmp_path / "rest", "synthetic", "aishell3_samples")
+    done = run_recipe(tmp_path, rest, "--stop-stage", "1")
+    assert done.returncode == 0, done.stderr
+    for part in TESTS:
+        here = part in ("test_dsp", "test_hsk")
+        said = f"{part}: its corpus is not here, it will not be scored" in done.stderr
+        assert said is not here
+        assert (tmp_path / "data" / part / "feats.scp").is_file() is here
+
+
+def test_more_sentences_that_are_not_there_are_an_error(corpora: Path, tmp_path: Path) -> None:
+    done = run_recipe(tmp_path, corpora, "--stop-stage", "0", "--extra", str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert f"{tmp_path}/none: has no sentences; make them with local/synth" in done.stderr
 
 
 @pytest.mark.parametrize(

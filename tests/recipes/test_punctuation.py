@@ -132,6 +132,12 @@ def test_text_of_the_test_is_not_trained_on(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     texts = read_table(tmp_path / "data/train/text_marks").values()
     assert set(texts) == {lines[1]}
+    assert (tmp_path / "data/test_gsd/text").is_file()
+    (folder / "ud_gsdsimp/dev.txt").unlink()
+    done = run_recipe(tmp_path, folder.parent, "--stop-stage", "0")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "test_gsd: its corpus is not here, it will not be scored" in done.stderr
+    assert not (tmp_path / "data/test_gsd/text").exists()
 
 
 def test_the_real_time_form_trains_and_streams(work: Path, corpora: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
+import pickle
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 import soundfile
 import torch
 
+import paraformer
 from paraformer import AutoModel
 from paraformer.auto import choose_device
 from paraformer.data.audio import read_audio
@@ -372,3 +376,101 @@ def test_bad_lists_are_errors_of_the_call(model, tmp_path):
 def test_nothing_is_printed(model, capsys):
     model.generate(CLIPS)
     assert capsys.readouterr() == ("", "")
+
+
+NO_TEXT = [-1, 3.5, True, [1], b"x", {"a": 1}]
+WRONG = [
+    *((name, value) for name in ("vad_model", "init_param", "hub") for value in NO_TEXT),
+    *(("model", value) for value in (None, *NO_TEXT)),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_what_is_no_name_of_a_model_is_refused(name, value):
+    with pytest.raises(ConfigError, match=rf"^{name}={re.escape(repr(value))}: give "):
+        AutoModel(**{"model": str(MODEL), "device": "cpu", name: value})
+
+
+CALLS = [
+    *(({name: value}, name) for name in ("output_dir", "lm_file") for value in NO_TEXT),
+    *(({"chunk_size": value}, "chunk_size") for value in (None, -1, 3.5, True, "x", [1], [])),
+    *(({"data_type": value}, "data_type") for value in (3.5, True, object())),
+    *(({"cache": value}, "cache") for value in ("x", -1, [], (0,))),
+    *(({name: 10**30}, name) for name in ("nbest", "encoder_chunk_look_back", "fs")),
+    ({"fs": "16000"}, "fs='16000'"),
+]
+
+
+@pytest.mark.parametrize(("options", "where"), CALLS)
+def test_an_option_of_another_type_is_one_line(model, wave, options, where):
+    with pytest.raises(ConfigError, match=f"^{where}.*: give |^data_type=.*: not in|^cache: give"):
+        model.generate(wave, **options)
+
+
+BUILT = [
+    {"vad_kwargs": {"max_end_silence_time": 300}},
+    {"vad_model": str(VAD)},
+    {"punc_model": "ct-punc"},
+    {"device": "cuda:1"},
+    {"bf16": True},
+]
+
+
+@pytest.mark.parametrize("options", BUILT)
+def test_what_is_chosen_with_the_model_is_not_ignored_in_a_call(model, wave, options):
+    (name,) = options
+    with pytest.raises(ConfigError, match=rf"^{name}: is chosen once, in AutoModel\({name}="):
+        model.generate(wave, **options)
+
+
+def test_what_a_call_says_again_changes_nothing(model, wave):
+    again = {"device": "cpu", "vad_model": None, "vad_kwargs": {}, "disable_log": True}
+    assert texts(model.generate(wave, **again)) == TEXTS[:1]
+
+
+def test_a_model_may_be_copied_and_sent_to_another_process(model, wave):
+    bundled = AutoModel("paraformer-zh-mini", device="cpu", nbest=2, disable_pbar=True)
+    for one in (model, bundled):
+        other = pickle.loads(pickle.dumps(one))
+        assert other.generate(wave) == copy.deepcopy(one).generate(wave) == one.generate(wave)
+
+
+def test_a_notebook_completes_what_is_loaded_late():
+    assert {"AutoModel", "LivePipeline", "Streamer"} <= {*dir(paraformer)}
+
+
+def test_nothing_given_is_the_default(model, wave):
+    given = {"output_dir": None, "lm_file": None, "data_type": None, "hotword": None}
+    assert texts(model.generate(wave, **given)) == TEXTS[:1]
+
+
+@pytest.mark.parametrize(
+    ("form", "remedy"),
+    [
+        (lambda x: (x, 16000), "its sampling rate as fs"),
+        (lambda x: (16000, x), "its sampling rate as fs"),
+        (lambda x: list(x[:100]), "its sampling rate as fs"),
+        (lambda x: x[:100].tolist(), "its sampling rate as fs"),
+        (lambda x: io.StringIO("a note"), "open it with 'rb'"),
+        (lambda x: open(__file__, encoding="utf-8"), "open it with 'rb'"),  # noqa: SIM115
+    ],
+)
+def test_forms_that_are_no_audio_say_what_to_give(model, wave, form, remedy):
+    with pytest.raises(DataError, match=f"^input: .*{remedy}"):
+        model.generate(form(wave.numpy()))
+
+
+def test_an_entry_of_a_data_set_says_what_to_give(model, wave):
+    (result,) = model.generate({"array": wave.numpy(), "sampling_rate": 16000})
+    assert result["error"].endswith("; give the array alone, its rate as fs")
+
+
+def test_a_text_by_another_name_than_that_of_a_list(model, tmp_path):
+    """Such as WeNet's data.list, or a Kaldi list without an ending."""
+    for name in ("data.list", "wavs", "x" * 200 + ".wav"):
+        path = tmp_path / name
+        path.write_text(f"u1 {CLIPS[0]}\n你好\n", encoding="utf-8")
+        (result,) = model.generate(path)
+        assert "it is a text; the name of a list ends in .scp" in result["error"]
+    (result,) = model.generate("x" * 5000)
+    assert len(result["error"]) < 700

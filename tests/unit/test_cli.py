@@ -66,6 +66,15 @@ def test_an_existing_path_is_a_path(tmp_path, monkeypatch):
     assert parse(["--", "--help", "k=v"]).inputs == ["--help", "k=v"]
 
 
+def test_home_is_that_of_the_user_where_a_path_is_meant(monkeypatch):
+    """A shell does not put it in behind `+key=`."""
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("USERPROFILE", "/home/me")
+    found = parse(["+input=~/a.wav", "~/b.wav", "+output_dir=~/out", "--model", "~/m", "+key=~/k"])
+    assert found.inputs == ["/home/me/a.wav", "~/b.wav"]
+    assert found.values == {"output_dir": "/home/me/out", "model": "/home/me/m", "key": "~/k"}
+
+
 def test_values_are_typed_by_their_parameter():
     typed, rest = type_known(
         {"key": "007", "fs": "8000", "nbest": "3", "min_success": "0.5", "strict": "yes"}

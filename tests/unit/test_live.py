@@ -17,6 +17,7 @@ import torch
 from paraformer.auto import AutoModel
 from paraformer.data.audio import read_audio
 from paraformer.decode.endpoint import OPEN, Span
+from paraformer.decode.itn import shared_numerals
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Reading, Recognizer
 from paraformer.decode.streaming import Chunking, StreamingRecognizer, Token
@@ -267,6 +268,44 @@ def test_finals_get_marks(recognizer, punctuator, wave):
     assert [event.tokens for event in marked] == [event.tokens for event in plain]
 
 
+def test_finals_have_digits_and_nothing_else_has(recognizer, punctuator, wave):
+    """What they become is that of `Numerals`, after the marks; what is shown before stays."""
+    pytest.importorskip("itn", reason="the extra itn is not installed")
+    rewrite = shared_numerals().rewrite
+    for marks in (None, punctuator):
+        plain = events(LivePipeline(recognizer, Script(SPANS), marks).session(), [wave])
+        found = events(LivePipeline(recognizer, Script(SPANS), marks, itn=True).session(), [wave])
+        assert found == [
+            e._replace(text=rewrite(e.text)) if e.kind == "final" else e for e in plain
+        ]
+        assert found != plain
+
+
+def test_digits_of_a_stream_by_the_model(tmp_path, wave):
+    pytest.importorskip("itn", reason="the extra itn is not installed")
+    rewrite = shared_numerals().rewrite
+    folder = save_directory(tmp_path / "model", tiny.release(ONLINE))
+    options = {"device": "cpu", "disable_pbar": True, "chunk_size": [0, 10, 5]}
+    model = AutoModel(folder, punc_model=str(ORACLE / "ct_punc"), **options)
+    plain, found = (
+        [model.generate(part.numpy(), cache=cache, is_final=end, itn=itn) for part, end in parts]
+        for itn, cache, parts in (
+            (n, {}, [(wave[:80_000], False), (wave[80_000:], True)]) for n in (False, True)
+        )
+    )
+    for (before,), (after,) in zip(plain, found, strict=True):
+        assert after["text"] == rewrite(before["text"])
+        assert after["partial"] == before["partial"]
+    assert plain != found
+    session = model.live(itn=True)
+    assert finals(events(session, [wave]))[0].text == found[1][0]["text"]
+    bare = AutoModel(folder, **options)
+    with pytest.raises(ConfigError, match="^itn: a number may go on in the next piece"):
+        bare.streamer(itn=True)
+    with pytest.raises(ConfigError, match="^itn: a number may go on in the next piece"):
+        bare.generate(wave.numpy(), cache={}, itn=True)
+
+
 def test_sessions_side_by_side_give_what_each_gives_alone(recognizer, second):
     waves = [noise(seconds, seed) for seed, seconds in enumerate([10, 3, 0, 7.77])]
     pipeline = LivePipeline(recognizer, Script(SPANS), second_pass=second)
@@ -424,7 +463,9 @@ def test_pieces_with_a_cache_are_a_live_session(tmp_path):
     found = []
     for n, piece in enumerate(pieces):
         last = n == len(pieces) - 1
-        (result,) = model.generate(piece.numpy(), cache=cache, is_final=last)
+        own = piece.numpy().copy()
+        (result,) = model.generate(own, cache=cache, is_final=last)
+        own.fill(np.nan)  # the caller's memory is the caller's again
         assert result["text"] == join_texts(s["text"] for s in result["segments"])
         found += result["segments"]
     assert found == [{"start": e.start_ms, "end": e.end_ms, "text": e.text} for e in expected]

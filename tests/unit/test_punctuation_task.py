@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from paraformer.decode.align import pair_texts
 from paraformer.errors import ConfigError, DataError
 from paraformer.punctuation_task import list_texts
 
@@ -20,6 +21,20 @@ def test_texts_of_every_form(tmp_path):
     assert list_texts(["好", "a.txt"]) == [("text_1", "好"), ("text_2", "a.txt")]
     assert list_texts(text for text in ("好", "")) == [("text_1", "好"), ("text_2", "")]
     assert list_texts([]) == []
+
+
+def test_a_file_in_a_folder_is_no_text(tmp_path, monkeypatch):
+    """Kaldi's `text` has no ending; a recording is refused, not marked as if its name were said."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "text").write_text("a 你好\n", encoding="utf8")
+    (tmp_path / "data" / "a.wav").write_bytes(b"RIFF\xf0\0\0\0")
+    monkeypatch.chdir(tmp_path)
+    assert list_texts("data/text") == list_texts(Path("data/text")) == [("a", "你好")]
+    assert pair_texts("data/text", ["a"]) == ["你好"]
+    assert list_texts("and/or") == [("text", "and/or")]
+    assert pair_texts("and/or", ["a"]) == ["and/or"]
+    with pytest.raises(DataError, match="a.wav:1: not UTF-8, with bytes that no text"):
+        list_texts("data/a.wav")
 
 
 def test_a_text_may_end_as_the_name_of_a_file():

@@ -207,6 +207,14 @@ def test_no_socket_is_opened_for_what_is_on_this_machine(models, sources, monkey
 
 
 @pytest.mark.cli
+def test_scoring_and_text_do_not_wait_for_torch(tmp_path):
+    programs = ("compute_cer", "make_tokens", "make_arpa", "combine")
+    code = "".join(f"import paraformer.programs.{name}; " for name in programs)
+    done = run_python(code + "import sys; sys.exit('torch' in sys.modules)", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.cli
 def test_a_process_without_sockets_recognises(tmp_path):
     """A call ends the process at once, so that nobody can catch it."""
     (tmp_path / "sitecustomize.py").write_text(

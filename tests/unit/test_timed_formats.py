@@ -188,6 +188,15 @@ def test_a_folder_has_a_file_for_each_recording(tmp_path):
     assert (tmp_path / "录_音.TextGrid").is_file()
 
 
+def test_a_long_id_has_a_file_too(tmp_path):
+    """File systems take 255 bytes; what is cut off does not make one file of two."""
+    folder = TimedFolder(tmp_path, "lrc")
+    for key in ("a" * 300, "a" * 301, "好" * 90):
+        folder.add({"key": key, "text": "", "words": [], "audio_seconds": 1.0})
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"a" * 200 + ".lrc", "a" * 200 + "_2.lrc", "好" * 66 + ".lrc"}
+
+
 def test_a_table_is_sorted_as_sclite_wants_it(tmp_path):
     folder = TimedFolder(tmp_path, "ctm")
     for key in ("b", "录", "B", "a"):

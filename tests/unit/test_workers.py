@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from paraformer import AutoModel
+from paraformer.auto import tables_ahead
 from paraformer.cli import main
 from paraformer.errors import ConfigError
-from paraformer.workers import Chunk, _chunks, stream_shared
+from paraformer.workers import Chunk, Crew, _chunks, stream_shared
 from tests.conftest import ROOT
 
 ORACLE = ROOT / "tests" / "fixtures" / "oracle"
@@ -85,6 +86,56 @@ def test_what_is_wrong_is_said_once(tmp_path):
     source = listing(tmp_path, f"a {CLIPS[0]}", f"b {CLIPS[1]}")
     with pytest.raises(ConfigError, match="^nj: shares recordings among processes"):
         stream_shared(source, 2, str(ORACLE / "ct_punc"), QUIET, {})
+
+
+KINDS = {
+    "paraformer": [{}, {"pred_timestamp": True}, {"output_format": "srt"}, {"vad_model": VAD}],
+    "bicif": [{}, {"chunk_size": [0, 10, 5], "model_conf": {"predictor_bias": 1}}],
+    "seaco": [{}],
+    "paraformer-streaming": [{}],
+    "fsmn_vad": [{}, {"max_end_silence_time": 300}],
+}
+
+
+@pytest.mark.parametrize(("name", "settings"), [(n, s) for n, each in KINDS.items() for s in each])
+def test_what_is_written_is_known_without_weights(name, settings):
+    if settings.get("output_format") == "srt":
+        pytest.importorskip("pysubs2", reason="the extra subtitles is not installed")
+    model, given = str(ORACLE / name), {**QUIET, **settings}
+    assert tables_ahead(model, given) == AutoModel(model, **given).shared_work()[0]
+
+
+def test_of_other_tasks_and_of_what_is_not_here_it_is_not_known(tmp_path):
+    assert tables_ahead(str(ORACLE / "ct_punc"), QUIET) is None
+    assert tables_ahead(str(tmp_path / "nothing"), QUIET) is None
+
+
+def test_no_model_is_loaded_where_nothing_is_left_to_do(tmp_path, monkeypatch, capsys):
+    """The files stay as they are; what is left loads a model."""
+    source = listing(tmp_path, *(f"u{n} {CLIPS[n]}" for n in range(3)))
+    out = tmp_path / "out"
+    command = [f"+model={MODEL}", f"+input={source}", f"+output_dir={out}", "+device=cpu"]
+    assert main(command) == 0
+    written = content(out)
+    capsys.readouterr()
+
+    def load(*_):
+        raise ConfigError("a model is loaded")
+
+    monkeypatch.setattr(AutoModel, "_load", load)
+    monkeypatch.setattr(Crew, "begin", load)
+    for nj in ("1", "2"):
+        assert main([*command, "+resume=true", f"+nj={nj}"]) == 0
+        assert capsys.readouterr() == ("", "")
+        assert content(out) == written
+    listing(tmp_path, *(f"u{n} {CLIPS[n % 3]}" for n in range(4)))
+    for nj in ("1", "2"):
+        assert main([*command, "+resume=true", f"+nj={nj}"]) == 1
+        assert capsys.readouterr() == ("", "funasr: a model is loaded\n")
+    monkeypatch.undo()
+    assert main([*command, "+resume=true"]) == 0
+    assert capsys.readouterr().out.startswith("u3 ")
+    assert content(out)["1best_recog/text"].startswith(written["1best_recog/text"])
 
 
 def test_chunks_become_small_where_the_list_ends():

@@ -23,7 +23,7 @@ if [ "$stage" -le 0 ] && [ "$stop_stage" -ge 0 ]; then
 fi
 
 if [ "$stop_stage" -ge 1 ]; then
-  tests=$(cd "$work/data" && echo test_*)
+  tests=$(cd "$work/data" && dirname test_*/text | paste -sd ' ' -)
   exec ../../aishell/s0/run.sh --stage $((stage > 1 ? stage : 1)) --stop-stage "$stop_stage" \
     --work "$(cd "$work" && pwd)" --tests "$tests" "$@"
 fi

@@ -23,6 +23,7 @@
 set -euo pipefail
 here=$PWD
 cd "$(dirname "$0")"
+recipe=$PWD
 
 model=
 train=
@@ -49,42 +50,55 @@ seed=1
 
 log() { echo "$(date '+%H:%M:%S') $*" >&2; }
 wanted() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
-from_here() { # a path, or several with commas, as they were typed, seen from this folder
-  local path paths found=()
-  IFS=, read -r -a paths <<<"$1"
-  for path in "${paths[@]}"; do
-    if [[ $path != /* && -e $here/$path ]]; then path=$here/$path; fi
-    found+=("$path")
+placed() { # a path as it was typed, seen from this folder
+  if [[ $1 == /* ]]; then echo "$1"; else echo "$here/$1"; fi
+}
+from_here() { # the same of what may be a name as well
+  if [[ $1 == ./* || $1 == ../* || -e $here/$1 ]]; then placed "$1"; else echo "$1"; fi
+}
+prepare() { # paths in lists and tables, and commands, count from where this was started, too
+  (cd "$here" && "$recipe/local/prepare_data.py" "$1" "$2")
+}
+say_dropped() { # id and reason a line -> a line for each reason
+  if [ ! -s "$1" ]; then return; fi
+  cut -d ' ' -f 2- "$1" | sort | uniq -c | while read -r count reason; do
+    log "dropped $count x $reason; see $1"
   done
-  (IFS=, && echo "${found[*]}")
 }
 
+for number in "$lora" "$from_text" "$nj"; do
+  if [[ ! $number =~ ^[0-9]+$ ]]; then
+    echo "$0: '$number': --lora, --from-text and --nj are whole numbers" >&2
+    exit 2
+  fi
+done
 if [ -z "$model" ] || [ -z "$train" ] || [ -z "$dev" ]; then
   echo "usage: $0 --model <dir or name> --train <data> --dev <data> [options]; see --help" >&2
   exit 2
 fi
 model=$(from_here "$model")
-if [[ $out != /* ]]; then out=$here/$out; fi
+out=$(placed "$out")
 data=$out/data
 start=$out/start
 options=("$@" seed="$seed")
 if [ "$lora" -gt 0 ]; then
   options=(lora.rank="$lora" optim.lr=0.0005 "${options[@]}")
 fi
-decode=(steps/decode.sh --cmd "$decode_cmd" --nj "$nj")
+most=(--nj "$nj" --min-success 0.5) # what cannot be read is counted and left out
+decode=(steps/decode.sh --cmd "$decode_cmd" "${most[@]}")
 heard=()
 if [ -n "$hotword" ]; then heard=(hotword="$(from_here "$hotword")"); fi
 
 if wanted 0; then
   log "stage 0: data"
-  local/prepare_data.py "$(from_here "$train")" "$data/train"
-  local/prepare_data.py "$(from_here "$dev")" "$data/dev"
+  prepare "$train" "$data/train"
+  prepare "$dev" "$data/dev"
 fi
 
 if wanted 1; then
   log "stage 1: the start, with new tokens if there are any"
   extend=(model="$model" out="$start")
-  if [ -n "$new_tokens" ]; then extend+=(tokens="$(from_here "$new_tokens")"); fi
+  if [ -n "$new_tokens" ]; then extend+=(tokens="$(placed "$new_tokens")"); fi
   if [ "$from_text" -gt 0 ]; then extend+=(text="$data/train/text" min_count="$from_text"); fi
   new=$(extend_model.py "${extend[@]}")
   echo "$new" >"$out/new_tokens"
@@ -93,7 +107,7 @@ fi
 if wanted 1 && [ "$features" = true ]; then
   log "stage 1: features"
   for part in train dev; do
-    steps/make_fbank.sh --cmd "$train_cmd" --nj "$nj" "$data/$part"
+    steps/make_fbank.sh --cmd "$train_cmd" "${most[@]}" "$data/$part"
   done
 fi
 
@@ -104,6 +118,7 @@ if wanted 2; then
 fi
 
 if wanted 3; then
+  if [ ! -f "$out/new_tokens" ]; then echo "$0: $out/new_tokens: missing; run stage 1" >&2; exit 1; fi
   options=(new_tokens.count="$(cat "$out/new_tokens")" "${options[@]}")
   if [ "$find_lr" = true ]; then
     log "stage 3: learning rate"
@@ -115,6 +130,7 @@ if wanted 3; then
   log "stage 3: train"
   steps/train.sh --cmd "$train_cmd" --gpu "$gpu" --nproc "$nproc" --config "$config" --init "$start" \
     "$data/train" "$data/dev" "$out" "${options[@]}"
+  for part in data dev; do say_dropped "$out/dropped_$part"; done
 fi
 
 if wanted 4; then

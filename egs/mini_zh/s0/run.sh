@@ -24,6 +24,7 @@ config=
 mwer_config=
 speeds=0.9,1.0,1.1
 cuts="0,10,5:4 0,10,5:-1 0,8,4:4 0,8,4:-1" # of streams: chunk size and look-back, -1 for all
+test_sets="test_dsp test_hsk test_synthetic test_read" # of stages 1 and 6 to 9
 seed=1
 
 . ./path.sh
@@ -48,7 +49,6 @@ dirs=("$dir")
 if [ "$mwer" = true ]; then dirs+=("$work/exp/$(basename "$mwer_config" .yaml)"); fi
 train=$data/train
 if [ "$speeds" != 1.0 ]; then train=$data/train_sp; fi
-tests="test_dsp test_hsk test_synthetic test_read"
 
 log() { echo "$(date '+%H:%M:%S') $*" >&2; }
 
@@ -59,8 +59,13 @@ fi
 
 if [ "$stage" -le 0 ] && [ "$stop_stage" -ge 0 ]; then
   log "stage 0: data directories"
-  local/prepare_data.py "${prepare[@]}" "$corpora" "$data"
+  local/prepare_data.py ${prepare[@]+"${prepare[@]}"} "$corpora" "$data"
 fi
+
+tests= # those whose corpora are here
+for part in $test_sets; do
+  if [ -s "$data/$part/text" ]; then tests+=" $part"; fi
+done
 
 if [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
   log "stage 1: features and CMVN"

@@ -32,7 +32,6 @@ fi
 config=${config:-conf/train_ct_punc.yaml}
 name=$(basename "$config" .yaml)
 dir=$work/exp/$name
-tests="dev test_gsd test_gsd_running"
 read -r -a train <<<"$train_cmd"
 
 log() { echo "$(date '+%H:%M:%S') $*" >&2; }
@@ -44,8 +43,12 @@ fi
 
 if [ "$stage" -le 0 ] && [ "$stop_stage" -ge 0 ]; then
   log "stage 0: passages with marks"
-  local/prepare_data.py "${prepare[@]}" "$corpora" "$data"
+  local/prepare_data.py ${prepare[@]+"${prepare[@]}"} "$corpora" "$data"
 fi
+tests=dev # and those whose corpus is here
+for part in test_gsd test_gsd_running; do
+  if [ -s "$data/$part/text" ]; then tests+=" $part"; fi
+done
 
 if [ "$stage" -le 2 ] && [ "$stop_stage" -ge 2 ]; then
   log "stage 2: tokens"

@@ -63,6 +63,7 @@ if [ "$stage" -le 7 ] && [ "$stop_stage" -ge 7 ]; then
     if [ ! -f "$data/$part/wav.scp" ]; then continue; fi
     if [ ! -f "$data/$part/segments" ] && [ ${#reference[@]} -eq 0 ]; then continue; fi
     echo "== $dir $part"
-    score_vad.py data="$data/$part" model="$dir/final" out="$dir/scores/$part" "${reference[@]}"
+    score_vad.py data="$data/$part" model="$dir/final" out="$dir/scores/$part" \
+      ${reference[@]+"${reference[@]}"}
   done
 fi

@@ -340,10 +340,11 @@ def test_a_command_cut_off_warns(tmp_path, warned):
     [
         ("echo why >&2; exit 3 |", r"exit code 3, 0 bytes \(why\)"),
         ("true |", "exit code 0, 0 bytes"),
+        ("echo 你好 |", "gives text, not audio"),
         ("cat a\0b |", "cannot be run"),
         (f"echo {'x' * 3_000_000} |", "cannot be run"),
     ],
-    ids=["fails", "silent", "NUL", "too long"],
+    ids=["fails", "silent", "text", "NUL", "too long"],
 )
 def test_a_command_that_fails_or_says_nothing_is_one_clear_error(command, message):
     with pytest.raises(AudioError, match=message):

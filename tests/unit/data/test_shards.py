@@ -17,11 +17,14 @@ import soundfile
 from omegaconf import OmegaConf
 
 from paraformer.data.augment import Augment
+from paraformer.data.choice import Choice, Chooser
 from paraformer.data.dataset import Batching, Loader, Share, read_utterances
 from paraformer.data.shards import GROUP, ShardList, ShardLoader, read_shard
-from paraformer.data.tables import write_table
+from paraformer.data.tables import read_table, write_table
+from paraformer.data.tokenizer import CharTokenizer
 from paraformer.errors import DataError
 from paraformer.programs.make_shards import make_shards
+from paraformer.programs.utterances import load_set
 from tests import tiny
 
 COUNT = 40
@@ -51,14 +54,17 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shards(data, tmp_path_factory):
-    out = tmp_path_factory.mktemp("shards")
-    config = {"data": str(data), "out": str(out), "per_shard": 7, "fs": 16000, "min_success": 1.0}
+    return pack(data, tmp_path_factory.mktemp("shards"))
+
+
+def chooser(**choice):
+    return Chooser(CharTokenizer(tiny.TOKENS), Choice(**choice))
+
+
+def pack(data, out):
+    config = {"data": str(data), "out": str(out), "per_shard": 7, "fs": 16000, "min_success": 0.5}
     assert make_shards(OmegaConf.create(config)) == 0
     return out / "shards.list"
-
-
-def encode(text):
-    return [tiny.TOKENS.index(c) for c in text]
 
 
 BATCHING = Batching(max_frames=600, frame_step=48, join_probability=0.5, gap=(0, 5))
@@ -69,7 +75,9 @@ def loader(shards, seed=3, block=16, share=None, batching=BATCHING):
     front = tiny.frontend()
     more = {} if share is None else {"share": share}
     listed = ShardList(shards)
-    return ShardLoader(listed, encode, UNITS, front, batching, AUGMENT, seed, block=block, **more)
+    return ShardLoader(
+        listed, chooser(), UNITS, front, batching, AUGMENT, seed, block=block, **more
+    )
 
 
 def resident() -> int:
@@ -85,10 +93,10 @@ def test_shards_hold_what_the_directory_does(data, shards):
     """Rows of a loader in order: those of the directory, of which a third is commands."""
     plain = Batching(max_frames=10**6, frame_step=10**5, max_utterances=1)
     units = {key: [1, 2] for key in ("../up%/s0-00", *(f"s{n % 3}-{n:02d}" for n in range(COUNT)))}
-    kept, _ = read_utterances(data, encode, 6, units, tiny.frontend())
+    kept, _ = read_utterances(data, chooser().encode, 6, units, tiny.frontend())
     theirs = {b.keys[0]: b for b in Loader(kept, tiny.frontend(), plain).epoch(0)}
     front, listed = tiny.frontend(), ShardList(shards)
-    ours = {b.keys[0]: b for b in ShardLoader(listed, encode, UNITS, front, plain).epoch(0)}
+    ours = {b.keys[0]: b for b in ShardLoader(listed, chooser(), UNITS, front, plain).epoch(0)}
     assert ours.keys() == theirs.keys() and len(ours) == COUNT
     for key, batch in ours.items():
         for one, other in zip(batch, theirs[key], strict=True):
@@ -96,6 +104,28 @@ def test_shards_hold_what_the_directory_does(data, shards):
                 # What a command gives is rounded to 16 bits.
                 assert one.shape == other.shape
                 assert np.allclose(one, other, atol=2e-2)
+
+
+def test_what_cannot_be_packed_is_counted_by_reason(data, tmp_path, caplog):
+    folder, text = tmp_path / "data", read_table(data / "text")
+    silent, empty, broken, *_ = sorted(text)
+    write_table(
+        folder / "text", {k: "" if k == empty else t for k, t in text.items() if k != silent}
+    )
+    wavs = read_table(data / "wav.scp") | {broken: str(tmp_path / "none.wav")}
+    write_table(folder / "wav.scp", wavs)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/shard-000099.tar").touch()
+    listed = pack(folder, tmp_path / "out")
+    assert warnings(caplog, folder) == [
+        "1 dropped: audio cannot be read",
+        "1 dropped: empty transcript",
+        "1 dropped: no transcript",
+    ]
+    names = listed.read_text().splitlines()
+    keys = {m.key for name in names for m in read_shard(str(listed.parent / name))}
+    assert keys == text.keys() - {silent, empty, broken}
+    assert {path.name for path in listed.parent.iterdir()} == {"shards.list", *names}
 
 
 def test_members_of_a_tar_stay_in_its_folder(shards):
@@ -115,7 +145,7 @@ def test_links_and_devices_are_passed_over(tmp_path):
         text = tarfile.TarInfo("a.txt")
         text.size = 3
         tar.addfile(text, io.BytesIO("一".encode()))
-    assert list(read_shard(str(path))) == []
+    assert [(member.key, member.audio) for member in read_shard(str(path))] == [("a", b"")]
     path.write_bytes(b"no tar at all" * 100)
     with pytest.raises(DataError, match=r"x\.tar: cannot be read as tar"):
         list(read_shard(str(path)))
@@ -159,6 +189,67 @@ def test_two_processes_share_the_rows_of_one(shards):
         key for half in halves for b in half for key in b.keys if b.copies == 1 or half is halves[0]
     ]
     assert sorted(keys) == sorted(whole)
+
+
+def warnings(caplog, where):
+    """What was said of a data directory or of a list, in the order of the alphabet."""
+    lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith(f"{where}: ")]
+    caplog.clear()
+    return sorted(line.removeprefix(f"{where}: ") for line in lines)
+
+
+def test_what_is_not_used_of_shards_is_what_is_not_of_their_directory(data, tmp_path, caplog):
+    """The same utterances, and the same lines, once: of an epoch, of the next, of two processes."""
+    folder, text = tmp_path / "data", read_table(data / "text")
+    crowded, unknown, *_ = sorted(text)
+    write_table(folder / "text", text | {crowded: text[crowded] * 30, unknown: "一鑫二森"})
+    write_table(folder / "wav.scp", read_table(data / "wav.scp"))
+    listed, front = pack(folder, tmp_path / "shards"), tiny.frontend()
+    limits = {"max_seconds": 1.3, "drop_unknown": True}
+    kept = load_set(folder, chooser(**limits), front, {}, tmp_path / "dropped")
+    expected = warnings(caplog, folder)
+    reasons = {"more tokens than frames", "unknown characters", "longer than 1.3 s"}
+    assert set(read_table(tmp_path / "dropped").values()) == reasons
+    assert len(expected) == 4 and any(
+        "1 hold unknown 鑫 (1) 森 (1); dropped" in x for x in expected
+    )
+    first, second = (
+        ShardLoader(ShardList(listed), chooser(**limits), {}, front, BATCHING, share=share)
+        for share in (Share(0, 2), Share(1, 2))
+    )
+    for epoch in (0, 1):
+        rows = zip(first.epoch(epoch), second.epoch(epoch), strict=True)
+        assert {key for pair in rows for b in pair for key in b.keys} == {u.key for u in kept}
+    assert warnings(caplog, listed) == expected
+
+
+def test_members_that_lack_something_are_counted(tmp_path):
+    path = tmp_path / "x.tar"
+    wav = io.BytesIO()
+    soundfile.write(wav, np.zeros(16000), 16000, format="WAV")
+    members = {
+        "a.txt": "一".encode(),
+        "b.wav": wav.getvalue(),
+        "c.wav": wav.getvalue()[:20],
+        "c.txt": "一".encode(),
+        "d.wav": wav.getvalue(),
+        "d.txt": b"\xff",
+    }
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    (tmp_path / "shards.list").write_text("x.tar\n")
+    with pytest.raises(DataError, match=r"shards.list: no usable utterance \(") as error:
+        list(loader(tmp_path / "shards.list").epoch(1))
+    reasons = str(error.value).partition("(")[2].rstrip(")").split(", ")
+    assert sorted(reasons) == [
+        "1 audio cannot be read",
+        "1 no audio",
+        "1 no transcript",
+        "1 not UTF-8",
+    ]
 
 
 def test_a_list_that_holds_nothing_is_an_error(tmp_path):

@@ -75,7 +75,7 @@ def test_weights_must_be_all_there(tmp_path):
 @pytest.mark.parametrize(
     ("make", "config", "message"),
     [
-        (build_aligner, tiny.CONFIG, "model Paraformer is no aligner; MonotonicAligner is"),
+        (build_aligner, tiny.CONFIG, "is a recogniser .Paraformer., not a forced aligner"),
         (
             build_aligner,
             merge(tiny.CONFIG, {"model": "MonotonicAligner"}),
@@ -86,7 +86,7 @@ def test_weights_must_be_all_there(tmp_path):
             merge(tiny.CONFIG, {"model": "BiCifParaformer"}),
             "predictor CifPredictorV2 gives no times, which BiCifParaformer needs",
         ),
-        (build, ALIGNER, "model MonotonicAligner is not known"),
+        (build, ALIGNER, "is a forced aligner .MonotonicAligner., not a recogniser"),
         (
             build,
             merge(BICIF, {"predictor_conf": {"upsample_times": 0}}),

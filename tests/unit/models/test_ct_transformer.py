@@ -125,7 +125,7 @@ def test_values_may_be_replaced(tmp_path):
 def test_faults_are_one_line(tmp_path):
     with pytest.raises(CheckpointError, match="no such directory"):
         load_punctuation(tmp_path / "nothing")
-    with pytest.raises(ConfigError, match="model Paraformer is not one for punctuation"):
+    with pytest.raises(ConfigError, match="is a recogniser .Paraformer., not a punctuation model"):
         build_punctuation(tiny.CONFIG)
     config = yaml.safe_load((WHOLE / "config.yaml").read_text("utf8"))
     config["tokenizer_conf"]["token_list"] = ["<unk>"]

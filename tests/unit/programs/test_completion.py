@@ -11,7 +11,8 @@ from paraformer import options as opts
 from paraformer.cli import COMMANDS, KNOWN, main
 from paraformer.formats import FORMATS
 from paraformer.hub import bundled_models
-from paraformer.programs.completion import FILES, FOLDERS, SHELLS, TASKS, WORDS, completion
+from paraformer.options import FILES, FOLDERS
+from paraformer.programs.completion import SHELLS, TASKS, WORDS, completion
 
 MODELS = set(bundled_models())
 KEYS = {f"{key}=" for key in KNOWN}

@@ -56,6 +56,67 @@ def test_released_models_in_the_caches_are_named(monkeypatch, tmp_path):
     assert second.startswith("Hugging Face: no released model in ")
 
 
+def told(capsys, *arguments):
+    """Lines of `funasr doctor` on models, as pairs."""
+    assert main(["doctor", *map(str, arguments)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return [(line[:12].strip(), line[13:]) for line in out.splitlines()]
+
+
+def test_a_model_by_name_and_what_its_weights_are(capsys):
+    folder = BUNDLED / "fsmn-vad-mini"
+    weights = folder / "model.pt"
+    sums = subprocess.run(["sha256sum", weights], capture_output=True, text=True).stdout
+    expected = [
+        ("vad_model", str(folder)),
+        ("revision", f"came with version {__version__}"),
+        ("weights", f"model.pt, {weights.stat().st_size} bytes"),
+        ("sha256", sums.split()[0]),
+    ]
+    assert told(capsys, "+vad_model=fsmn-vad-mini") == expected
+    assert told(capsys, "--model", folder, "--vad-model", folder)[4:] == expected
+
+
+def test_a_revision_is_what_the_cache_of_its_hub_says(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "ms"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf"))
+    source = BUNDLED / "fsmn-vad-mini"
+    ms, hf = RELEASED["fsmn-vad"]
+    flat = shutil.copytree(source, tmp_path / "ms" / "hub" / "models" / ms)
+    (flat / ".mv").write_text("Revision:v2.0.4,CreatedAt:1707184291\n")
+    assert told(capsys, "model=fsmn-vad")[:2] == [("model", str(flat)), ("revision", "v2.0.4")]
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    home = tmp_path / "hf" / f"models--{hf.replace('/', '--')}"
+    kept = shutil.copytree(source, home / "snapshots" / commit)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    for revision in ([], ["model_revision=main"], [f"model_revision={commit}"]):
+        found = told(capsys, "model=fsmn-vad", "hub=hf", *revision)
+        assert found[:2] == [("model", str(kept)), ("revision", commit)]
+    other = shutil.copytree(source, tmp_path / "copy")
+    assert told(capsys, f"model={other}")[1][1].startswith("not known")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["+modle=x"], "doctor: unknown key 'modle'; did you mean 'model'?"),
+        (["+hub=hf"], "doctor: name a model too, such as +model="),
+        (["x.wav"], "doctor: write `funasr doctor [+model=NAME ...]`"),
+        (["+model=nothing"], "model 'nothing': no such directory or name"),
+        (["+model=fa-zh"], "model 'fa-zh': not on this machine"),
+        (["+vad_model="], "vad_model: is empty"),
+    ],
+)
+def test_a_mistake_is_one_line(capsys, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path))
+    assert main(["doctor", *arguments]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert err.startswith(f"funasr: {message}")
+
+
 def test_missing_extras_have_their_pip_line(capsys, monkeypatch):
     real = metadata.version
 

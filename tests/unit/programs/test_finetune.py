@@ -24,6 +24,7 @@ from paraformer.models.checkpoint import load_aligner, load_directory, weights_o
 from paraformer.models.weights import read_weights
 from paraformer.programs.extend_model import extend_model
 from paraformer.programs.find_lr import find_lr
+from paraformer.programs.make_shards import make_shards
 from paraformer.programs.select_model import Candidate, Score, choose, mixed, select_model
 from paraformer.programs.train import train
 from paraformer.train.rows import TOKEN_LAYERS
@@ -220,6 +221,11 @@ def test_a_run_goes_on_with_its_own_start_alone(tmp_path, monkeypatch):
     shutil.copytree(ORACLE / "paraformer", other)
     with pytest.raises(ConfigError, match=r"its training began with .*oracle/paraformer, not"):
         finetune(tmp_path, other)
+    data = write_data(tmp_path / "data", other, size=5)
+    paths = [f"init={ORACLE / 'paraformer'}", f"data={data}", f"dev={data}", f"dir={tmp_path}/run"]
+    with pytest.raises(ConfigError, match="run: its training began with other utterances; train"):
+        train(configured("finetune", *paths, *QUICK))
+    assert train(configured("finetune", *paths, *QUICK, "resume=false")) == 0
 
 
 def test_a_start_is_neither_lost_nor_guessed(tmp_path):
@@ -288,6 +294,20 @@ def test_a_fault_is_named(tmp_path, overrides, error, message):
     kept = [path for path in paths if path.split("=")[0] != overrides[0].split("=")[0]]
     with pytest.raises(error, match=message):
         train(configured("finetune", *kept, *overrides))
+
+
+def test_shards_are_chosen_from_as_directories_are(tmp_path, caplog):
+    data = write_data(tmp_path / "data", ORACLE / "paraformer")
+    assert make_shards(configured("make_shards", f"data={data}", f"out={tmp_path / 'out'}")) == 0
+    listed, start = tmp_path / "out/shards.list", ORACLE / "paraformer"
+    paths = [f"init={start}", f"data={listed}", f"dev={listed}", f"dir={tmp_path / 'run'}"]
+    with pytest.raises(DataError, match=r"list: no usable utterance \(3 longer than 0.1 s\)"):
+        train(configured("finetune", *paths, *QUICK, "max_seconds=0.1"))
+    texts = read_table(data / "text")
+    write_table(data / "text", texts | {"u0": f"{texts['u0']}龘"})
+    assert make_shards(configured("make_shards", f"data={data}", f"out={tmp_path / 'out'}")) == 0
+    assert train(configured("finetune", *paths, *QUICK)) == 0
+    assert caplog.text.count("shards.list: 1 dropped: unknown characters") == 1
 
 
 def test_a_rate_is_found_for_what_will_be_trained(tmp_path, capsys):
@@ -428,6 +448,21 @@ def test_rows_of_new_tokens_learn_faster(tmp_path):
         select_model(configured("select_model", *ends))
         likely.append(scores(folder / "final")[0][:, -1].mean())
     assert likely[2] - likely[0] > max(0.2, 3 * float(likely[1] - likely[0]))
+
+
+def test_a_hotword_model_learns_new_tokens_and_hears_by_the_old_ones_as_before(tmp_path):
+    start, folder = tmp_path / "start", tmp_path / "run"
+    (tmp_path / "new").write_text("龘\n", "utf8")
+    extend(ORACLE / "seaco", start, f"tokens={tmp_path / 'new'}")
+    data = write_data(tmp_path / "data", start)
+    write_table(data / "text", dict.fromkeys(read_table(data / "text"), "龘" * 6))
+    paths = [f"init={start}", f"data={data}", f"dev={data}", f"dir={folder}"]
+    train(configured("finetune", *paths, *QUICK, "new_tokens.count=1"))
+    ends = (f"dir={folder}", f"out={folder}/final", "keep_start=false", "mixes=[1.0]")
+    select_model(configured("select_model", *ends))
+    before, after = (weights(d)["decoder.embed.0.weight"] for d in (start, folder / "final"))
+    assert torch.equal(after[:-1], before[:-1])
+    assert not torch.equal(after[-1], before[-1])
 
 
 def test_the_bundled_model_learns_what_it_is_told(tmp_path):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 import torch
 
 from paraformer.errors import ConfigError
-from paraformer.programs.train import clear_run, pick_device
+from paraformer.programs.train import clear_run, one_remark, pick_device
 
 
 def test_a_new_run_does_not_inherit_the_epochs_of_the_last(tmp_path: Path) -> None:
@@ -23,3 +24,16 @@ def test_training_does_not_fall_back_to_the_cpu_unasked() -> None:
     assert pick_device("auto") == torch.device("cpu")
     with pytest.raises(ConfigError, match="device=cuda: there is no such GPU"):
         pick_device("cuda")
+
+
+def test_of_what_is_remarked_on_each_recording_the_first_remark_stands_for_all(caplog) -> None:
+    logger = logging.getLogger("paraformer.data.channels")
+    with caplog.at_level(logging.INFO):
+        with one_remark(logger.name):
+            for number in range(3):
+                logger.info("%d: two channels", number)
+                logger.warning("%d: they cancel each other", number)
+        logger.info("after")
+    said = [record.getMessage() for record in caplog.records]
+    warned = [f"{number}: they cancel each other" for number in range(3)]
+    assert said == ["0: two channels", *warned, "after"]

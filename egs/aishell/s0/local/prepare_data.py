@@ -16,22 +16,10 @@ from itertools import islice
 from pathlib import Path
 
 from paraformer.data.tables import read_table
-from paraformer.data.transcripts import Recording, clean_transcript, wav_seconds, write_recordings
+from paraformer.data.transcripts import read_recordings, write_recordings
 from paraformer.errors import DataError, ParaformerError
 
 PARTS = ("train", "dev", "test")
-
-
-def read_part(folder: Path, texts: dict[str, str]) -> tuple[list[Recording], int, int]:
-    """Recordings of one part; how many have no transcript, and how many cannot be read."""
-    kept, silent, broken = [], 0, 0
-    for path in sorted(folder.glob("*/*.wav")):
-        text, seconds = clean_transcript(texts.get(path.stem, "")), wav_seconds(path)
-        silent += not text
-        broken += bool(text) and seconds <= 0.0
-        if text and seconds > 0.0:
-            kept.append(Recording(path.stem, path.absolute(), text, path.parent.name, seconds))
-    return kept, silent, broken
 
 
 def prepare(corpus: Path, out: Path, limit: int | None) -> None:
@@ -39,7 +27,8 @@ def prepare(corpus: Path, out: Path, limit: int | None) -> None:
     texts = read_table(corpus / "transcript/aishell_transcript_v0.8.txt")
     owner: dict[str, str] = {}
     for part in PARTS:
-        kept, silent, broken = read_part(corpus / "wav" / part, texts)
+        paths = sorted((corpus / "wav" / part).absolute().glob("*/*.wav"))
+        kept, silent, broken = read_recordings((p.stem, p, texts.get(p.stem, "")) for p in paths)
         if not kept:
             raise DataError(
                 f"{corpus / 'wav' / part}: no recordings; unpack the archive (stage -1)"

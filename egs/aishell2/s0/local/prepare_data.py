@@ -14,26 +14,22 @@ import argparse
 import sys
 from pathlib import Path
 
+from paraformer.data.datadir import remove_tables
 from paraformer.data.tables import read_table
-from paraformer.data.transcripts import Recording, clean_transcript, wav_seconds, write_recordings
+from paraformer.data.transcripts import read_recordings, write_recordings
 from paraformer.errors import DataError, ParaformerError
 
 
 def prepare(source: Path, out: Path) -> None:
-    """One folder; the speaker is the folder of a recording."""
-    texts = read_table(source / "trans.txt")
-    kept, lost = [], 0
-    for key, place in read_table(source / "wav.scp").items():
-        path = source.absolute() / place
-        text, seconds = clean_transcript(texts.get(key, "")), wav_seconds(path)
-        if text and seconds > 0.0:
-            kept.append(Recording(key, path, text, path.parent.name, seconds))
-        else:
-            lost += 1
+    """One folder."""
+    texts, places = read_table(source / "trans.txt"), read_table(source / "wav.scp")
+    kept, silent, broken = read_recordings(
+        (key, source.absolute() / place, texts.get(key, "")) for key, place in places.items()
+    )
     if not kept:
         raise DataError(f"{source}: no recording with a transcript; is the copy complete?")
     count = write_recordings(out, kept)
-    print(f"{out.name}: {count} utterances; {lost} unreadable or without transcript",
+    print(f"{out.name}: {count} utterances; {silent} without transcript, {broken} unreadable",
           file=sys.stderr)  # fmt: skip
 
 
@@ -50,6 +46,8 @@ def main() -> int:
             name = "dev" if (part, channel) == ("dev", "iOS") else f"{part}_{channel.lower()}"
             if name == "dev" or (args.eval / channel / part).is_dir():
                 prepare(args.eval / channel / part, args.out / name)
+            else:
+                remove_tables(args.out / name)  # of an earlier run
     return 0
 
 

@@ -4,24 +4,24 @@
     local/prepare_data.py SOURCE DESTINATION
 
 SOURCE: a data directory, which stays as it is; or one or several lists, a.jsonl,b.jsonl; or two
-tables, train_wav.scp,train_text.txt. Files of wav.scp get their whole paths. What is dropped is
-counted by reason, and listed in DESTINATION/dropped.txt.
+tables, train_wav.scp,train_text.txt. Files of wav.scp get their whole paths; relative ones count
+from the current folder, else from that of their table. Of DESTINATION nothing older is left. What
+is dropped is counted by reason, and listed in DESTINATION/dropped.txt.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
-from paraformer.data.datadir import DataDir
-from paraformer.data.faults import KNOWN_TABLES, entry_file
+from paraformer.data.datadir import DataDir, remove_tables
+from paraformer.data.faults import DERIVED_TABLES, KNOWN_TABLES, entry_file
 from paraformer.data.jsonl import jsonl_to_data
 from paraformer.data.tables import read_rows, write_text
 from paraformer.errors import DataError, ParaformerError
-
-BESIDE = ("ctm", "text_units")  # what training reads of a directory besides
 
 
 def tables(source: str) -> dict[str, Path]:
@@ -32,14 +32,16 @@ def tables(source: str) -> dict[str, Path]:
     folder = Path(source)
     if not folder.is_dir():
         raise DataError(f"{source}: no such directory, no .jsonl and no wav.scp,text; give one")
-    found = {name: folder / name for name in (*KNOWN_TABLES, *BESIDE)}
+    found = {name: folder / name for name in (*KNOWN_TABLES, *DERIVED_TABLES)}
     return {name: path for name, path in found.items() if path.is_file()}
 
 
 def copy(source: str, destination: Path) -> None:
-    """Tables as they are, faults and all, but for the paths in wav.scp."""
+    """Tables as they are, faults and all, but for the paths in wav.scp, and no others."""
+    found = tables(source)
     destination.mkdir(parents=True, exist_ok=True)
-    for name, path in tables(source).items():
+    remove_tables(destination, but=found)
+    for name, path in found.items():
         if name in ("wav.scp", "feats.scp"):
             lines = (f"{row.key} {whole(row.value, path.parent)}\n" for row in read_rows(path))
             write_text(destination / name, "".join(lines))
@@ -48,7 +50,11 @@ def copy(source: str, destination: Path) -> None:
 
 
 def whole(value: str, folder: Path) -> str:
-    """An entry with the whole path of its file: seen from here, else from its table."""
+    """An entry with the whole path of its file: seen from here, else from its table. A command
+    will run here.
+    """
+    if value.endswith("|"):
+        return f"cd {shlex.quote(os.getcwd())} && {value}"
     file, _ = entry_file(value)
     for place in (Path(file), folder / file) if file else ():
         if place.is_file():

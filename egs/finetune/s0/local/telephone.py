@@ -15,9 +15,8 @@ import numpy as np
 import soundfile
 
 from paraformer.data.audio import read_audio
-from paraformer.data.datadir import DataDir
+from paraformer.data.datadir import DataDir, write_data_dir
 from paraformer.data.inputs import list_items
-from paraformer.data.tables import write_table
 from paraformer.errors import ParaformerError
 
 RATE = 16000
@@ -56,8 +55,7 @@ def main() -> int:
             wave = read_audio(item.source, target_fs=RATE).numpy()
             soundfile.write(path, telephone(wave, random), RATE // 2)
             wavs[item.key] = str(path.absolute())
-        write_table(out / "wav.scp", wavs)
-        write_table(out / "text", {key: texts[key] for key in wavs})
+        write_data_dir(out, {"wav.scp": wavs, "text": {key: texts[key] for key in wavs}})
     except (ParaformerError, OSError, KeyError) as error:
         print(f"{source}: {error}", file=sys.stderr)
         return 1

@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from paraformer.data.tables import write_table
+from paraformer.data.datadir import write_data_dir
 
 # The words of DSPSpeech-20 in the order of their numbers in the file names.
 WORDS = [
@@ -63,9 +63,7 @@ def arrange_dspspeech(source: Path, out: Path) -> int:
             wavs[key], text[key] = str(path.resolve()), WORDS[word]
             speakers[key] = names[speaker]
     if wavs:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, table in (("wav.scp", wavs), ("text", text), ("utt2spk", speakers)):
-            write_table(out / name, table)
+        write_data_dir(out, {"wav.scp": wavs, "text": text, "utt2spk": speakers})
     return len(wavs)
 
 

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from paraformer.data.archives import load_archive
 from paraformer.data.tables import read_table, write_text
+from paraformer.decode.sound import CLOSURE, loud_frames, stretches
 from paraformer.errors import ParaformerError
 
 SHIFT, WINDOW = 0.01, 0.025  # seconds
@@ -28,15 +30,11 @@ MARKS = re.compile("[，。？！、；：,.?!;:—…]+")
 
 
 class Rule(NamedTuple):
-    """A frame is speech if it is less than `range_db` below the loud ones, and above the quiet ones
-    by `share` of the distance.
-    """
+    """How frames that are loud (`loud_frames`) become stretches of speech."""
 
-    range_db: float = 28.0
-    share: float = 0.3
     least_db: float = 30.0  # between loud and quiet frames, else nothing is told
     burst: int = 4  # frames; shorter speech is a click
-    closure: int = 10  # frames; shorter silence is part of a sound
+    closure: int = CLOSURE  # frames; shorter silence is part of a sound
     pause: int = 12  # frames; a silence between phrases
     apart: int = 25  # frames; a noise that is so far from a word by itself is not of it
 
@@ -51,17 +49,8 @@ def spans(level: np.ndarray, rule: Rule) -> list[tuple[int, int]]:
     """First frames of speech, and of the silence behind; none where it is too noisy to tell."""
     if len(level) < 10:
         return []
-    loud, quiet = np.percentile(level, 95), np.percentile(level, 2)
-    if loud - quiet < rule.least_db:
-        return []
-    threshold = max(loud - rule.range_db, quiet + rule.share * (loud - quiet))
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], level > threshold, [0]])))
-    found: list[tuple[int, int]] = []
-    for begin, end in edges.reshape(-1, 2).tolist():
-        if found and begin - found[-1][1] <= rule.closure:
-            found[-1] = (found[-1][0], end)
-        else:
-            found.append((begin, end))
+    loud = loud_frames(torch.from_numpy(level), least_db=rule.least_db)
+    found = stretches(loud, rule.closure)
     return [(begin, end) for begin, end in found if end - begin >= rule.burst]
 
 

@@ -18,7 +18,8 @@ import numpy as np
 import soundfile
 
 from paraformer.data.audio import read_audio
-from paraformer.data.tables import read_table, write_table, write_text
+from paraformer.data.datadir import write_data_dir
+from paraformer.data.tables import read_table, write_text
 from paraformer.data.word_times import read_ctm
 from paraformer.errors import ParaformerError
 
@@ -84,8 +85,7 @@ def main() -> int:
             scp[name], text[name] = str(path), " ".join(texts[key] for key in chosen)
             for key, start, (begin, end) in zip(chosen, starts, spans, strict=True):
                 ctm.append(f"{name} 1 {start + MARGIN:.4f} {end - begin:.4f} {texts[key]}\n")
-        write_table(args.out / "wav.scp", scp)
-        write_table(args.out / "text", text)
+        write_data_dir(args.out, {"wav.scp": scp, "text": text})
         write_text(args.out / "ctm", "".join(ctm))
     except (ParaformerError, OSError) as error:
         print(error, file=sys.stderr)

@@ -18,12 +18,14 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from paraformer.data.tables import read_table, write_table
-from paraformer.errors import ParaformerError
+from paraformer.data.datadir import remove_tables, write_data_dir
+from paraformer.data.tables import read_table
+from paraformer.errors import DataError, ParaformerError
 
 CHINESE = re.compile(r"^[\u4e00-\u9fa5]+$")
 SPEAKERS = {"test": range(1, 7), "dev": range(7, 9)}  # of DSPSpeech-20: D01..D06 and D07, D08
 SHARE = {"hsk": (5.0, 1.5), "synthetic": (7.5, 2.5)}  # per cent of test and of dev
+TESTS = ("test_dsp", "test_hsk", "test_synthetic", "test_read")
 
 
 class Clip(NamedTuple):
@@ -57,7 +59,7 @@ def hsk(corpora: Path) -> list[Clip]:
 def dspspeech(corpora: Path) -> list[Clip]:
     """Twenty words of 28 speakers; whole speakers are held out."""
     root = corpora / "dspspeech20"
-    if not root.is_dir():
+    if not (root / "wav.scp").is_file():
         return []
     text, speakers = read_table(root / "text"), read_table(root / "utt2spk")
     held_out = {f"D{n:02d}": part for part, numbers in SPEAKERS.items() for n in numbers}
@@ -81,7 +83,7 @@ def seedlingo(corpora: Path) -> list[Clip]:
 
 
 def synthetic(root: Path, speaker: str, always_train: bool = False) -> list[Clip]:
-    """Sentences of a neural voice."""
+    """Sentences of a neural voice, which `local/synthesize.py` makes."""
     if not (root / "wav.scp").is_file():
         return []
     text = read_table(root / "text")
@@ -104,12 +106,32 @@ def read_sentences(corpora: Path) -> list[Clip]:
     ]
 
 
+def training_clips(corpora: Path) -> list[Clip]:
+    """Those of the corpora that stage -1 fetches, all of which have to be there."""
+    readers = {
+        "audio-cmn/24k-abr/hsk": hsk,
+        "dspspeech20": dspspeech,
+        "seedlingo": seedlingo,
+    }
+    found = {name: read(corpora) for name, read in readers.items()}
+    missing = [name for name, clips in found.items() if not clips]
+    if missing:
+        raise DataError(
+            f"{corpora}: has no recordings in {', '.join(missing)}; fetch them with --stage -1, or "
+            "give the folder that has them as --corpora"
+        )
+    return [clip for clips in found.values() for clip in clips]
+
+
 def collect(corpora: Path, extra: Path | None) -> list[Clip]:
     """All clips; training clips that say what a test word or sentence says are left out."""
-    clips = hsk(corpora) + dspspeech(corpora) + seedlingo(corpora) + read_sentences(corpora)
+    clips = training_clips(corpora) + read_sentences(corpora)
     clips += synthetic(corpora / "synthetic", "synth")
     if extra is not None:
-        clips += synthetic(extra, "extra", always_train=True)
+        more = synthetic(extra, "extra", always_train=True)
+        if not more:
+            raise DataError(f"{extra}: has no sentences; make them with local/synthesize.py")
+        clips += more
     held_out = {c.text for c in clips if c.part in ("test_hsk", "test_synthetic", "test_read")}
     return [c for c in clips if c.part.startswith("test") or c.text not in held_out]
 
@@ -127,19 +149,24 @@ def thin(clips: list[Clip], count: int) -> list[Clip]:
 
 
 def write(clips: list[Clip], out: Path) -> None:
-    """One data directory for each part."""
-    for part in sorted({c.part for c in clips}):
+    """One data directory for each part that has clips."""
+    for part in ("train", "dev", *TESTS):
         members = [c for c in clips if c.part == part]
-        folder = out / part
-        folder.mkdir(parents=True, exist_ok=True)
-        write_table(folder / "wav.scp", {c.key: str(c.path) for c in members})
-        write_table(folder / "text", {c.key: c.text for c in members})
-        write_table(folder / "utt2spk", {c.key: c.speaker for c in members})
+        if not members:
+            remove_tables(out / part)  # of an earlier run
+            print(f"{part}: its corpus is not here, it will not be scored", file=sys.stderr)
+            continue
+        tables = {
+            "wav.scp": {c.key: str(c.path) for c in members},
+            "text": {c.key: c.text for c in members},
+            "utt2spk": {c.key: c.speaker for c in members},
+        }
+        write_data_dir(out / part, tables)
         print(f"{part}: {len(members)} utterances", file=sys.stderr)
 
 
 def main() -> int:
-    """Prepare all sets; exit 1 where the corpora are not found."""
+    """Prepare all sets; exit 1 where a corpus to train with is not found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpora", type=Path)
     parser.add_argument("out", type=Path)
@@ -147,9 +174,6 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="a few hundred utterances")
     args = parser.parse_args()
     clips = collect(args.corpora, args.extra)
-    if not any(c.part == "train" for c in clips):
-        print(f"{args.corpora}: none of the corpora is here; see the README", file=sys.stderr)
-        return 1
     write(thin(clips, 320) if args.tiny else clips, args.out)
     return 0
 

@@ -22,6 +22,7 @@ from paraformer.data.tables import write_table
 from paraformer.data.words import strip_marks
 
 MARKS = "，。？、"
+TESTS = ("test_gsd", "test_gsd_running")
 PASSAGE = 600  # characters, at least, in one passage of prose
 DEV_SHARE = 3.0  # per cent of the passages
 RUNNING = 10  # sentences of the test set joined to one line of running text
@@ -158,6 +159,11 @@ def main() -> int:
     if not sets["train"]:
         print(f"{args.corpora}: punctuation/shu is not here; see the README", file=sys.stderr)
         return 1
+    for part in TESTS:
+        if part not in sets:
+            for name in ("text_marks", "text"):
+                (args.out / part / name).unlink(missing_ok=True)  # of an earlier run
+            print(f"{part}: its corpus is not here, it will not be scored", file=sys.stderr)
     for part, table in sets.items():
         if args.tiny:
             table = dict(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
+
+from paraformer.decode.sound import loud_frames, stretches
 
 RATE = 16000
 FRAME, SHIFT = 400, 160
@@ -14,15 +17,15 @@ PRE_EMPHASIS = 0.9  # lifts hissed sounds to the level of vowels
 class Rule(NamedTuple):
     """Decibels and ms of the decision.
 
-    A frame is speech if it lies less than `range_db` below the loud ones, but also above the noise
-    by `share` of the distance between both. Speech shorter than `burst_ms` is a click; silence up
-    to `gap_ms` belongs to the speech around it (a stop's closure), and so does `hold_ms` behind it:
-    a detector that looks back cannot tell such a gap from an end before it is over.
+    `range_db`, `share` and `least_db` say which frames are loud (`loud_frames`). Speech shorter
+    than `burst_ms` is a click; silence up to `gap_ms` belongs to the speech around it (a stop's
+    closure), and so does `hold_ms` behind it: a detector that looks back cannot tell such a gap
+    from an end before it is over.
     """
 
     range_db: float = 35.0
     share: float = 0.3
-    least_db: float = 30.0  # between loud and quiet frames; less is too noisy to be labelled
+    least_db: float = 30.0  # less is too noisy to be labelled
     burst_ms: float = 40.0
     gap_ms: float = 100.0
     hold_ms: float = 80.0
@@ -49,15 +52,11 @@ def speech_spans(samples: np.ndarray, rule: Rule | None = None) -> Spans:
     level = levels(samples)
     if len(level) < 10:
         return []
-    loud, quiet = np.percentile(level, 95), np.percentile(level, 2)
-    if loud - quiet < rule.least_db:
-        return []
-    threshold = max(loud - rule.range_db, quiet + rule.share * (loud - quiet))
+    loud = loud_frames(torch.from_numpy(level), rule.range_db, rule.share, rule.least_db)
     # The centre of a frame stands for its 10 ms.
     offset = (FRAME - SHIFT) // 2
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], level > threshold, [0]])))
-    spans = [(a * SHIFT + offset, b * SHIFT + offset) for a, b in edges.reshape(-1, 2).tolist()]
-    spans = join(spans, rule.gap_ms)
+    found = stretches(loud, int(rule.gap_ms * RATE / 1000 / SHIFT))
+    spans = [(begin * SHIFT + offset, end * SHIFT + offset) for begin, end in found]
     spans = [(a, b) for a, b in spans if b - a >= rule.burst_ms * RATE / 1000]
     hold = int(rule.hold_ms * RATE / 1000)
     return join([(a, min(b + hold, len(samples))) for a, b in spans], 0.0)

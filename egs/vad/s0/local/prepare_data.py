@@ -23,7 +23,7 @@ from labels import RATE, Spans, join
 from mix import Clip, Recipe, collect_pauses, load_clip, mix
 from sources import Clips, find_clips
 
-from paraformer.data.tables import write_table
+from paraformer.data.datadir import remove_tables, write_data_dir
 
 SETS = {  # part whose clips are mixed, hours, how
     "train": ("train", 10.0, Recipe()),
@@ -86,11 +86,11 @@ def write_set(maker: Maker, folder: Path, hours: float, nj: int) -> None:
             made = pool.map(maker.make, numbers, chunksize=1)
     else:
         made = [maker.make(number) for number in numbers]
-    write_table(folder / "wav.scp", {key: str(maker.audio / f"{key}.wav") for key, _, _ in made})
+    wavs = {key: str(maker.audio / f"{key}.wav") for key, _, _ in made}
     lines: dict[str, str] = {}
     for key, _, spans in made:
         lines |= segments(key, spans)
-    write_table(folder / "segments", lines)
+    write_data_dir(folder, {"wav.scp": wavs, "segments": lines})
     print(
         f"{maker.part}: {len(made)} recordings, {sum(n for _, n, _ in made) / RATE / 60:.1f} "
         f"minutes, {len(lines)} spans of speech, noise of {len(maker.rooms)} rooms",
@@ -111,15 +111,18 @@ def write_real(corpora: Path, out: Path) -> None:
     """Whole recordings: test_meeting with labels by people, test_real with none."""
     found = [(corpora / name).resolve() for name in REAL]
     table = {path.stem: str(path) for path in found if path.is_file()}
+    for name in ("test_real", "test_meeting"):
+        remove_tables(out / name)  # of an earlier run
     if table:
-        write_table(out / "test_real/wav.scp", table)
+        write_data_dir(out / "test_real", {"wav.scp": table})
     audio, rttm = (corpora / f"{MEETING}.{end}" for end in ("wav", "rttm"))
     if audio.is_file() and rttm.is_file():
         rows = [line.split() for line in rttm.read_text(encoding="utf8").splitlines()]
         times = [(float(row[3]), float(row[4])) for row in rows if row and row[0] == "SPEAKER"]
         spans = [(round(begin * RATE), round((begin + size) * RATE)) for begin, size in times]
-        write_table(out / "test_meeting/wav.scp", {audio.stem: str(audio.resolve())})
-        write_table(out / "test_meeting/segments", segments(audio.stem, join(spans, 0)))
+        spoken = segments(audio.stem, join(spans, 0))
+        tables = {"wav.scp": {audio.stem: str(audio.resolve())}, "segments": spoken}
+        write_data_dir(out / "test_meeting", tables)
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
+from paraformer.data.datadir import remove_tables
 from paraformer.data.transcripts import clean_transcript
 from paraformer.errors import DataError, ParaformerError
 
@@ -86,6 +87,7 @@ def prepare(corpus: Path, out: Path, parts: dict[str, str]) -> None:
         for subset, name in parts.items():
             folder = out / name
             folder.mkdir(parents=True, exist_ok=True)
+            remove_tables(folder)  # of an earlier run
             files = {t: open(folder / t, "w", encoding="utf8") for t in TABLES}  # noqa: SIM115
             wanted[subset] = {t: stack.enter_context(file) for t, file in files.items()}
         for audio in read_audios(listing):
