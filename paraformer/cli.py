@@ -175,8 +175,7 @@ def _command(name: str, arguments: Sequence[str]) -> int:
 
         print(completion(arguments[0], KNOWN, SHORT, COMMANDS))
         return 0
-    given = parse(arguments) if name == "doctor" else Arguments(inputs=list(arguments))
-    if not given.inputs and name == "doctor":
+    if name == "doctor" and not (given := parse(arguments)).inputs:
         from paraformer.programs import doctor
 
         return doctor.main(given.values)

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 # Of no more recordings than these the headers are read first, to know how long the work will be.
 MEASURED = 100
-MOST_PIECE_MS = 3_600_000
+MOST_PIECE_MS = 3_600_000  # an hour: a stream in longer pieces is none
 
 
 class Task(Protocol):

@@ -179,7 +179,7 @@ def _read_pipe(command: str, name: str, fs: int, allowed: bool) -> tuple[Tensor,
             f"{name}: exit code {done.returncode}, {len(done.stdout)} bytes "
             f"({_last_line(done.stderr)}); try the command in a shell"
         )
-    if is_text(done.stdout[:4096]):
+    if is_text(done.stdout):
         raise AudioError(f"{name}: gives text, not audio; mend the command")
     return _read_bytes(done.stdout, name, fs, streamed=True)
 

@@ -11,7 +11,8 @@ _MAGIC = (
     *(b"RIFF", b"RIFX", b"RF64", b"BW64", WAVE64[:8], b"OggS", b"fLaC", b"ID3", b"FORM", b".snd"),
     b"caff",
 )
-LEAST_TEXT = 4  # fewer bytes of sound may look like one
+# How much of a file tells whether it is a text; fewer bytes of sound may look like one.
+LEAST_TEXT, TEXT_HEAD = 4, 4096
 # What soundfile does not read, and what its users call it.
 _FOREIGN = {
     _EBML: "Matroska or WebM",
@@ -63,14 +64,16 @@ def is_text(content: bytes) -> bool:
     >>> is_text("id 你好\\n".encode()), is_text("你好".encode()[:-1]), is_text(b"RIFF\\0\\0")
     (True, True, False)
     """
-    text = content.decode("utf-8", "ignore")
-    whole = len(content) - len(text.encode("utf-8")) < 4  # a character may be cut at the end
-    return whole and all(char >= " " or char in "\t\r\n" for char in text)
+    head = content[:TEXT_HEAD]
+    text = head.decode("utf-8", "ignore")
+    whole = len(head) - len(text.encode("utf-8")) < 4  # a character may be cut at the end
+    plain = all(char >= " " or char in "\t\r\n" for char in text)
+    return len(head) >= LEAST_TEXT and whole and plain
 
 
 def refuse_text(content: bytes) -> None:
     """Of what comes on stdin: as raw samples, a list that was meant would be noise."""
-    if len(content) >= LEAST_TEXT and is_text(content[:4096]):
+    if is_text(content):
         raise DataError("-: text came on stdin, not audio; give a list as a file: +input=list.scp")
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from paraformer.data import big_endian, ffmpeg, mpeg, riff
-from paraformer.data.containers import foreign_name, is_text
+from paraformer.data.containers import TEXT_HEAD, foreign_name, is_text
 from paraformer.data.resample import check_rate
 from paraformer.data.windows import Window
 from paraformer.errors import AudioError
@@ -202,8 +202,8 @@ def open_decoder(source: Path | bytes, name: str, streamed: bool = False) -> Ite
 def _refuse_text(file: BinaryIO, name: str) -> None:
     """A list or a note is no audio of an unknown format."""
     file.seek(0)
-    head = file.read(4096)
-    if len(head) > 3 and is_text(head) and not foreign_name(head):
+    head = file.read(TEXT_HEAD)
+    if is_text(head) and not foreign_name(head):
         raise AudioError(
             f"{name}: cannot decode it, it is a text; the name of a list ends in .scp, .txt, .json "
             "or .jsonl"

@@ -120,8 +120,10 @@ class Oracle:
 
     def network(self, options: VadOptions) -> Remembering:
         """The same for all detectors that listen to the same classes."""
-        made = Remembering(self.release.model, options.sil_pdf_ids)
-        return self.networks.setdefault(options.sil_pdf_ids, made)
+        classes = options.sil_pdf_ids
+        if classes not in self.networks:
+            self.networks[classes] = Remembering(self.release.model, classes)
+        return self.networks[classes]
 
     def detector(self, label: str) -> VoiceActivity:
         """The detector with the settings that the maker's label tells."""
