@@ -11,16 +11,19 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from paraformer.data.arrays import check_sound
+from paraformer.decode.detector import Detector, WholeStream, reach_ms
 from paraformer.decode.endpoint import OPEN, Span
 from paraformer.decode.itn import shared_numerals
-from paraformer.decode.longform import KEPT_MS, Cutting, Tape, limited
+from paraformer.decode.longform import Cutting, Tape, limited
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Reading, Recognizer, Search
 from paraformer.decode.streaming import (
@@ -44,9 +47,6 @@ START, PARTIAL, FINAL = "start", "partial", "final"
 # second, so that little is computed again where a segment turns out to have ended before.
 STEP_MS, MOST_MS = 60, 960
 DEAF = "hotword: streams hear none; give second_pass, which does"
-# What a detector needs beside its silence to know of a begin or an end: frames that overlap, and
-# those its network looks ahead.
-FRAMES_MS = 500
 
 
 class Event(NamedTuple):
@@ -61,39 +61,6 @@ class Event(NamedTuple):
     end_ms: int
     text: str = ""
     tokens: tuple[Token, ...] = ()
-
-
-class Detector(Protocol):
-    """What ends segments: a `VoiceActivity`, or anything that reports spans as it does."""
-
-    def initial_state(self) -> Any:
-        """The state of a stream that has not begun."""
-
-    def feed(
-        self, samples: Tensor, state: Any, final: bool = False, piece_ms: int | None = None
-    ) -> tuple[list[Span], Any]:
-        """See `VoiceActivity.feed`."""
-
-
-class WholeStream:
-    """In place of a detector: all that comes is one segment, which ends with the stream."""
-
-    def __init__(self, rate: int) -> None:
-        self.rate = rate
-
-    def initial_state(self) -> int:
-        """Nothing heard yet; the state counts samples."""
-        return 0
-
-    def feed(
-        self, samples: Tensor, state: int, final: bool = False, piece_ms: int | None = None
-    ) -> tuple[list[Span], int]:
-        """Begins with the first sample; the last millisecond may be begun only."""
-        now = state + len(samples)
-        first = OPEN if state or not now else 0
-        if final and now:
-            return [Span(first, -(-1000 * now // self.rate))], 0
-        return ([Span(first, OPEN)] if first != OPEN else []), now
 
 
 class Mark(NamedTuple):
@@ -135,6 +102,32 @@ class _Job(NamedTuple):
         return self.end_ms != OPEN
 
 
+# The events that samples bring, or why they bring none.
+Heard = list[Event] | ParaformerError
+
+
+class _Done(NamedTuple):
+    """What came of a job: events and, if it goes on, its segment with a new mark."""
+
+    events: list[Event]
+    segment: Segment | None = None
+
+
+@dataclass
+class _Turn:
+    """A stream that is given samples, as far as it has come."""
+
+    before: LiveState
+    state: LiveState
+    final: bool
+    parts: deque[Tensor] = field(default_factory=deque)  # still to be heard
+    result: Heard = field(default_factory=list)
+
+    def fail(self, error: ParaformerError) -> None:
+        """Nothing more comes of these samples."""
+        self.result, self.parts = error, deque()
+
+
 class LivePipeline:
     """The models of live recognition; holds no state of any stream.
 
@@ -173,7 +166,7 @@ class LivePipeline:
         self.recognizer, self.punctuator, self.second = model, punc_model, second_pass
         self.rate = model.release.frontend.fs
         self.detector = WholeStream(self.rate) if vad_model is None else vad_model
-        self.reach_ms = _reach_ms(self.detector)
+        self.reach_ms = reach_ms(self.detector)
         self._piece_ms: int | None = None
         if isinstance(vad_model, VoiceActivity):
             _same_rate("vad_model", vad_model.frontend.fs, self.rate)
@@ -196,32 +189,56 @@ class LivePipeline:
         """What more samples (N,) bring, and where the stream stands then; after `final`, at the
         start of another.
         """
-        events, states = self.feed_all([state], [samples], [final])
-        return events[0], states[0]
+        (events,), (state,) = self.feed_all([state], [samples], [final])
+        if isinstance(events, ParaformerError):
+            raise events
+        return events, state
 
     def feed_all(
         self, states: Sequence[LiveState], blocks: Sequence[Tensor], final: Sequence[bool]
-    ) -> tuple[list[list[Event]], list[LiveState]]:
-        """The same for many streams, whose models compute together what is due at a time."""
-        standing, events = list(states), [list[Event]() for _ in states]
-        queues = []
-        for place, (block, end) in enumerate(zip(blocks, final, strict=True)):
-            parts, waiting = self._steps(torch.cat((states[place].waiting, block)), end)
-            standing[place] = states[place]._replace(waiting=waiting)
-            queues.append(deque(parts))
-        while any(queues):
+    ) -> tuple[list[Heard], list[LiveState]]:
+        """The same for many streams, whose models compute together what is due at a time. Where one
+        fails, the error stands in the place of its events, and the stream where it was before these
+        samples.
+        """
+        turns = [
+            self._turn(state, block, end)
+            for state, block, end in zip(states, blocks, final, strict=True)
+        ]
+        while any(turn.parts for turn in turns):
             jobs: list[_Job] = []
-            for place, queue in enumerate(queues):
-                if queue:
-                    ends = final[place] and len(queue) == 1
-                    standing[place], new = self._hear(standing[place], place, queue.popleft(), ends)
-                    jobs += new
-            for job, event, segment in self._work(jobs):
-                events[job.place] += event
-                if segment:
-                    standing[job.place] = self._forget(standing[job.place], segment)
-        ended = zip(standing, final, strict=True)
-        return events, [self.open() if end else state for state, end in ended]
+            for place, turn in enumerate(turns):
+                if turn.parts:
+                    jobs += self._hear(turn, place)
+            for job, found in self._work(jobs):
+                turn = turns[job.place]
+                if isinstance(found, ParaformerError):
+                    turn.fail(found)
+                elif not isinstance(turn.result, ParaformerError):
+                    turn.result += found.events
+                    if found.segment:
+                        turn.state = self._forget(turn.state, found.segment)
+        return [turn.result for turn in turns], [self._place(turn) for turn in turns]
+
+    def _turn(self, state: LiveState, block: Tensor, final: bool) -> _Turn:
+        """A stream and the parts of its samples that are to be worked on."""
+        turn = _Turn(state, state, final)
+        try:
+            check_sound(
+                block, "stream", self.rate, (state.tape.end + len(state.waiting)) / self.rate
+            )
+        except ParaformerError as error:
+            turn.fail(error)
+            return turn
+        parts, waiting = self._steps(torch.cat((state.waiting, block)), final)
+        turn.state, turn.parts = state._replace(waiting=waiting), deque(parts)
+        return turn
+
+    def _place(self, turn: _Turn) -> LiveState:
+        """Where a stream stands after its turn."""
+        if isinstance(turn.result, ParaformerError):
+            return turn.before
+        return self.open() if turn.final else turn.state
 
     def _steps(self, samples: Tensor, final: bool) -> tuple[Sequence[Tensor], Tensor]:
         """Samples in parts to work on, and those that wait for more."""
@@ -230,12 +247,16 @@ class LivePipeline:
         parts = samples[:whole].split(most) if whole or final else ()
         return parts, samples[whole:].clone()
 
-    def _hear(
-        self, state: LiveState, place: int, part: Tensor, final: bool
-    ) -> tuple[LiveState, list[_Job]]:
-        """The detector hears a part; what the streaming model has to do about it."""
+    def _hear(self, turn: _Turn, place: int) -> list[_Job]:
+        """The detector hears the next part; what the streaming model has to do about it."""
+        state, part = turn.state, turn.parts.popleft()
+        final = turn.final and not turn.parts
         tape = state.tape.add(part)
-        spans, detector = self.detector.feed(part, state.detector, final, self._piece_ms)
+        try:
+            spans, detector = self.detector.feed(part, state.detector, final, self._piece_ms)
+        except ParaformerError as error:
+            turn.fail(error)
+            return []
         segment, begins, jobs = state.segment, False, list[_Job]()
         for start_ms, end_ms in spans:
             if start_ms != OPEN:
@@ -247,7 +268,8 @@ class LivePipeline:
         if segment:
             jobs.append(_job(place, segment, begins, tape))
         state = state._replace(tape=tape, detector=detector, segment=segment)
-        return (state if segment else self._forget(state, None)), jobs
+        turn.state = state if segment else self._forget(state, None)
+        return jobs
 
     def _parts(self, segment: Segment, end_ms: int, tape: Tape) -> tuple[Tensor, ...]:
         """The audio of a segment for the second pass."""
@@ -271,8 +293,8 @@ class LivePipeline:
             needed = min(needed, tape.sample(segment.start_ms))
         return state._replace(tape=tape.drop_before(needed), segment=kept)
 
-    def _work(self, jobs: Sequence[_Job]) -> list[tuple[_Job, list[Event], Segment | None]]:
-        """Each job with its events and, if it goes on, its segment with a new mark."""
+    def _work(self, jobs: Sequence[_Job]) -> list[tuple[_Job, _Done | ParaformerError]]:
+        """Each job with what came of it."""
         if not jobs:
             return []
         found, streams = self.recognizer.feed_all(
@@ -281,18 +303,23 @@ class LivePipeline:
             [job.closed for job in jobs],
         )
         readings = self._second_readings([job for job in jobs if job.closed])
-        done: list[tuple[_Job, list[Event], Segment | None]] = []
+        done: list[tuple[_Job, _Done | ParaformerError]] = []
         for job, tokens, stream in zip(jobs, found, streams, strict=True):
+            second = readings.popleft() if job.closed else None
+            if isinstance(tokens, ParaformerError):
+                done.append((job, tokens))
+                continue
             begin = job.segment.start_ms
             mark = Mark(stream, (*job.mark.tokens, *(_later(token, begin) for token in tokens)))
             events = [Event(START, begin, begin)] if job.begins else []
             if job.closed:
-                done.append((job, [*events, self._final(job, mark, readings.popleft())], None))
+                done.append((job, _Done([*events, self._final(job, mark, second)])))
                 continue
             if tokens:
                 end_ms = mark.tokens[-1].end_ms
                 events.append(Event(PARTIAL, begin, end_ms, stream.text.text, mark.tokens))
-            done.append((job, events, job.segment._replace(marks=_with(job.segment.marks, mark))))
+            going_on = job.segment._replace(marks=_with(job.segment.marks, mark))
+            done.append((job, _Done(events, going_on)))
         return done
 
     def _second_readings(self, jobs: Sequence[_Job]) -> deque[list[Reading] | None]:
@@ -323,10 +350,19 @@ class LivePipeline:
             own = self._own_times(job, readings)
             tokens = tuple(_timed(readings, tokens, span) if own is None else own)
         if self.punctuator is not None and text:
-            text = self.punctuator.punctuate(text).text
+            text = self._marked(self.punctuator, text, job)
         if self.numerals is not None:
             text = self.numerals.rewrite(text)
         return Event(FINAL, job.segment.start_ms, job.end_ms, text, tokens)
+
+    def _marked(self, punctuator: Punctuator, text: str, job: _Job) -> str:
+        try:
+            return punctuator.punctuate(text).text
+        except ParaformerError as error:
+            log.warning(
+                "punc_model: segment at %d ms: %s; it has no marks", job.segment.start_ms, error
+            )
+            return text
 
     def _own_times(self, job: _Job, readings: Sequence[Reading]) -> list[Token] | None:
         """The tokens of the second pass with the times that it gives them itself, if it does."""
@@ -344,18 +380,6 @@ class LivePipeline:
             ):
                 tokens.append(Token(text, start, stop, c))
         return tokens
-
-
-def _reach_ms(detector: Detector) -> int:
-    """How far back a begin or an end may lie when a detector reports it."""
-    if isinstance(detector, WholeStream):
-        return 0
-    if not isinstance(detector, VoiceActivity):
-        return KEPT_MS
-    options, dynamic = detector.options, detector.dynamic
-    schedule = [silence for _, silence in dynamic.schedule] if dynamic else []
-    silence = max(options.max_end_silence_time, *schedule, 0)
-    return silence + options.window_size_ms + options.lookback_time_start_point + FRAMES_MS
 
 
 def _same_rate(name: str, rate: int, expected: int) -> None:

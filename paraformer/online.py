@@ -80,8 +80,11 @@ class OnlineModel:
             for item, wave in zip(group, waves, strict=True):
                 if isinstance(wave, ParaformerError):
                     yield wave
+                    continue
+                said, stream = next(decoded)
+                if isinstance(said, ParaformerError):
+                    yield said
                 else:
-                    said, stream = next(decoded)
                     yield result(item.key, stream.text.text, said), len(wave) / rate
 
 

@@ -12,7 +12,7 @@ from paraformer.data.items import at_hand
 from paraformer.data.tables import read_table
 from paraformer.decode.itn import shared_numerals
 from paraformer.decode.punctuate import PunctuationState, Punctuator
-from paraformer.errors import ConfigError
+from paraformer.errors import ConfigError, ParaformerError
 from paraformer.options import CallOptions
 from paraformer.output import Output, Results, Tables
 from paraformer.results import WRITTEN, Result
@@ -39,7 +39,11 @@ class PunctuationTask:
     ) -> Iterator[Result]:
         numerals = shared_numerals() if call.itn else None
         for key, text in progress(texts, total, call):
-            found = self.punctuator.punctuate(text)
+            try:
+                found = self.punctuator.punctuate(text)
+            except ParaformerError as error:
+                yield {"key": key, "text": "", "punc_array": [], "error": str(error)}
+                continue
             shown = found.text if numerals is None else numerals.rewrite(found.text)
             result: Result = {"key": key, "text": shown, "punc_array": found.punc_array}
             yield {**result, WRITTEN: [(shown, [])]}

@@ -181,7 +181,10 @@ class SpeechTask(RecordingTask):
             marked = self.punctuator is not None and "error" not in result
             if marked:
                 rest = result[WRITTEN][0][1:]
-                result[WRITTEN] = [(self._punctuate(result, call), *rest)]
+                try:
+                    result[WRITTEN] = [(self._punctuate(result, call), *rest)]
+                except ParaformerError as error:
+                    marked, result["error"] = False, f"punc_model: {error}"
             if numerals is not None and "error" not in result:
                 result = in_digits(result, numerals)
             if call.sentence_timestamp:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 from contextlib import closing
 
 import kaldiio
@@ -12,20 +11,21 @@ import numpy as np
 
 # kaldiio's mark of an entry that Python's pickle wrote: reading it runs what it says.
 _PICKLE = b"PKL"
-# What kaldiio raises besides ValueError where an entry is damaged.
-_DAMAGED = (AssertionError, EOFError, LookupError, TypeError, RuntimeError, struct.error)
 
 
 def load_archive(place: str) -> np.ndarray | tuple[int, np.ndarray]:
     """The matrix or vector at `file.ark:offset[first:last]`, of audio (rate, samples); or what a
     command `... |` of the user's own list writes.
 
-    OSError or ValueError, with a reason of one line, where there is none, or a pickle.
+    OSError or ValueError, with a reason of one line, where there is none, or a pickle. Readers of
+    damaged entries raise whatever they meet, some of them a plain `Exception`; it is a ValueError.
     """
     try:
         with closing(_Archives()) as archives:
             content = kaldiio.load_mat(place, fd_dict=archives)
-    except _DAMAGED as error:
+    except OSError:
+        raise
+    except Exception as error:
         raise ValueError(" ".join(str(error).split()) or "damaged archive") from error
     found: np.ndarray | tuple[int, np.ndarray] = content
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 MOST_CHANNELS = 16
 # No sample in [-1, 1) comes near: such floats are integers that were not divided.
 LOUDEST_FLOAT = 256.0
+# Above this nothing is a sample of whatever scale, and the energy of a frame may be no float32.
+MOST = 1e10
 _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 
 
@@ -44,6 +47,26 @@ def loudest(wave: Tensor) -> float:
         return 0.0
     low, high = wave.aminmax()
     return float(torch.maximum(-low, high))
+
+
+def check_sound(wave: Tensor, name: str, rate: int, begin: float = 0.0) -> None:
+    """Refuse samples (N,) that are no numbers, or that are too large for any.
+
+    begin: where they lie in their recording, in seconds; `name` is whose they are.
+    """
+    if wave.dim() != 1 or not wave.is_floating_point():
+        raise AudioError(f"{name}: {tuple(wave.shape)} {wave.dtype}; give floats (samples,)")
+    most = loudest(wave)
+    if most <= MOST:
+        return
+    bad, what = ~(wave.abs() <= MOST), f"above {MOST:g}, which no sound is"
+    if not math.isfinite(most):
+        bad, what = ~torch.isfinite(wave), "NaN or infinite"
+    first = begin + int(bad.int().argmax()) / rate
+    raise AudioError(
+        f"{name}: {int(bad.sum())} of {len(wave)} samples are {what}, first at {first:.2f} s; "
+        "mend or leave out this audio"
+    )
 
 
 def _to_tensor(array: np.ndarray, name: str) -> Tensor:

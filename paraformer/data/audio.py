@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import re
 import subprocess
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from paraformer.data import web
 from paraformer.data.archives import load_archive
-from paraformer.data.arrays import from_array, loudest
+from paraformer.data.arrays import check_sound, from_array
 from paraformer.data.channels import MIX, Selector
 from paraformer.data.containers import is_container, is_text
 from paraformer.data.keys import URL
@@ -88,14 +87,7 @@ def count_channels(
 
 def finished(wave: Tensor, rate: int, target_fs: int, name: str, begin: float = 0.0) -> Tensor:
     """(N,) at `rate` -> (N',) at `target_fs`; `begin`: where it lies in its recording, seconds."""
-    if not math.isfinite(loudest(wave)):
-        finite = torch.isfinite(wave)
-        bad = int((~finite).sum())
-        first = begin + int((~finite).int().argmax()) / rate
-        raise AudioError(
-            f"{name}: {bad} of {len(wave)} samples are NaN or infinite, first at {first:.2f} s; "
-            "mend or leave out this audio"
-        )
+    check_sound(wave, name, rate or target_fs, begin)
     return resample(wave, check_rate(rate, name), target_fs)
 
 

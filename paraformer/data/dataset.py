@@ -23,12 +23,13 @@ from paraformer.data.inputs import Item
 from paraformer.data.recordings import UNREADABLE, Reader, read_numbers, read_recorded
 from paraformer.data.tables import read_table
 from paraformer.data.word_times import TimedWord, marks_of, read_ctm, timed_words
-from paraformer.errors import AudioError, DataError
+from paraformer.errors import AudioError, DataError, ParaformerError
 from paraformer.limits import check_fields, limited
 
 log = logging.getLogger(__name__)
 
 UNCOUNTED = "not in utt2num_frames"
+MOST_LEFT_OUT = 100  # utterances of which none can be read, and the data are given up
 NO_MARKS = torch.zeros(0, 0, 2)
 FRAME_SECONDS = 0.01
 
@@ -257,6 +258,8 @@ def _read_features(utterance: Utterance, n_mels: int) -> np.ndarray:
             f"{where} ({feats.shape}, not (frames, {n_mels})); run steps/make_fbank.sh again, "
             "with the n_mels of the model"
         )
+    if not np.isfinite(feats).all():
+        raise DataError(f"{where} (NaN or infinity in them); run steps/make_fbank.sh again")
     return feats
 
 
@@ -327,7 +330,8 @@ def made_ahead(
 class Loader:
     """Batches of one epoch after another; `frontend` stacks and normalises what `augment` made.
 
-    What cannot be read of a feats.scp ends the epoch with an error, bad audio is left out.
+    Utterances whose features or audio cannot be read are left out; where none of the first
+    `MOST_LEFT_OUT` can be, the data are wrong, which is an error.
     """
 
     def __init__(
@@ -339,14 +343,17 @@ class Loader:
         seed: int | None = None,
         readers: int = 1,
         share: Share = WHOLE,
+        left_out: dict[str, str] | None = None,
     ) -> None:
-        """seed: None reads in order without joining, as validation does. readers: threads that
+        """left_out: where those that cannot be read are noted. seed: None reads in order without joining, as validation does. readers: threads that
         make batches. share: the rows of each batch that this process reads.
         """
         self.utterances, self.frontend, self.batching = utterances, frontend, batching
         self.augment, self.seed, self.readers, self.share = augment, seed, readers, share
         self.reader = Reader(frontend.fs)
-        self.left_out: dict[str, str] = {}  # utterances whose audio was found to be bad, and why
+        # Utterances whose audio or features were found to be bad, and why.
+        self.left_out: dict[str, str] = {} if left_out is None else left_out
+        self._read, self._lost = False, 0  # whether any could be read, and how many could not
         cmvn = frontend.cmvn
         mean = -cmvn.shift[: frontend.n_mels].numpy() if cmvn is not None else None
         self.mean = np.zeros(frontend.n_mels, np.float32) if mean is None else mean
@@ -377,7 +384,9 @@ class Loader:
         count, total = len(self.left_out), len(self.utterances)
         if not usable:
             raise DataError(f"none of {total} utterances can be used; '{key}': {reason}")
-        log.warning("%d of %d utterances are left out: %s", count, total, UNREADABLE)
+        stored = self.utterances[0].audio is None
+        what = "features cannot be read" if stored else UNREADABLE
+        log.warning("%d of %d utterances are left out: %s", count, total, what)
 
     def collate(self, examples: Sequence[Example], seed: Sequence[int]) -> Batch:
         """Read, augment, stack and pad the rows of one batch, less what cannot be read, and of
@@ -419,7 +428,8 @@ class Loader:
             utterance = self.utterances[part]
             try:
                 x = self._log_mel(utterance)
-            except AudioError as error:
+                self._read = True
+            except ParaformerError as error:
                 self._leave_out(utterance.key, str(error))
                 continue
             pieces += [quiet_frames(x, gap, random), x] if gap else [x]
@@ -449,3 +459,6 @@ class Loader:
         if key not in self.left_out:
             log.warning("utterance '%s': %s; left out", key, reason)
         self.left_out[key] = reason
+        self._lost += 1
+        if not self._read and self._lost >= MOST_LEFT_OUT:
+            self._report(usable=False)

@@ -17,7 +17,7 @@ import soundfile
 from torch import Tensor
 from tqdm import tqdm
 
-from paraformer.data.arrays import loudest
+from paraformer.data.arrays import MOST, loudest
 from paraformer.data.channels import Selector
 from paraformer.data.faults import entry_file, wrong_value
 from paraformer.data.frontend import Frontend
@@ -179,7 +179,7 @@ def read_stretch(
         return None
     select = select or Selector(source)
     wave = select(channels_first(samples))
-    if not math.isfinite(loudest(wave)):
+    if not loudest(wave) <= MOST:  # NaN is no number either
         return None
     wave = resample(wave, rate, fs)
     stop = None if segment.end is None else round(segment.end * fs) - first * fs

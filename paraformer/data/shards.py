@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 GROUP = 1024  # lines of a list that are shuffled together, and whose beginning is remembered
 SCAN_BYTES = 1 << 20
+LOST = "shard cannot be read to its end"
 BLOCK = 4096  # utterances that are shuffled together
 SIDES = ("txt", "ctm", "units", "spk")
 
@@ -119,7 +120,8 @@ class Member(NamedTuple):
 
 def read_shard(path: str) -> Iterator[Member]:
     """Utterances of a tar in order. Nothing is unpacked, and links and devices are passed over, so
-    that no member can reach a file outside of it.
+    that no member can reach a file outside of it. DataError where the tar is damaged, behind the
+    utterances that stand before the damage.
     """
     key, audio, sides = "", b"", dict[str, bytes]()
     try:
@@ -138,7 +140,7 @@ def read_shard(path: str) -> Iterator[Member]:
                 else:
                     audio = content
             yield from _members(key, audio, sides)
-    except (OSError, tarfile.TarError) as error:
+    except Exception as error:  # of a damaged header tarfile raises many kinds
         raise DataError(
             f"{path}: cannot be read as tar ({error}); make this shard again"
         ) from error
@@ -211,6 +213,7 @@ class ShardLoader:
         self.seed, self.readers, self.share = seed, readers, share
         self._next = Place()
         self._begun: deque[Place] = deque()
+        self._left_out: dict[str, str] = {}  # of the epoch
 
     def place(self, batch: int) -> list[int]:
         """Where the block that holds batch number `batch` of the epoch begins."""
@@ -231,6 +234,9 @@ class ShardLoader:
         try:
             yield from made_ahead(self._makers(epoch, first, start), self.readers)
         finally:  # an epoch may be left in its middle
+            if self._left_out:
+                self.chooser.dropped[UNREADABLE] += len(self._left_out)
+                self._left_out.clear()
             if self.share.rank == 0:  # all processes read the same
                 self.chooser.report(self.shards.path)
 
@@ -263,6 +269,7 @@ class ShardLoader:
             self.augment,
             seed,
             share=self.share,
+            left_out=self._left_out,
         )
 
     def _blocks(self, epoch: int, first: Place) -> Iterator[_Block]:
@@ -272,7 +279,7 @@ class ShardLoader:
         skipped = first.utterance
         for shard, path in enumerate(self.shards.order(seed, first.shard), first.shard):
             done = 0
-            for done, member in enumerate(read_shard(path), 1):
+            for done, member in enumerate(self._sound(path), 1):
                 if done <= skipped:
                     continue
                 utterance = self._utterance(member)
@@ -284,6 +291,15 @@ class ShardLoader:
             skipped = 0
         if kept:
             yield _Block(begin, kept, shard, done)
+
+    def _sound(self, path: str) -> Iterator[Member]:
+        """The utterances of a shard, of a damaged one those before the damage."""
+        try:
+            yield from read_shard(path)
+        except DataError as error:
+            self.chooser.dropped[LOST] += 1
+            if self.share.rank == 0:
+                log.warning("%s", error)
 
     def _utterance(self, member: Member) -> Utterance | None:
         """What can be used of a member; what cannot is counted."""
@@ -304,9 +320,15 @@ class ShardLoader:
         if reason:
             self.chooser.dropped[reason] += 1
             return None
-        times = ctm_words(parse_rows(sides.get("ctm", "")), f"{member.key}.ctm")
+        try:
+            times = ctm_words(parse_rows(sides.get("ctm", "")), f"{member.key}.ctm")
+            units = self._units(member.key, sides.get("units", "").split())
+        except DataError as error:
+            if self.share.rank == 0:
+                log.warning("%s", error)
+            self.chooser.dropped["ctm or units are wrong"] += 1
+            return None
         words = timed_words(times, member.key, ids, self.chooser.encode)
-        units = self._units(member.key, sides.get("units", "").split())
         speaker, item = sides.get("spk", member.key), Item(member.key, member.audio)
         return Utterance(member.key, "", frames, ids, units, speaker, item, words)
 

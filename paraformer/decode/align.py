@@ -22,7 +22,15 @@ from paraformer.data.inputs import TABLES, Cache, Item
 from paraformer.data.tables import read_rows
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.data.words import breakable
-from paraformer.decode.recognize import POOLED_BATCHES, Batching, plan_batches
+from paraformer.decode.halves import in_halves
+from paraformer.decode.recognize import (
+    NOT_FINITE,
+    POOLED_BATCHES,
+    Batching,
+    plan_batches,
+    sound_features,
+    too_long,
+)
 from paraformer.decode.sound import ends_of
 from paraformer.decode.timestamps import (
     SILENCE,
@@ -96,7 +104,8 @@ class ForcedAligner:
     ) -> list[Outcome]:
         """One outcome for each wave (N,), of the sampling rate of the model, and its text."""
         pairs = zip(waves, texts, strict=True)
-        return list(self.stream(((self.frontend(wave), text) for wave, text in pairs), batching))
+        feats = ((sound_features(wave, self.frontend), text) for wave, text in pairs)
+        return list(self.stream(feats, batching))
 
     def stream(self, pairs: Iterable[Pair], batching: Batching | None = None) -> Iterator[Outcome]:
         """Outcomes for features (T, D) and texts, or for what went wrong instead, in order.
@@ -128,7 +137,11 @@ class ForcedAligner:
                 outcomes[place] = self._refusal(len(x), units[place])
         ready = {p: len(x) for p, x in feats.items() if outcomes[p] is NOTHING and units[p]}
         for batch in plan_batches(ready, max_utterances, most):
-            found = self._align_batch([feats[p] for p in batch], [units[p] for p in batch])
+            found = in_halves(
+                [(feats[p], units[p]) for p in batch],
+                self._align_batch,
+                lambda pair: too_long(pair[0], self.device),
+            )
             for place, outcome in zip(batch, found, strict=True):
                 outcomes[place] = outcome
         return outcomes
@@ -150,7 +163,8 @@ class ForcedAligner:
         return Clock(timeline, self.frame_seconds, self._ends(feats) if self._ends else None)
 
     @torch.inference_mode()
-    def _align_batch(self, feats: list[Tensor], units: list[list[Unit]]) -> list[Outcome]:
+    def _align_batch(self, batch: Sequence[tuple[Tensor, list[Unit]]]) -> list[Outcome]:
+        feats, units = [x for x, _ in batch], [row for _, row in batch]
         padded = torch.nn.utils.rnn.pad_sequence(feats, batch_first=True).to(self.device)
         lengths = torch.tensor([len(x) for x in feats], device=self.device)
         tokens = [[token for unit in row for token in unit.tokens] for row in units]
@@ -158,14 +172,17 @@ class ForcedAligner:
         half = self.dtype is not None
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=half):
             memory, frames = self.model.encode(padded, lengths)
+        # What is not finite fires nowhere: its row counts as silence until the end.
+        sound = memory.isfinite().flatten(1).all(1)
+        memory = memory.masked_fill(~sound[:, None, None], 0.0)
         timeline = self.model.timeline(memory, frames, counts)
-        sound = timeline.weights.isfinite().all(1).tolist()
+        sound &= timeline.weights.isfinite().all(1)
         clock = self.clock(timeline, feats)
         return [
             _gather(units[row], clock.spans(row, tokens[row]))
-            if sound[row]
-            else CheckpointError("the model's output is not finite; its weights are damaged")
-            for row in range(len(feats))
+            if good
+            else CheckpointError(NOT_FINITE)
+            for row, good in enumerate(sound.tolist())
         ]
 
 

@@ -20,7 +20,7 @@ from paraformer.data.words import (
     jieba_segmenter,
     split_words,
 )
-from paraformer.errors import ConfigError
+from paraformer.errors import CheckpointError, ConfigError
 from paraformer.models.checkpoint import NO_MARK, PunctuationRelease
 
 SPLIT_SIZE = 20  # new words in one window: the reference's
@@ -161,7 +161,12 @@ class Punctuator:
         row = torch.tensor([ids], device=self.device)
         lengths = torch.tensor([len(ids)], device=self.device)
         seen = torch.tensor([context], device=self.device)
-        best: list[int] = self.model(row, lengths, seen)[0].argmax(-1).tolist()
+        scores = self.model(row, lengths, seen)[0]
+        if not scores.isfinite().all():
+            raise CheckpointError(
+                "the output of the punctuation model is not finite; its weights are damaged"
+            )
+        best: list[int] = scores.argmax(-1).tolist()
         return best
 
     def _finished(self, marks: list[int]) -> list[int]:

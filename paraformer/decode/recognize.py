@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from paraformer.data.arrays import check_sound
+from paraformer.data.frontend import Frontend
 from paraformer.data.tokenizer import SentencepieceTokenizer
 from paraformer.decode.boost import boost
+from paraformer.decode.halves import in_halves
 from paraformer.decode.hotwords import Listening, own_boost
 from paraformer.decode.language_model import LanguageModel, rescore
 from paraformer.decode.search import (
@@ -149,7 +154,8 @@ class Recognizer:
     ) -> list[Outcome]:
         """One outcome for each wave (N,), of the sampling rate of the model, in their order."""
         frontend = self.release.frontend
-        return list(self.stream((frontend(wave) for wave in waves), search, batching))
+        feats = (sound_features(wave, frontend) for wave in waves)
+        return list(self.stream(feats, search, batching))
 
     def stream(
         self,
@@ -212,15 +218,8 @@ class Recognizer:
 
     def _recognize_batch(self, feats: list[Tensor], search: Search) -> list[Outcome]:
         """One pass of the model, or two halves if the device has no memory for the whole."""
-        try:
-            return self._decode(feats, search)
-        except torch.OutOfMemoryError:
-            if len(feats) == 1:
-                frames = len(feats[0])
-                return [AudioError(f"{frames} frames do not fit into {self.device}'s memory")]
-        half = len(feats) // 2
-        return self._recognize_batch(feats[:half], search) + self._recognize_batch(
-            feats[half:], search
+        return in_halves(
+            feats, lambda part: self._decode(part, search), partial(too_long, device=self.device)
         )
 
     @property
@@ -233,8 +232,8 @@ class Recognizer:
         return Clock(timeline, self._frame_seconds, self._ends(feats) if self._ends else None)
 
     @torch.inference_mode()
-    def _decode(self, feats: list[Tensor], search: Search) -> list[Outcome]:
-        padded = torch.nn.utils.rnn.pad_sequence(feats, batch_first=True).to(self.device)
+    def _decode(self, feats: Sequence[Tensor], search: Search) -> list[Outcome]:
+        padded = pad_sequence(list(feats), batch_first=True).to(self.device)
         lengths = torch.tensor([len(x) for x in feats], device=self.device)
         with self._precision():
             memory, memory_lengths = self.model.encode(padded, lengths)
@@ -249,14 +248,14 @@ class Recognizer:
             if search.with_ctc and self.model.ctc_head is not None:
                 ctc_logp = self.model.ctc_head(memory)
         counts = heard.token_lengths
-        sound &= _finite(logp, counts)
+        sound &= finite_rows(logp, counts)
         readings = self._search(logp, counts, ctc_logp, memory_lengths, search)
         clock = None
         if timeline is not None:
             sound &= timeline.weights.isfinite().all(1)
             clock = self.clock(timeline, feats)
         return [
-            self._recognition(hypotheses, clock, row) if good else CheckpointError(_NOT_FINITE)
+            self._recognition(hypotheses, clock, row) if good else CheckpointError(NOT_FINITE)
             for row, (hypotheses, good) in enumerate(zip(readings, sound.tolist(), strict=True))
         ]
 
@@ -360,12 +359,26 @@ class Recognizer:
         return Reading(found.ids, tokens, text, tight, found.score, found.confidences, times, words)
 
 
-_NOT_FINITE = (
+NOT_FINITE = (
     "the model's output is not finite; its weights are damaged, or compute in float32 (fp16=false)"
 )
 
 
-def _finite(logp: Tensor, counts: Tensor) -> Tensor:
+def sound_features(wave: Tensor, frontend: Frontend) -> Tensor | ParaformerError:
+    """Features (T, D) of samples (N,), or what is wrong with these."""
+    try:
+        check_sound(wave, "audio", frontend.fs)
+    except AudioError as error:
+        return error
+    return frontend(wave)
+
+
+def too_long(feats: Tensor, device: torch.device) -> AudioError:
+    """What is said of features (T, D) for which the device has no memory, even alone."""
+    return AudioError(f"{len(feats)} frames do not fit into {device}'s memory")
+
+
+def finite_rows(logp: Tensor, counts: Tensor) -> Tensor:
     """logp (B, U, V) -> (B,), whether all of an utterance's best posteriors are numbers."""
     if logp.size(1) == 0:
         return torch.ones_like(counts, dtype=torch.bool)

@@ -17,12 +17,15 @@ import torch
 from torch import Tensor
 
 from paraformer.data import streaming_frontend
+from paraformer.data.arrays import check_sound
 from paraformer.data.audio import read_audio
 from paraformer.data.streaming_frontend import FrontendState
 from paraformer.data.tokenizer import SentencepieceTokenizer
+from paraformer.decode.halves import in_halves
+from paraformer.decode.recognize import NOT_FINITE, finite_rows, too_long
 from paraformer.decode.search import SOS
 from paraformer.decode.text import GrowingText
-from paraformer.errors import ConfigError
+from paraformer.errors import CheckpointError, ConfigError, ParaformerError
 from paraformer.models.checkpoint import Release
 from paraformer.models.paraformer import StreamState, join_states, split_states
 from paraformer.nn.chunks import ALL, ChunkRule, streaming_rule
@@ -101,10 +104,59 @@ def _alone(value: Any) -> Any:
     return value
 
 
+# The tokens that samples bring, or why they bring none.
+Fed = list[Token] | ParaformerError
+
+
 class _Piece(NamedTuple):
     place: int  # of its stream
     feats: Tensor  # (n, D)
     final: bool
+
+
+class _Fired(NamedTuple):
+    """What the model makes of a piece."""
+
+    state: StreamState
+    ids: list[int]
+    confidences: list[float]
+    sums: list[float]  # see `CifChunk`
+    tokens: int
+
+
+class _Feeding:
+    """A stream that is given more samples, as far as it has come."""
+
+    def __init__(self, stream: Stream, block: Tensor, final: bool, rate: int) -> None:
+        self.before = self.stream = stream
+        self.result: Fed = []
+        self.ended = not final  # a stream that goes on has no last piece to give
+        try:
+            check_sound(block, "stream", rate, stream.heard / rate)
+        except ParaformerError as error:
+            self.fail(error)
+            return
+        samples = torch.cat((stream.samples, block))
+        self.stream = stream._replace(samples=samples, heard=stream.heard + len(block))
+
+    def add(self, tokens: list[Token], stream: Stream) -> None:
+        """More tokens, and where the stream stands then."""
+        assert isinstance(self.result, list)
+        self.result += tokens
+        self.stream = stream
+
+    def fail(self, error: ParaformerError) -> None:
+        """Nothing more comes of these samples."""
+        self.result, self.ended = error, True
+        self.stream = self.before._replace(samples=self.before.samples[:0])  # less than a chunk
+
+    @property
+    def place(self) -> Stream:
+        """Where the stream stands in the end."""
+        if isinstance(self.result, ParaformerError):
+            return self.before
+        # The rest is copied, or it would keep the whole block in memory.
+        return self.stream._replace(samples=self.stream.samples.clone())
 
 
 class StreamingRecognizer:
@@ -146,38 +198,37 @@ class StreamingRecognizer:
         self, stream: Stream, samples: Tensor, final: bool = False
     ) -> tuple[list[Token], Stream]:
         """The tokens that more samples (N,) bring, and where the stream stands then."""
-        tokens, streams = self.feed_all([stream], [samples], [final])
-        return tokens[0], streams[0]
+        (tokens,), (stream,) = self.feed_all([stream], [samples], [final])
+        if isinstance(tokens, ParaformerError):
+            raise tokens
+        return tokens, stream
 
     def feed_all(
         self, streams: Sequence[Stream], blocks: Sequence[Tensor], final: Sequence[bool]
-    ) -> tuple[list[list[Token]], list[Stream]]:
+    ) -> tuple[list[Fed], list[Stream]]:
         """The same for many streams, those with a whole chunk in one batch. What a stream gives
-        does not depend on the others.
+        does not depend on the others: where one fails, the error stands in the place of its tokens,
+        and the stream where it was before these samples.
         """
-        standing = [
-            stream._replace(
-                samples=torch.cat((stream.samples, block)), heard=stream.heard + len(block)
-            )
-            for stream, block in zip(streams, blocks, strict=True)
+        rate = self.release.frontend.fs
+        feeding = [
+            _Feeding(stream, block, end, rate)
+            for stream, block, end in zip(streams, blocks, final, strict=True)
         ]
-        ended = [not end for end in final]  # a stream that goes on has no last piece to give
-        tokens: list[list[Token]] = [[] for _ in streams]
         while True:
             pieces = []
-            for place, stream in enumerate(standing):
-                if len(stream.samples) < self.stride and ended[place]:
+            for place, one in enumerate(feeding):
+                if len(one.stream.samples) < self.stride and one.ended:
                     continue
-                last = len(stream.samples) < self.stride
-                ended[place] |= last
-                standing[place], piece = self._cut(stream, place, last)
+                last = len(one.stream.samples) < self.stride
+                one.ended |= last
+                one.stream, piece = self._cut(one.stream, place, last)
                 if piece is not None:
                     pieces.append(piece)
             if pieces:
-                self._step(pieces, standing, tokens)
-            elif all(ended):
-                # The rest is copied, or it would keep the whole block in memory.
-                return tokens, [s._replace(samples=s.samples.clone()) for s in standing]
+                self._step(pieces, feeding)
+            elif all(one.ended for one in feeding):
+                return [one.result for one in feeding], [one.place for one in feeding]
 
     def _cut(self, stream: Stream, place: int, last: bool) -> tuple[Stream, _Piece | None]:
         """Take the samples of one chunk from a stream, None if a stream ends without any frame."""
@@ -189,22 +240,38 @@ class StreamingRecognizer:
         nothing = last and stream.frames + len(feats) == 0
         return stream, None if nothing else _Piece(place, feats, last)
 
+    def _step(self, pieces: list[_Piece], feeding: Sequence[_Feeding]) -> None:
+        """One pass of the model; the streams are brought up to date."""
+        found = in_halves(
+            pieces,
+            lambda part: self._compute(part, [feeding[piece.place].stream for piece in part]),
+            lambda piece: too_long(piece.feats, self.device),
+        )
+        for piece, fired in zip(pieces, found, strict=True):
+            one = feeding[piece.place]
+            if isinstance(fired, ParaformerError):
+                one.fail(fired)
+            else:
+                one.add(*self._read(one.stream, fired, len(piece.feats)))
+
     @torch.inference_mode()
-    def _step(self, pieces: list[_Piece], streams: list[Stream], tokens: list[list[Token]]) -> None:
-        """One pass of the model; streams and tokens are brought up to date."""
+    def _compute(
+        self, pieces: Sequence[_Piece], streams: Sequence[Stream]
+    ) -> list[_Fired | ParaformerError]:
+        """What each piece of a batch makes fire."""
         counts = torch.tensor([len(piece.feats) for piece in pieces], device=self.device)
         final = torch.tensor([piece.final for piece in pieces], device=self.device)
         feats = torch.nn.utils.rnn.pad_sequence([p.feats for p in pieces], batch_first=True)
         if feats.size(1) == 0:  # only what the state holds
             feats = feats.new_zeros(len(pieces), 1, self.release.frontend.output_size)
-        state = self._join([streams[piece.place].model for piece in pieces])
+        state = self._join([stream.model for stream in streams])
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             logp, fired, state = self.model.forward_chunk(
                 feats.to(self.device), counts, final, state, self.rule
             )
         best, ids = logp.max(-1)
+        sound = fired.sums.isfinite().all(1) & finite_rows(logp, fired.counts)
         rows = zip(
-            pieces,
             self._split(state, len(pieces)),
             ids.tolist(),
             best.exp().tolist(),
@@ -212,16 +279,20 @@ class StreamingRecognizer:
             fired.counts.tolist(),
             strict=True,
         )
-        for piece, own, row, confidences, sums, count in rows:
-            stream = streams[piece.place]._replace(model=own)
-            spans, stream = self._spans(stream, sums, count, len(piece.feats))
-            said = list(zip(row[:count], spans, confidences[:count], strict=True))
-            spoken = [(i, span, c) for i, span, c in said if i not in self.silent]
-            texts = self.release.tokenizer.ids_to_tokens([i for i, _, _ in spoken])
-            streams[piece.place] = stream._replace(text=stream.text.add(texts))
-            tokens[piece.place] += [
-                Token(text, *span, c) for text, (_, span, c) in zip(texts, spoken, strict=True)
-            ]
+        return [
+            _Fired(*row) if good else CheckpointError(NOT_FINITE)
+            for row, good in zip(rows, sound.tolist(), strict=True)
+        ]
+
+    def _read(self, stream: Stream, fired: _Fired, frames: int) -> tuple[list[Token], Stream]:
+        """Tokens that fire in a piece of so many frames, and where the stream stands then."""
+        stream, count = stream._replace(model=fired.state), fired.tokens
+        spans, stream = self._spans(stream, fired.sums, count, frames)
+        said = list(zip(fired.ids[:count], spans, fired.confidences[:count], strict=True))
+        spoken = [(i, span, c) for i, span, c in said if i not in self.silent]
+        texts = self.release.tokenizer.ids_to_tokens([i for i, _, _ in spoken])
+        tokens = [Token(text, *span, c) for text, (_, span, c) in zip(texts, spoken, strict=True)]
+        return tokens, stream._replace(text=stream.text.add(texts))
 
     def _join(self, states: list[StreamState]) -> StreamState:
         """The states as one batch: that of the last step, where it was split into these."""

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from paraformer.data import streaming_frontend
+from paraformer.data.arrays import check_sound
 from paraformer.data.streaming_frontend import FrontendState, frame_samples
 from paraformer.decode.endpoint import OPEN, EndpointState, Phase, Span, advance, join
-from paraformer.errors import ConfigError
+from paraformer.errors import CheckpointError, ConfigError
 from paraformer.models.checkpoint import VadRelease
 from paraformer.models.fsmn_vad import FsmnState, SilenceNetwork, VadOptions
 
@@ -85,6 +86,9 @@ class DynamicSilence:
         return replace(
             options, max_end_silence_time=silence, speech_noise_thres=self.speech_noise_thres
         )
+
+
+NOT_FINITE = "the VAD's output is not finite; its weights are damaged, fetch or copy them again"
 
 
 class VadState(NamedTuple):
@@ -193,6 +197,7 @@ class VoiceActivity:
         if piece_ms is not None and piece_ms < 1:
             raise ConfigError(f"chunk_size={piece_ms}: give milliseconds above 0")
         samples = samples.float().cpu()
+        check_sound(samples, "stream", self.frontend.fs, state.fed / self.frontend.fs)
         if len(state.waiting):
             samples = torch.cat([state.waiting, samples])
         size = len(samples) if piece_ms is None else self.frontend.fs * piece_ms // 1000
@@ -257,6 +262,8 @@ class VoiceActivity:
     def _silence(self, feats: Tensor, state: FsmnState) -> tuple[np.ndarray, FsmnState]:
         """Features (T, D) -> probability of silence (T,) in double precision."""
         found, state = self.network(feats.to(state.memory), state)
+        if not found.isfinite().all():
+            raise CheckpointError(NOT_FINITE)
         return found.double().cpu().numpy(), state
 
 

@@ -45,7 +45,9 @@ class CifChunk(NamedTuple):
 
     embeds: Tensor  # (B, U, D), 0 past counts
     counts: Tensor  # (B,) int64
-    sums: Tensor  # (B, 1 + C + 1) float64: of what was left, the rows, the tail
+    # (B, 1 + C + 1) float64: of what was left, the rows, the tail. NaN where a weight is no number,
+    # so that nothing fires.
+    sums: Tensor
 
     def row_at(self, weight: float) -> Tensor:
         """Row (B, U) of the chunk in which token u has reached `weight` of 1; -1: before it."""
@@ -210,7 +212,8 @@ class CifPredictor(nn.Module):
         end = torch.where(final, lengths, lengths.clamp(max=rule.current + rule.stride))
         own = (row >= rule.current) & (row < end[:, None])
         alphas = torch.cat((state.weight[:, None], self._raw_weights(hidden) * own), dim=1)
-        alphas = F.pad(alphas, (0, 1))
+        sound = alphas.isfinite().all(1, keepdim=True)
+        alphas = F.pad(alphas.masked_fill(~sound, 0.0), (0, 1))
         alphas[:, -1] += final * self.tail_threshold
         hidden = F.pad(torch.cat((state.hidden[:, None], hidden), dim=1), (0, 0, 0, 1))
         sums = running_sum(alphas)
@@ -220,6 +223,7 @@ class CifPredictor(nn.Module):
         rest = (sums[:, -1] - counts).clamp(min=0.0).to(alphas.dtype)
         held = fired.gather(1, counts[:, None, None].expand(-1, 1, fired.size(2))).squeeze(1)
         held = torch.where(rest[:, None] > 0.0, held / rest[:, None], held)
+        sums = sums.masked_fill(~sound, torch.nan)
         chunk = CifChunk(zero_padding(fired[:, :size], counts), counts, sums)
         return chunk, CifState(rest, held.to(state.hidden.dtype))
 

@@ -68,6 +68,7 @@ class Lane:
     tokens: list[Token] = field(default_factory=list)
     first_delay: float | None = None
     ended: bool = False
+    error: ParaformerError | None = None  # why it has no text
     seconds: float = 0.0  # of the audio, once it has ended
 
     def take(self, stride: int) -> Tensor:
@@ -116,6 +117,9 @@ class Server:
         done = time.perf_counter()
         for lane, new, state in zip(due, events, states, strict=True):
             lane.state = state
+            if isinstance(new, ParaformerError):
+                lane.error, lane.ended = new, True
+                continue
             lane.note(new, self.rate, done - began, done if self.simulate else None)
         return [lane for lane in due if lane.ended]
 
@@ -141,6 +145,9 @@ class Totals:
 def write_lane(tables: GrowingTables, lane: Lane, totals: Totals) -> None:
     """The lines of an utterance that has ended."""
     key, seconds = lane.item.key, lane.seconds
+    if lane.error is not None:
+        report_failed(tables, key, lane.error)
+        return
     last = 1000 * (lane.free - seconds)
     rtf = lane.spent / seconds if seconds else 0.0
     tables.add("text", key, join_texts(lane.texts))
@@ -155,6 +162,12 @@ def write_lane(tables: GrowingTables, lane: Lane, totals: Totals) -> None:
     totals.first += [] if lane.first_delay is None else [lane.first_delay]
 
 
+def report_failed(tables: GrowingTables, key: str, error: ParaformerError) -> None:
+    """Why an utterance has no text."""
+    log.warning("utterance '%s': %s", key, error)
+    tables.add("failed", key, str(error))
+
+
 def waves(
     items: list[Item], rate: int, fs: int | None, tables: GrowingTables
 ) -> Iterator[tuple[Item, Tensor]]:
@@ -164,8 +177,7 @@ def waves(
         try:
             yield item, item.read(fs, rate, cache)
         except ParaformerError as error:
-            log.warning("utterance '%s': %s", item.key, error)
-            tables.add("failed", item.key, str(error))
+            report_failed(tables, item.key, error)
 
 
 def decode_list(

@@ -22,7 +22,7 @@ from paraformer.data.faults import wrong_value
 from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import cut
 from paraformer.data.tables import fields, read_table, write_table
-from paraformer.errors import AudioError, ConfigError, DataError
+from paraformer.errors import AudioError, ConfigError, DataError, ParaformerError
 from paraformer.formats import check_folder
 from paraformer.limits import Limits, check
 from paraformer.options import RATE, SHARE, THREADS
@@ -68,24 +68,24 @@ class Job:
     speeds: list[float]
     raw_fs: int | None = None  # rate of samples without a header
 
-    def __call__(self, recording: Recording) -> list[tuple[str, Tensor | AudioError]]:
+    def __call__(self, recording: Recording) -> list[tuple[str, Tensor | ParaformerError]]:
         """Ids at all speeds, each with its log-mel features (T, n_mels) or what went wrong."""
         fs = self.frontend.fs
         try:
             if not recording.source:
                 raise AudioError("no such recording in wav.scp; run utils/fix_data_dir.py")
             wave = read_audio(recording.source, fs=self.raw_fs, target_fs=fs, allow_pipe=True)
-        except AudioError as error:
+        except ParaformerError as error:
             ids = (s.utterance for s in recording.segments)
             return [(_at_speed(i, speed), error) for i in ids for speed in self.speeds]
-        done: list[tuple[str, Tensor | AudioError]] = []
+        done: list[tuple[str, Tensor | ParaformerError]] = []
         for segment in recording.segments:
             for speed in self.speeds:
                 name = _at_speed(segment.utterance, speed)
                 try:
                     part = cut(wave, fs, segment.start, segment.end)
                     done.append((name, self._features(part, speed)))
-                except AudioError as error:
+                except ParaformerError as error:
                     done.append((name, error))
         return done
 
@@ -153,10 +153,10 @@ def _at_speed(utterance: str, speed: float) -> str:
 
 def _work(
     job: Job, recordings: Iterable[Recording], num_threads: int
-) -> Iterator[tuple[str, Tensor | AudioError]]:
+) -> Iterator[tuple[str, Tensor | ParaformerError]]:
     """Results in the order of the recordings; only a few of them wait to be written at any time."""
     torch.set_num_threads(1)
-    waiting: deque[Future[list[tuple[str, Tensor | AudioError]]]] = deque()
+    waiting: deque[Future[list[tuple[str, Tensor | ParaformerError]]]] = deque()
     with ThreadPoolExecutor(num_threads) as pool:
         for recording in recordings:
             waiting.append(pool.submit(job, recording))
@@ -167,7 +167,7 @@ def _work(
 
 
 def _write(
-    stem: str, results: Iterable[tuple[str, Tensor | AudioError]], compression: int | None
+    stem: str, results: Iterable[tuple[str, Tensor | ParaformerError]], compression: int | None
 ) -> int:
     """Write the ark, and when it is whole its scp and frame counts; returns how many there are."""
     ark = Path(f"{stem}.ark")
@@ -177,7 +177,7 @@ def _write(
     frames: dict[str, str] = {}
     with draft.open("wb") as file:
         for utterance, feats in results:
-            if isinstance(feats, AudioError):
+            if isinstance(feats, ParaformerError):
                 log.warning("utterance '%s': %s", utterance, feats)
                 continue
             places[utterance] = f"{stem}.ark:{file.tell() + len(utterance.encode()) + 1}"

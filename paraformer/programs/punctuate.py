@@ -13,7 +13,7 @@ from paraformer.auto import choose_device
 from paraformer.data.tables import read_table, write_table
 from paraformer.decode.itn import shared_numerals
 from paraformer.decode.punctuate import Punctuator
-from paraformer.errors import ConfigError
+from paraformer.errors import ConfigError, ParaformerError
 from paraformer.formats import check_folder
 from paraformer.hub import find_model
 from paraformer.limits import Limits, check_values
@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 
 
 def punctuate(config: DictConfig) -> int:
-    """Write `config.out`: the lines of `config.text` with marks, an empty one empty."""
+    """Write `config.out`: the lines of `config.text` with marks, an empty one empty; one that fails
+    is reported and left out, and the exit code is 1.
+    """
     check_values({name: config[name] for name in LIMITS}, LIMITS)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
@@ -40,11 +42,15 @@ def punctuate(config: DictConfig) -> int:
     rewrite = shared_numerals().rewrite if config.itn else str
     device = choose_device(config.device)
     punctuator = Punctuator(load_punctuation(find_model(config.model)), device)
-    bar = tqdm(texts.items(), desc="punctuate", unit="utt", disable=None, leave=False)
-    table = {key: rewrite(punctuator.punctuate(text, config.split_size).text) for key, text in bar}
+    table: dict[str, str] = {}
+    for key, text in tqdm(texts.items(), "punctuate", unit="utt", disable=None, leave=False):
+        try:
+            table[key] = rewrite(punctuator.punctuate(text, config.split_size).text)
+        except ParaformerError as error:
+            log.warning("utterance '%s': %s", key, error)
     write_table(config.out, table)
-    log.info("punctuated %d utterances", len(table))
-    return 0
+    log.info("punctuated %d of %d utterances", len(table), len(texts))
+    return 0 if len(table) == len(texts) else 1
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ adds the same pauses and margins to both, so what is left is the error of the ne
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,12 +23,14 @@ from paraformer.data.streaming_frontend import frame_samples
 from paraformer.data.tables import read_table, write_text
 from paraformer.decode.endpoint import EndpointState, Span, advance, decide
 from paraformer.decode.vad import decibels
-from paraformer.errors import ConfigError
+from paraformer.errors import AudioError, ConfigError
 from paraformer.hub import find_model
 from paraformer.models.checkpoint import VadRelease, load_vad
 from paraformer.models.fsmn_vad import VadOptions
 from paraformer.programs.hydra_main import run
 from paraformer.train.vad import FrameCounts, Spans, frame_labels, read_spans
+
+log = logging.getLogger(__name__)
 
 CLOSE_MS = 50
 _START = EndpointState()
@@ -113,14 +116,21 @@ def label(options: VadOptions, spans: Spans, count: int, frontend: Frontend) -> 
 
 
 def compare(
-    folder: Path, release: VadRelease, reference: VadRelease | None
+    folder: Path, release: VadRelease, reference: VadRelease | None, left_out: list[str]
 ) -> Iterator[tuple[str, Finding, Finding]]:
-    """For each recording what it is compared with, what that holds, and what is found."""
+    """For each recording what it is compared with, what that holds, and what is found; those whose
+    audio cannot be read are noted in `left_out`.
+    """
     labels = read_spans(folder / "segments") if (folder / "segments").is_file() else None
     if labels is None and reference is None:
         raise ConfigError(f"{folder}: has no segments; give them, or reference_vad=")
     for key, source in read_table(folder / "wav.scp").items():
-        wave = read_audio(source, target_fs=release.frontend.fs, allow_pipe=True)
+        try:
+            wave = read_audio(source, target_fs=release.frontend.fs, allow_pipe=True)
+        except AudioError as error:
+            log.warning("recording '%s': %s; left out", key, error)
+            left_out.append(key)
+            continue
         found = find(release, wave)
         if labels is not None:
             count = len(found.speech)
@@ -137,13 +147,16 @@ def score_vad(config: DictConfig) -> int:
     release = load_vad(find_model(config.model))
     reference = load_vad(find_model(config.reference_vad)) if config.reference_vad else None
     scores: dict[str, Score] = {}
-    for name, right, found in compare(Path(config.data), release, reference):
+    left_out: list[str] = []
+    for name, right, found in compare(Path(config.data), release, reference, left_out):
         scores[name] = scores.get(name, Score()).add(right, found)
     lines = [line for name, score in scores.items() for line in score.lines(name)]
     if config.out:
         write_text(config.out, "".join(f"{line}\n" for line in lines))
     print("\n".join(lines))
-    return 0
+    if left_out:
+        log.warning("%s: these figures are without %d recordings", config.data, len(left_out))
+    return 1 if left_out else 0
 
 
 def main() -> int:

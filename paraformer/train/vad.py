@@ -4,6 +4,7 @@ and how many frames are right on a dev set.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from paraformer.data.audio import read_audio
 from paraformer.data.cmvn import Cmvn, CmvnStatistics
 from paraformer.data.frontend import ENERGY_FLOOR, Frontend
 from paraformer.data.tables import fields, read_table
-from paraformer.errors import ConfigError, DataError
+from paraformer.errors import AudioError, ConfigError, DataError
 from paraformer.limits import check_fields, limited
 from paraformer.models.fsmn_vad import FsmnVad, VadOptions
 from paraformer.train.losses import Losses
 from paraformer.train.objective import TrainObjective
 from paraformer.train.trainer import Trainer
+
+log = logging.getLogger(__name__)
 
 IGNORED = -1  # label of a frame that fills a row up
 SILENCE, SPEECH = 0, 1
@@ -129,10 +132,16 @@ def read_recordings(folder: Path, frontend: Frontend) -> list[Recording]:
         )
     found = []
     for key, source in sources.items():
-        fbank = frontend.fbank(read_audio(source, target_fs=frontend.fs, allow_pipe=True))
+        try:
+            fbank = frontend.fbank(read_audio(source, target_fs=frontend.fs, allow_pipe=True))
+        except AudioError as error:
+            log.warning("recording '%s': %s; left out", key, error)
+            continue
         labels = frame_labels(spans.get(key, []), len(fbank), frontend)
         if len(fbank):
             found.append(Recording(key, fbank.half(), labels))
+    if len(found) < len(sources):
+        log.warning("%s: %d of %d recordings are used", folder, len(found), len(sources))
     if not any(bool(recording.labels.any()) for recording in found):
         raise DataError(f"{folder}: there is no speech in any recording; look at its segments")
     return found

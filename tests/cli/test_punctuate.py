@@ -49,7 +49,7 @@ def folder(tmp_path):
 def test_each_line_is_that_of_the_library(folder):
     done = program(folder, "punctuate", f"model={MODEL}", "text=text", "out=out/text")
     assert done.returncode == 0, done.stderr
-    assert "punctuated 3 utterances" in done.stderr
+    assert "punctuated 3 of 3 utterances" in done.stderr
     marker = Punctuator(load_punctuation(MODEL))
     expected = {k: marker.punctuate(v).text for k, v in read_table(folder / "text").items()}
     assert read_table(folder / "out/text") == dict(sorted(expected.items()))

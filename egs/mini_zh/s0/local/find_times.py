@@ -107,7 +107,11 @@ def main() -> int:
         rule, out, told = Rule(), [], 0
         for key, place in read_table(args.data / "feats.scp").items():
             text = texts.get(key, "").replace(" ", "")
-            feats = np.asarray(load_archive(place)) if text else np.zeros((0, 1))
+            try:
+                feats = np.asarray(load_archive(place)) if text else np.zeros((0, 1))
+            except (OSError, ValueError) as error:
+                print(f"{key}: no features at {place} ({error}); left out", file=sys.stderr)
+                continue
             rows = lines(key, text, marked.get(key.rsplit("-", 1)[-1]), feats, rule)
             out += rows
             told += bool(rows)
