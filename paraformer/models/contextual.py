@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from paraformer.errors import ConfigError
 from paraformer.models.paraformer import Paraformer
 from paraformer.nn.bias import NOTHING, HotwordMemory, attend_to_list, embed_words
-from paraformer.nn.layers import layer_norm
+from paraformer.nn.layers import PointwiseConv, layer_norm
 from paraformer.nn.mask import key_mask, length_mask
 from paraformer.nn.sanm_decoder import CrossAttention, SanmDecoder, SanmDecoderLayer
 
@@ -48,7 +48,7 @@ class ContextualDecoder(SanmDecoder):
         self.last_decoder = cast(SanmDecoderLayer, self.decoders.pop(-1))
         own, width = self.last_decoder.src_attn, encoder_output_size
         self.bias_decoder = BiasAttention(own.heads, width, own.dropout_rate)
-        self.bias_output = nn.Conv1d(2 * width, width, 1, bias=False)
+        self.bias_output = PointwiseConv(2 * width, width, bias=False)
 
     @property
     def looks_back_alone(self) -> bool:
@@ -81,7 +81,7 @@ class ContextualDecoder(SanmDecoder):
         x = x + layer.dropout(layer.memory_block()(y, frames))
         heard = layer.src_attn(layer.norm3(x), memory, keys)
         both = torch.cat((heard, scale * self.bias_decoder(x, projected)), dim=-1)
-        x = x + layer.dropout(self.bias_output(both.transpose(1, 2)).transpose(1, 2))
+        x = x + layer.dropout(self.bias_output(both))
         for layer in (*getattr(self, "decoders2", ()), *self.decoders3):
             x = layer(x, frames, memory, keys)
         return self.after_norm(x)

@@ -16,7 +16,7 @@ from paraformer.nn.attention import (
     legacy_codes,
     relative_codes,
 )
-from paraformer.nn.layers import Dropout, FeedForward, layer_norm
+from paraformer.nn.layers import Dropout, FeedForward, PointwiseConv, layer_norm
 from paraformer.nn.mask import key_mask, length_mask
 from paraformer.nn.transformer import AbsolutePosition, input_module
 
@@ -56,26 +56,21 @@ class ConvolutionModule(nn.Module):
 
     def __init__(self, width: int, kernel_size: int, activation: Activation) -> None:
         super().__init__()
-        self.pointwise_conv1 = nn.Conv1d(width, 2 * width, 1)
+        self.pointwise_conv1 = PointwiseConv(width, 2 * width)
         self.depthwise_conv = nn.Conv1d(
             width, width, kernel_size, padding=(kernel_size - 1) // 2, groups=width
         )
         self.norm = FrameBatchNorm(width)
-        self.pointwise_conv2 = nn.Conv1d(width, width, 1)
+        self.pointwise_conv2 = PointwiseConv(width, width)
         self.activation = activation
 
     def forward(self, x: Tensor, frames: Tensor) -> Tensor:
         """x (B, T, D), frames (B, T) bool -> (B, T, D)."""
-        gated = F.glu(_pointwise(self.pointwise_conv1, x), dim=-1)
+        gated = F.glu(self.pointwise_conv1(x), dim=-1)
         # The biases and the gate fill padding; an utterance alone has zeros beyond its end.
         gated = gated.masked_fill(~frames[..., None], 0.0)
         mixed = self.depthwise_conv(gated.transpose(1, 2)).transpose(1, 2)
-        return _pointwise(self.pointwise_conv2, self.activation(self.norm(mixed, frames)))
-
-
-def _pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """A convolution over one frame as the matrix product that it is: x stays (B, T, D)."""
-    return F.linear(x, conv.weight[..., 0], conv.bias)
+        return self.pointwise_conv2(self.activation(self.norm(mixed, frames)))
 
 
 class ConformerLayer(nn.Module):

@@ -67,6 +67,17 @@ class Dropout(nn.Module):
         return drop(x, self.rate) if self.training else x
 
 
+class PointwiseConv(nn.Conv1d):
+    """A convolution over one frame as the matrix product that it is."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, in_channels) -> (B, T, out_channels)."""
+        return F.linear(x, self.weight[..., 0], self.bias)
+
+
 class FeedForward(nn.Module):
     """Position-wise `w_2(dropout(activation(w_1 x)))`."""
 

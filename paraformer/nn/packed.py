@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from paraformer.nn.layers import PointwiseConv
 
 # Rows that the layout is made for. Measured with 1 to 1000 rows on AVX-512: this one is 2 to 2.6
 # times as fast as torch's own product on a streaming chunk, and 1.2 times on a long utterance; one
@@ -21,27 +24,33 @@ LEAST_WEIGHTS = 4096
 Model = TypeVar("Model", bound=nn.Module)
 
 
-class PackedLinear(nn.Module):
-    """`nn.Linear` with its weights in the layout of oneDNN; without gradients."""
+class _Product:
+    """Rows times a matrix in the layout of oneDNN, and a bias; without gradients."""
 
-    def __init__(self, linear: nn.Linear, dtype: torch.dtype = torch.float32) -> None:
-        """dtype: torch.float32, or torch.bfloat16 for input, weights and output."""
-        super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
+    def __init__(self, matrix: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        """matrix (out, in), bias (out,)."""
+        self.out_features, self.in_features = matrix.shape
         self.dtype = dtype
-        weight = linear.weight.detach().to(dtype)
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
-        self.bias = None if linear.bias is None else linear.bias.detach().to(dtype)
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(matrix.detach().to(dtype), ROWS)
+        self.bias = None if bias is None else bias.detach().to(dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in_features) -> (..., out_features)."""
+    @property
+    def matrix(self) -> Tensor:
+        """The matrix (out, in) as it was, but for its precision: a copy."""
+        return self.packed.to_dense()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out), in half precision only where autocast is on, as torch's own
+        layers give it.
+        """
         rows = x.reshape(-1, self.in_features).to(self.dtype)
-        parts = [self._product(part) for part in rows.split(ROWS)] if len(rows) else [rows]
+        parts = [self._part(part) for part in rows.split(ROWS)] if len(rows) else [rows]
         out = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return out.view(*x.shape[:-1], self.out_features)
+        out = out.view(*x.shape[:-1], self.out_features)
+        return out if torch.is_autocast_enabled("cpu") else out.to(x.dtype)
 
-    def _product(self, rows: Tensor) -> Tensor:
-        """(M, in_features), M up to ROWS -> (M, out_features)."""
+    def _part(self, rows: Tensor) -> Tensor:
+        """(M, in), M up to ROWS -> (M, out)."""
         count = len(rows)
         # oneDNN keeps up to a megabyte for each number of rows that it has met: let there be few.
         step = FEW_STEP if count <= FEW_ROWS else MANY_STEP
@@ -51,29 +60,73 @@ class PackedLinear(nn.Module):
         return cast(Tensor, product(rows, self.packed, self.bias, "none", [], ""))[:count]
 
 
-class PackedConv(nn.Module):
+# A packed layer has the face of the layer that it replaces: its class, all its attributes, and
+# `weight` and `bias` too, unpacked when they are read. Only gradients and parameters it has none.
+class PackedLinear(nn.Linear):
+    """`nn.Linear` with its weights in the layout of oneDNN."""
+
+    def __init__(self, layer: nn.Linear, dtype: torch.dtype = torch.float32) -> None:
+        """dtype: torch.float32, or torch.bfloat16 for input, weights and output."""
+        _adopt(self, layer)
+        self.product = _Product(layer.weight, layer.bias, dtype)
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]
+        """(out, in)."""
+        return self.product.matrix
+
+    @property
+    def bias(self) -> Tensor | None:  # type: ignore[override]
+        """(out,)."""
+        return self.product.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        return self.product(x)
+
+
+class PackedConv(nn.Conv1d):
     """`nn.Conv1d` over time as one product for each frame and what stands around it."""
 
-    def __init__(self, conv: nn.Conv1d, dtype: torch.dtype = torch.float32) -> None:
+    product: _Product
+
+    def __init__(self, layer: nn.Conv1d, dtype: torch.dtype = torch.float32) -> None:
         """A plain one: neither groups nor padding, stride or dilation."""
-        super().__init__()
-        (self.kernel,) = conv.kernel_size
-        has_bias = conv.bias is not None
-        linear = nn.utils.skip_init(
-            nn.Linear, conv.in_channels * self.kernel, conv.out_channels, bias=has_bias
-        )
-        with torch.no_grad():
-            linear.weight.copy_(conv.weight.transpose(1, 2).flatten(1))  # (out, K * in)
-            if conv.bias is not None:
-                linear.bias.copy_(conv.bias)
-        self.linear = PackedLinear(linear, dtype)
+        _adopt(self, layer)
+        matrix = layer.weight.transpose(1, 2).flatten(1)  # (out, K * in)
+        self.product = _Product(matrix, layer.bias, dtype)
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]
+        """(out, in, K)."""
+        return self.product.matrix.unflatten(1, (-1, self.in_channels)).transpose(1, 2)
+
+    @property
+    def bias(self) -> Tensor | None:  # type: ignore[override]
+        """(out,)."""
+        return self.product.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, T) -> (B, out, T - K + 1)."""
         frames = x.transpose(1, 2)
-        size = frames.size(1) - self.kernel + 1
-        around = [frames[:, place : place + size] for place in range(self.kernel)]
-        return cast(Tensor, self.linear(torch.cat(around, dim=2))).transpose(1, 2)
+        (kernel,) = self.kernel_size
+        size = frames.size(1) - kernel + 1
+        around = [frames[:, place : place + size] for place in range(kernel)]
+        return self.product(torch.cat(around, dim=2)).transpose(1, 2)
+
+
+class PackedPointwise(PackedConv, PointwiseConv):
+    """`PointwiseConv` as the one product that it is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, in) -> (B, T, out)."""
+        return self.product(x)
+
+
+def _adopt(packed: nn.Module, layer: nn.Module) -> None:
+    """All that a layer has but its parameters."""
+    vars(packed).update(vars(layer))
+    packed._parameters = {}
 
 
 def for_inference(model: Model, device: torch.device, dtype: torch.dtype | None = None) -> Model:
@@ -89,10 +142,9 @@ def for_inference(model: Model, device: torch.device, dtype: torch.dtype | None 
 
 
 def _twin(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    if type(module) is nn.Linear and module.weight.numel() >= LEAST_WEIGHTS:
-        return PackedLinear(module, dtype)
-    if type(module) is nn.Conv1d and _is_plain(module):
-        return PackedConv(module, dtype)
+    packed = PACKED.get(type(module))
+    if packed is not None and _is_worth_it(cast(Any, module)):
+        return packed(module, dtype)
     twin = copy.copy(module)
     twin._modules = {
         name: None if child is None else _twin(child, dtype)
@@ -101,6 +153,17 @@ def _twin(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return twin
 
 
-def _is_plain(conv: nn.Conv1d) -> bool:
-    shape = (*conv.stride, *conv.dilation, conv.groups)
-    return shape == (1, 1, 1) and conv.padding in (0, (0,)) and conv.weight.numel() >= LEAST_WEIGHTS
+def _is_worth_it(layer: nn.Linear | nn.Conv1d) -> bool:
+    """Whether a layer is large, and nothing but a product at each place."""
+    if isinstance(layer, nn.Conv1d):
+        shape = (*layer.stride, *layer.dilation, layer.groups)
+        if shape != (1, 1, 1) or layer.padding not in (0, (0,)):
+            return False
+    return layer.weight.numel() >= LEAST_WEIGHTS
+
+
+PACKED: dict[type, Callable[[Any, torch.dtype], nn.Module]] = {
+    nn.Linear: PackedLinear,
+    nn.Conv1d: PackedConv,
+    PointwiseConv: PackedPointwise,
+}

@@ -23,9 +23,10 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from paraformer.data.cmvn import CmvnStatistics, write_cmvn  # noqa: E402
+from paraformer.decode.timestamps import frame_seconds  # noqa: E402
 from paraformer.models.checkpoint import (  # noqa: E402
     Config,
-    build,
+    build_any,
     build_frontend,
     merge,
     save_directory,
@@ -33,7 +34,6 @@ from paraformer.models.checkpoint import (  # noqa: E402
 from tests.bench.measure import CLIPS, speech  # noqa: E402
 
 KINDS = ("offline", "streaming")
-FRAMES_PER_SECOND = 1000 / 60
 TOKENS_PER_SECOND = 4.0
 MADE = "made.json"  # written last: the directory is whole, and this is what it was made of
 
@@ -139,22 +139,36 @@ def make(directory: Path, kind: str, sizes: Sizes = SIZES["large"], seed: int = 
         return directory
     directory.mkdir(parents=True, exist_ok=True)
     made.unlink(missing_ok=True)
-    config = configuration(kind, sizes)
-    statistics = CmvnStatistics()
-    statistics.add(build_frontend(config)(torch.from_numpy(speech(10.0, CLIPS))))
-    write_cmvn(directory / "am.mvn", statistics.result())
-    config = merge(config, {"frontend_conf": {"cmvn_file": str(directory / "am.mvn")}})
+    write_random(directory, configuration(kind, sizes), seed)
+    made.write_text(json.dumps(facts) + "\n", "utf8")
+    return directory
+
+
+def write_random(directory: Path, config: Config, seed: int = 0) -> Path:
+    """Write a model of that configuration with random weights, of which about four tokens a second
+    fire, and the CMVN of the bundled clips.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    cmvn = write_statistics(directory / "am.mvn", config)
+    config = merge(config, {"frontend_conf": {"cmvn_file": str(cmvn)}})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        release = build(config)
-    share = TOKENS_PER_SECOND / FRAMES_PER_SECOND  # of a token in each frame
+        release = build_any(config)
+    # Of a token in each frame.
+    share = TOKENS_PER_SECOND * frame_seconds(release.frontend, release.model.encoder)
     with torch.no_grad():
         out = release.model.predictor.cif_output
         out.bias.fill_(math.log(share / (1 - share)))
         out.weight.mul_(0.3)
-    save_directory(directory, release)
-    made.write_text(json.dumps(facts) + "\n", "utf8")
-    return directory
+    return save_directory(directory, release)
+
+
+def write_statistics(path: Path, config: Config) -> Path:
+    """The CMVN of the bundled clips, for the front end of a configuration."""
+    statistics = CmvnStatistics()
+    statistics.add(build_frontend(config)(torch.from_numpy(speech(10.0, CLIPS))))
+    write_cmvn(path, statistics.result())
+    return path
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from paraformer.nn.layers import PointwiseConv
 from paraformer.nn.packed import PackedConv, PackedLinear, for_inference
 from tests import tiny
 
@@ -86,10 +87,41 @@ def test_a_twin_of_a_twin_is_the_same():
 def test_bfloat16_is_near():
     linear = torch.nn.Linear(64, 80)
     x = torch.randn(5, 64)
+    packed = PackedLinear(linear, torch.bfloat16)
     with torch.inference_mode():
-        ours = PackedLinear(linear, torch.bfloat16)(x)
-        assert ours.dtype == torch.bfloat16
-        torch.testing.assert_close(ours.float(), linear(x), atol=0.05, rtol=0.05)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert packed(x).dtype == linear(x).dtype == torch.bfloat16
+        # Where autocast is off, what comes behind works in float32.
+        assert packed(x).dtype == torch.float32
+        torch.testing.assert_close(packed(x), linear(x), atol=0.05, rtol=0.05)
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    "layer",
+    [
+        torch.nn.Linear(64, 80),
+        torch.nn.Linear(64, 80, bias=False),
+        torch.nn.Conv1d(64, 80, 3),
+        PointwiseConv(64, 80, bias=False),
+    ],
+    ids=repr,
+)
+def test_a_packed_layer_has_the_face_of_the_layer(layer):
+    """A module that reads an attribute of a layer need not know that it may be packed."""
+    twin = for_inference(layer, CPU)
+    assert type(twin) is not type(layer)
+    assert isinstance(twin, type(layer))
+    for name in {*dir(layer)} - {*dir(torch.nn.Module())}:
+        ours, own = getattr(twin, name), getattr(layer, name)
+        if isinstance(own, torch.Tensor):
+            assert torch.equal(ours, own), name
+        elif not callable(own):
+            assert ours == own, name
+    x = torch.randn(2, 9, 64)
+    x = x.transpose(1, 2) if type(layer) is torch.nn.Conv1d else x
+    with torch.inference_mode():
+        torch.testing.assert_close(twin(x), layer(x), atol=1e-5, rtol=1e-5)
 
 
 def test_a_machine_without_onednn_uses_the_model_itself(monkeypatch):

@@ -1,0 +1,119 @@
+"""Models of real widths on a CPU, where large layers are packed, give what the models give.
+
+Every layer is compared, through the public `AutoModel`: called as often as that of the unpacked
+model, with output of the same shape, the same values, and in half precision the same type.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from paraformer import AutoModel
+from tests import wide
+from tests.bench.measure import CLIPS, speech
+
+pytestmark = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"
+)
+
+SPEECH = speech(3.0, CLIPS)
+TEXT = "今天的会就到这里吧那么我们明天再见"
+# bfloat16 rounds by 2^-9 at most. Some thirty roundings of weights and outputs lie one behind
+# another in two blocks and two stacks: sqrt(30) of them, and as much again for what they feed.
+NEAR = 2 * 30**0.5 * 2**-9
+
+
+class Heard(NamedTuple):
+    """A result, and each layer's outputs in order."""
+
+    result: dict[str, Any]
+    layers: dict[str, list[torch.Tensor]]
+
+
+def module_of(model):
+    """The network behind an AutoModel."""
+    task = model.task
+    if hasattr(task, "punctuator") and not hasattr(task, "recognizer"):
+        return task.punctuator.model
+    if hasattr(task, "aligner"):
+        return task.aligner.model
+    return task.online.recognizer(None).model if model.streaming else task.recognizer.model
+
+
+def generate(model):
+    kind = type(module_of(model)).__name__
+    if kind == "CtTransformer":
+        return model.generate(TEXT)
+    if kind == "Aligner":
+        return model.generate((SPEECH, TEXT), data_type=("sound", "text"), fs=16000)
+    options: dict[str, Any] = {}
+    if kind.startswith(("Seaco", "Contextual")):
+        options = {"hotword": "今天 明天 再见"}
+    elif not model.streaming and model.recognizer.model.ctc_head is not None:
+        options = {"decoding_ctc_weight": 0.3}
+    return model.generate(SPEECH, fs=16000, **options)
+
+
+def listen(directory, **options) -> Heard:
+    """What a model says, and what its layers give meanwhile."""
+    model = AutoModel(directory, device="cpu", disable_pbar=True, **options)
+    layers: dict[str, list[torch.Tensor]] = {}
+
+    def watch(name):
+        def hook(module, inputs, output):
+            layers.setdefault(name, []).append(output.clone())
+
+        return hook
+
+    for name, module in module_of(model).named_modules():
+        if not any(module.children()) and not isinstance(module, torch.nn.LSTM):
+            module.register_forward_hook(watch(name))
+    (result,) = generate(model)
+    return Heard(result, layers)
+
+
+@pytest.fixture(scope="module", params=wide.ARCHITECTURES)
+def directory(request):
+    with TemporaryDirectory() as folder:  # it is large
+        yield wide.write(Path(folder), request.param)
+
+
+def close(ours: Any, theirs: Any) -> None:
+    """Results in all their parts, numbers to 1e-4."""
+    assert type(ours) is type(theirs)
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            close(ours[key], theirs[key])
+    elif isinstance(ours, list):
+        for one, other in zip(ours, theirs, strict=True):
+            close(one, other)
+    else:
+        assert ours == (pytest.approx(theirs, abs=1e-4) if type(ours) is float else theirs)
+
+
+def shapes(heard: Heard, *facts: str) -> dict[str, list[tuple[Any, ...]]]:
+    """What is known of each layer's outputs beside their values."""
+    return {
+        name: [tuple(getattr(output, fact) for fact in ("shape", *facts)) for output in outputs]
+        for name, outputs in heard.layers.items()
+    }
+
+
+def test_a_packed_model_is_the_model(directory, monkeypatch):
+    packed, half = listen(directory), listen(directory, bf16=True)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    plain, plain_half = listen(directory), listen(directory, bf16=True)
+    close(packed.result, plain.result)
+    assert shapes(packed, "dtype") == shapes(plain, "dtype")
+    assert shapes(half, "dtype") == shapes(plain_half, "dtype")
+    assert shapes(half) == shapes(packed)
+    for name, outputs in plain.layers.items():
+        for own, ours, rounded in zip(outputs, packed.layers[name], half.layers[name], strict=True):
+            torch.testing.assert_close(ours, own, atol=1e-4, rtol=1e-4, msg=name)
+            assert (rounded.float() - own).norm() <= NEAR * own.norm(), name
