@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from paraformer import forks as forks
+
 if TYPE_CHECKING:
     from paraformer.auto import AutoModel as AutoModel
     from paraformer.decode.streaming import Streamer as Streamer

@@ -27,7 +27,7 @@ class AlignTask:
     """Words of known texts with their times; the input is a pair, recordings and texts."""
 
     def __init__(self, aligner: ForcedAligner) -> None:
-        self.aligner = aligner
+        self.aligner, self.device = aligner, aligner.device
 
     def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
         """See `Task`; (wav, text) or (wav.scp, text.txt), see `pair_texts`."""

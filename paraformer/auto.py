@@ -21,6 +21,7 @@ from paraformer.decode.recognize import Recognizer
 from paraformer.decode.streaming import Streamer
 from paraformer.decode.vad import VoiceActivity
 from paraformer.errors import CheckpointError, ConfigError
+from paraformer.forks import check_gpu, most_threads
 from paraformer.formats import check_folder, check_format
 from paraformer.hub import find_model, find_models
 from paraformer.limits import check_fields
@@ -133,7 +134,7 @@ class AutoModel:
         check_channel(self.defaults.get("channel", MIX))
         _set_log_level(build)
         if build.ncpu is not None:
-            torch.set_num_threads(build.ncpu)
+            torch.set_num_threads(most_threads(build.ncpu))
         quiet = bool(self.defaults.get("disable_pbar"))
         self.directories = find_models(
             _models(model, build), build.hub, offline=build.offline, progress=not quiet
@@ -250,6 +251,7 @@ class AutoModel:
         return self.task.live(self._call_options(keywords)).session()
 
     def _call_options(self, keywords: Mapping[str, Any]) -> opts.CallOptions:
+        check_gpu(self.task.device.type)
         keywords = opts.renamed(keywords)
         opts.refuse_not_built(keywords)
         built = opts.names(opts.BuildOptions)
@@ -331,6 +333,7 @@ def _set_log_level(build: opts.BuildOptions) -> None:
 def choose_device(name: str) -> torch.device:
     """The device of that name; where it is missing the CPU, and the log says so."""
     device = parse_device(name)
+    check_gpu(device.type)
     if device.type == "cpu" or is_usable(device):
         return device
     log.warning("device %s is not usable here; the CPU is used", name)

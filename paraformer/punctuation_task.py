@@ -25,7 +25,7 @@ class PunctuationTask:
     """Texts with marks."""
 
     def __init__(self, punctuator: Punctuator) -> None:
-        self.punctuator = punctuator
+        self.punctuator, self.device = punctuator, punctuator.device
 
     def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
         """See `Task`: a text, a list of texts, or a file of lines `id text`."""

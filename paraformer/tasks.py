@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -58,6 +59,10 @@ MOST_PIECE_MS = 3_600_000  # an hour: a stream in longer pieces is none
 class Task(Protocol):
     """One kind of model at work."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
     def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
         """Results of an input of `generate`; cut: the call says how a stream is to be cut."""
 
@@ -71,6 +76,8 @@ Work = Callable[[Iterator[Item], int], Iterator[Result]]
 
 class RecordingTask(ABC):
     """A task whose inputs are recordings, each for itself."""
+
+    device: torch.device
 
     def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
         """See `Task`."""
@@ -119,6 +126,7 @@ class SpeechTask(RecordingTask):
     ) -> None:
         """second: of streams, writes the text of what has ended anew."""
         self.recognizer, self.streaming = recognizer, streaming
+        self.device = recognizer.device
         self.vad, self.punctuator, self.second = vad, punctuator, second
         self.online = OnlineModel(recognizer.release, recognizer.device, recognizer.dtype)
         # That of whole recordings where there are two.
@@ -349,7 +357,7 @@ class VadTask(RecordingTask):
     """Segments of speech: `value` is a list of [start, end] in ms."""
 
     def __init__(self, vad: VoiceActivity) -> None:
-        self.vad = vad
+        self.vad, self.device = vad, torch.device("cpu")
 
     def tables(self, call: CallOptions, cut: bool) -> Tables:
         """See `RecordingTask`."""

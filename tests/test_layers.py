@@ -17,13 +17,14 @@ PACKAGE = ROOT / "paraformer"
 EVERYTHING = {"*"}
 # The longest entry that a module's name starts with counts; both sides are relative to the package.
 ALLOWED: dict[str, set[str]] = {
-    "": {"auto", "live", "decode.streaming", "errors"},  # __init__ exports
+    "": {"forks", "auto", "live", "decode.streaming", "errors"},  # __init__ exports
     "__main__": {"cli"},
     "errors": set(),
     "limits": {"errors"},
     "extras": {"errors"},
     "score": {"extras", "errors"},
     "resume": set(),
+    "forks": {"errors"},
     "formats": {"resume", "errors"},
     "transcripts": {"data.words", "decode.text", "limits", "errors"},
     "alignment_plot": {"decode", "models", "nn", "extras", "errors"},
@@ -85,6 +86,7 @@ ALLOWED: dict[str, set[str]] = {
         "hub",
         "timed_formats",
         "formats",
+        "forks",
         "options",
         "limits",
         "errors",
