@@ -17,6 +17,7 @@ EXTRAS = {
     "jinja2": ("jinja2", "viz"),
     "kenlm": ("kenlm", "lm"),
     "matplotlib.figure": ("matplotlib", "viz"),
+    "opencc": ("opencc", "score"),
     "praatio.textgrid": ("praatio", "subtitles"),
     "pypinyin": ("pypinyin", "train"),
     "pysubs2": ("pysubs2", "subtitles"),

@@ -6,60 +6,115 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
-from paraformer.errors import DataError
+from paraformer.errors import ConfigError, DataError
 from paraformer.extras import load_extra
 
 # Han with its extensions, kana, bopomofo, hangul: each character is a unit of its own.
 _CJK = (
-    "\u3007\u3040-\u30ff\u3105-\u312f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
+    "\u3005-\u3007\u303b\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3105-\u312f"
+    "\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
     "\U00020000-\U000323af"
 )
 _LETTER = rf"[^\W\d_{_CJK}]"
-_UNIT = re.compile(rf"[{_CJK}]|{_LETTER}+(?:'{_LETTER}+)*|\d+(?:[.:]\d+)*%?")
 _CHINESE = re.compile(f"[{_CJK}]")
-_SYMBOL = re.compile(r"<[^<>\s]+>")
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _SPELLED = re.compile(_LETTER)
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+# Written for the apostrophe; blanks without width; the Korean letter that serves as a middle dot.
+_SIGNS = {"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u200b": " ", "\ufeff": " ", "\u318d": " "}
+# Joiners, variants of one character, directions: the default ignorable code points of Unicode.
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\uffa0\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+_BASIC, _RARE = 0x10000, 0x1F000  # where the scripts of the basic plane end, and all others
+_IS_RARE = re.compile("[\U00010a00-\U0001efff]")
+TAGS = "<>"  # pairs of brackets of what is no speech
 # Cells of a table that is filled in plain Python, about a second of work.
 _LARGE = 2_000_000
 
 Units = list[str]
 
 
-def units(text: str, raw: bool = False) -> Units:
-    """What is compared: a Chinese character, an English word or a number is one unit.
+def units(text: str, raw: bool = False, tags: str = TAGS, simplified: bool = False) -> Units:
+    """What is compared: a Chinese character, a word of a script with blanks or a number is one
+    unit, accents and vowel signs with the letter that carries them.
 
-    Full-width and half-width, upper and lower case are equal (NFKC, case folding); marks, blanks
-    and symbols such as `<noise>` do not count; letters apart are one word (`A P I` = `API`), since
-    that is how results are written; numbers are not spelled out. With `raw` each character counts
-    as it stands, marks and blanks too.
+    Full-width and half-width, upper and lower case are equal (NFKC, case folding); marks, symbols,
+    blanks and signs that are not seen do not count; letters apart are one word (`A P I` = `API`),
+    since that is how results are written; numbers are not spelled out. `tags` are the pairs of
+    brackets of what is no speech, such as `<noise>`: with `<>[]()` also `[noise]` and `(noise)`.
+    With `simplified` traditional characters count as the simplified ones (needs OpenCC). With `raw`
+    each character counts as it stands, marks and blanks too.
 
     >>> units("Ｈello，世 界! it’s 1,000.5 A P I")
     ['hello', '世', '界', "it's", '1000.5', 'api']
     """
     if raw:
         return list(text)
-    text = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
-    text = _THOUSANDS.sub("", _SYMBOL.sub(" ", text))
+    for sign, plain in _SIGNS.items():
+        text = text.replace(sign, plain)
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = _THOUSANDS.sub("", _UNSEEN.sub("", _tag_pattern(tags).sub(" ", text)))
+    unit = _unit_pattern(_RARE if _IS_RARE.search(text) else _BASIC)
     joined: Units = []
-    for is_letter, run in _runs(_UNIT.findall(text), _SPELLED):
+    for is_letter, run in _runs(unit.findall(text), _SPELLED):
         joined += ["".join(run)] if is_letter else run
-    return joined
+    return _in_simplified(joined) if simplified else joined
 
 
-def pinyin(text: str, tones: bool = True) -> Units:
+@lru_cache
+def _unit_pattern(end: int) -> re.Pattern[str]:
+    """A unit, in whose words accents and vowel signs below `end` are known: all take more time."""
+    chars = map(chr, range(0x300, end))
+    marks = "".join(char for char in chars if unicodedata.category(char)[0] == "M")
+    word = f"{_LETTER}+(?:[{marks}]+{_LETTER}*)*"
+    return re.compile(rf"[{_CJK}][{marks}]*|{word}(?:'{word})*|\d+(?:[.:]\d+)*%?")
+
+
+@lru_cache
+def _tag_pattern(tags: str) -> re.Pattern[str]:
+    """Brackets and all between them; one that is `<` has no blanks in it: `1 < 2` is none."""
+    pairs = [unicodedata.normalize("NFKC", tags[i : i + 2]) for i in range(0, len(tags), 2)]
+    if any(len(pair) != 2 or pair[0] == pair[1] or pair[0].isalnum() for pair in pairs):
+        raise ConfigError(f"tags={tags}: are no pairs of brackets; give for instance <>[]()")
+    kinds = []
+    for pair in pairs:
+        opening, closing = map(re.escape, pair)
+        blank = r"\s" if opening == "<" else ""
+        kinds.append(f"{opening}[^{opening}{closing}{blank}]+{closing}")
+    return re.compile("|".join(kinds) or r"(?!)")
+
+
+def _in_simplified(words: Units) -> Units:
+    """Chinese units as simplified characters, by phrases: 乾 is 干, but not in 乾坤."""
+    convert = _simplifier(load_extra("opencc", "simplified"))
+    found: Units = []
+    for is_chinese, run in _runs(words, _CHINESE):
+        found += convert("".join(run)) if is_chinese else run
+    return found
+
+
+@lru_cache(maxsize=1)
+def _simplifier(opencc: ModuleType) -> Callable[[str], str]:
+    convert: Callable[[str], str] = opencc.OpenCC("t2s").convert
+    return convert
+
+
+def pinyin(text: str, tones: bool = True, tags: str = TAGS) -> Units:
     """Syllables as pronounced in context (`hang2` or `xing2`), other units as they are.
 
     The neutral tone is 5; without `tones` the numbers are left out. Needs pypinyin.
     """
     convert = _pinyin_converter(tones)
     spoken: Units = []
-    for is_chinese, run in _runs(units(text), _CHINESE):
+    for is_chinese, run in _runs(units(text, tags=tags), _CHINESE):
         spoken += convert("".join(run)) if is_chinese else run
     return spoken
 

@@ -1,7 +1,7 @@
 """Character error rate of recognised text against a reference (both Kaldi `text`: `id text`).
 
-A Chinese character, an English word or a number is one unit; width, case, marks and blanks do not
-count unless raw=true. Prints lines such as
+A Chinese character, an English word or a number is one unit; width, case, marks, blanks and tags
+such as <noise> do not count unless raw=true. Prints lines such as
 
   %CER 5.10 [ 51 / 1000, 3 ins, 4 del, 44 sub ]
   %SER 20.00 [ 20 / 100 ]
@@ -22,9 +22,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from paraformer.data.tables import read_table, readable, write_text
+from paraformer.errors import ConfigError
 from paraformer.formats import check_folder
 from paraformer.programs.hydra_main import run
-from paraformer.score import Report, format_aligned, pinyin, score, units
+from paraformer.score import TAGS, Report, format_aligned, pinyin, score, units
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +33,13 @@ _log = logging.getLogger(__name__)
 def compute_cer(config: DictConfig) -> int:
     """Print and write the error rates of `config.hyp` against `config.ref`."""
     refs, hyps = read_table(config.ref), read_table(config.hyp)
-    report = score(refs, hyps, partial(units, raw=config.raw))
+    if config.raw and (config.simplified or config.tags != TAGS):
+        raise ConfigError("raw: each character counts as it stands; leave out simplified and tags")
+    split = partial(units, raw=config.raw, tags=config.tags, simplified=config.simplified)
+    report = score(refs, hyps, split)
     lines = [report.counts.line(), report.sentence_line()]
     if config.pinyin:
-        lines += _pinyin_lines(refs, hyps)
+        lines += _pinyin_lines(refs, hyps, config.tags)
     _warn("without hypothesis, counted as deletions", report.missing)
     _warn("without reference, not counted", report.extra)
     if config.out:
@@ -46,9 +50,9 @@ def compute_cer(config: DictConfig) -> int:
     return 0
 
 
-def _pinyin_lines(refs: Mapping[str, str], hyps: Mapping[str, str]) -> Iterable[str]:
+def _pinyin_lines(refs: Mapping[str, str], hyps: Mapping[str, str], tags: str) -> Iterable[str]:
     for name, tones in (("PER_TONED", True), ("PER_TONELESS", False)):
-        yield score(refs, hyps, partial(pinyin, tones=tones)).counts.line(name)
+        yield score(refs, hyps, partial(pinyin, tones=tones, tags=tags)).counts.line(name)
 
 
 def _warn(what: str, ids: list[str]) -> None:

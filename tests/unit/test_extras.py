@@ -20,7 +20,7 @@ from paraformer.error_report import report_html
 from paraformer.errors import ConfigError
 from paraformer.extras import EXTRAS, load_extra, load_torchaudio, torch_release
 from paraformer.programs.train import make_writer
-from paraformer.score import pinyin, score
+from paraformer.score import pinyin, score, units
 from paraformer.timed_formats import check_extra
 from tests.conftest import ROOT
 
@@ -37,6 +37,7 @@ ROADS = {
         lambda file: alignment_plot.draw(PICTURE, alignment_plot.Look()),
         "plot_alignment: ",
     ),
+    "opencc": (lambda file: units("好", simplified=True), "simplified: "),
     "praatio.textgrid": (lambda file: check_extra("textgrid"), "output_format=textgrid: "),
     "pypinyin": (lambda file: pinyin("好"), "pinyin: "),
     "pysubs2": (lambda file: check_extra("vtt"), "output_format=vtt: "),

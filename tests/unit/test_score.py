@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
-from paraformer.errors import DataError
+from paraformer.errors import ConfigError, DataError
 from paraformer.score import Counts, align, count, format_aligned, pinyin, score, units
 
 texts = st.text("你好世界ab '1.，<>Ａ\u3000", max_size=12)
@@ -33,11 +33,52 @@ texts = st.text("你好世界ab '1.，<>Ａ\u3000", max_size=12)
         ("〇㐀𠀀かナ한", ["〇", "㐀", "𠀀", "か", "ナ", "한"]),
         ("Straße ÉCOLE", ["strasse", "école"]),
         ("……，。！？《》——", []),
+        ("スター・ウォーズ ｽﾀｰ･", ["ス", "タ", "ー", "ウ", "ォ", "ー", "ズ", "ス", "タ", "ー"]),
+        ("阿凡达·卡梅隆 한국ㆍ미국 인", ["阿", "凡", "达", "卡", "梅", "隆", *"한국미국인"]),
+        ("、。「」『』〜゠؟،؛۔।", []),
+        ("हिन्दी में ไทยที่ বাংলা མཛོད་ལྡན", ["हिन्दी", "में", "ไทยที่", "বাংলা", "མཛོད", "ལྡན"]),
+        ("か\u309a が カ\u3099", ["か\u309a", "が", "ガ"]),
+        ("cafe\u0301 x\u030cy 𑄌𑄋𑄴", ["café", "x\u030cy", "𑄌𑄋𑄴"]),
+        ("می\u200cخواهم 葛\U000e0100飾 so\u00adft", ["میخواهم", "葛", "飾", "soft"]),
+        ("佐々木〆", ["佐", "々", "木", "〆"]),
         ("", []),
     ],
 )
 def test_what_counts_as_one_unit(text, expected):
     assert units(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("<>", "noise 你 好 laugh breath deep sigh"),
+        ("<>[]()", "你 好 breath"),
+        ("<>[]", "你 好 laugh breath"),
+        ("【】", "noise sil 你 好 laugh deep sigh"),
+        ("", "noise sil 你 好 laugh breath deep sigh"),
+    ],
+)
+def test_tags_of_corpora(tags, expected):
+    text = "[noise]<sil>你 好（laugh）【breath】[deep sigh]"
+    assert units(text, tags=tags) == expected.split()
+
+
+def test_a_comparison_is_no_tag():
+    assert units("1 < 2 and 3 > 2") == ["1", "2", "and", "3", "2"]
+
+
+@pytest.mark.parametrize("tags", ["<", "aa", "a>", "<><"])
+def test_tags_are_pairs_of_brackets(tags):
+    with pytest.raises(ConfigError, match="are no pairs of brackets"):
+        units("好", tags=tags)
+
+
+def test_traditional_characters_count_as_simplified_ones():
+    pytest.importorskip("opencc")
+    assert units("後 面 乾坤 頭髮 OK", simplified=True) == [*"后面乾坤头发", "ok"]
+    refs, hyps = {"a": "我們在台灣"}, {"a": "我们在台湾"}
+    assert score(refs, hyps).counts == Counts(5, 0, 0, 2)
+    assert score(refs, hyps, partial(units, simplified=True)).counts == Counts(5, 0, 0, 0)
 
 
 def test_raw_counts_every_character_as_it_stands():
