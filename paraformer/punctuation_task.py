@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from paraformer.data.inputs import given_keys
 from paraformer.data.items import at_hand
-from paraformer.data.tables import read_table
+from paraformer.data.names import names_file
+from paraformer.data.texts import read_texts
 from paraformer.decode.itn import shared_numerals
 from paraformer.decode.punctuate import PunctuationState, Punctuator
 from paraformer.errors import ConfigError, ParaformerError
@@ -17,8 +16,6 @@ from paraformer.options import CallOptions
 from paraformer.output import Output, Results, Tables
 from paraformer.results import WRITTEN, Result
 from paraformer.tasks import no_digits, progress
-
-TEXT_LISTS = (".txt", ".text", ".scp")
 
 
 class PunctuationTask:
@@ -28,7 +25,7 @@ class PunctuationTask:
         self.punctuator, self.device = punctuator, punctuator.device
 
     def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
-        """See `Task`: a text, a list of texts, or a file of lines `id text`."""
+        """See `Task`: a text, a list of texts, or a file of them."""
         texts = list_texts(source, call.key)
         output = Output(call, len(texts), Tables())
         pending = output.pending((text[0], at_hand(text)) for text in texts)
@@ -63,26 +60,18 @@ class PunctuationTask:
 
 
 def list_texts(source: Any, key: Any = "") -> list[tuple[str, str]]:
-    """Keys and texts of an input of a punctuation model: a text, texts, or a file `id text`.
-
-    A `Path` is a file, and so is a string that ends as one and either is there or has no blanks, or
-    that names a file in a folder.
+    """Keys and texts of an input of a punctuation model: a text, texts, or a file of them (see
+    `names_file`), plain or a table `id text` (see `read_texts`).
     """
-    if isinstance(source, Path) or (isinstance(source, str) and _names_file(source)):
-        return list(read_table(source).items())
+    if names_file(source):
+        return list(read_texts(source).table.items())
     texts = [source] if isinstance(source, str) or not _has_entries(source) else list(source)
     if not all(isinstance(text, str) for text in texts):
-        raise ConfigError("input: is no text; give a text, a list of texts or a file `id text`")
+        raise ConfigError("input: is no text; give a text, a list of texts or a file of texts")
     keys = given_keys(key, len(texts))
     if keys is None:
         keys = [f"text_{n}" if len(texts) > 1 else "text" for n in range(1, len(texts) + 1)]
     return list(zip(keys, texts, strict=True))
-
-
-def _names_file(source: str) -> bool:
-    if source.endswith(TEXT_LISTS):
-        return len(source.split()) == 1 or os.path.isfile(source)
-    return bool(os.path.dirname(source)) and os.path.isfile(source)
 
 
 def _has_entries(source: object) -> bool:

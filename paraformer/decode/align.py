@@ -6,7 +6,6 @@ else a character; marks are not spoken, and what the model has no token for keep
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -18,8 +17,9 @@ import torch
 from torch import Tensor
 
 from paraformer.data.frontend import Frontend
-from paraformer.data.inputs import TABLES, Cache, Item
-from paraformer.data.tables import read_rows
+from paraformer.data.inputs import Cache, Item
+from paraformer.data.names import names_file
+from paraformer.data.texts import read_texts
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.data.words import breakable
 from paraformer.decode.halves import in_halves
@@ -297,25 +297,23 @@ def _shared_out(run: str, start: int, pieces: Sequence[str]) -> Iterator[Unit]:
 def pair_texts(source: object, keys: Sequence[str]) -> list[str | DataError]:
     """The text of each recording: a string or a file for one, a file or a list for several.
 
-    A line of a file is `id text`. Where no id of the file is one of `keys`, its lines go to them in
-    their order; with one recording and one line the whole line is its text.
+    A file (see `names_file`) is a table `id text` or plain (see `read_texts`). Where no id of it is
+    one of `keys`, its texts go to them in their order.
     """
     if isinstance(source, (list, tuple)):
-        return _in_order([str(text) for text in source], keys, "text")
-    path = Path(source) if isinstance(source, (str, Path)) else None
-    if path is None:
+        for text in source:
+            if not isinstance(text, str):
+                raise DataError(f"text: {text!r} in the list is none; give texts, or one file")
+        return _in_order(source, keys, "text")
+    if not isinstance(source, (str, Path)):
         raise DataError(f"text: {type(source).__name__} is none; give a string, a list or a file")
-    in_folder = len(path.parts) > 1 and os.path.isfile(path)  # such as Kaldi's data/test/text
-    if isinstance(source, str) and path.suffix.lower() not in TABLES and not in_folder:
+    if isinstance(source, str) and not names_file(source):
         return _in_order([source], keys, "text")
-    rows = read_rows(path)
-    if len(keys) == len(rows) == 1 and rows[0].key != keys[0]:
-        return [f"{rows[0].key} {rows[0].value}".strip()]
-    table = {row.key: row.value for row in reversed(rows)}
+    table = read_texts(source, keys).table
     if not table.keys() & set(keys):
-        return _in_order([row.value or row.key for row in rows], keys, str(path))
+        return _in_order(list(table.values()), keys, str(source))
     return [
-        table[key] if key in table else DataError(f"{path}: no text of '{key}'; add it")
+        table[key] if key in table else DataError(f"{source}: no text of '{key}'; add it")
         for key in keys
     ]
 

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from paraformer.data.keys import URL
+from paraformer.data.names import names_file
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.data.web import download
 from paraformer.errors import AudioError, DataError
@@ -96,10 +99,10 @@ class HotwordMemo:
 def read_hotwords(given: object, tokenizer: Tokenizer) -> HotwordList:
     """The hotwords of any form of the argument, each once; None and an empty string are none.
 
-    A string: each word between blanks, commas or semicolons is one; if it ends in `.txt`, begins
-    with `http`, or is a `Path`, each line of that file. A line, or an entry of a list: one hotword,
-    blanks inside belong to it, and a number behind the last is its weight. A mapping, or a string
-    of JSON: hotwords with their weights.
+    A string: each word between blanks, commas or semicolons is one; if it names a file (see
+    `names_file`) or an address of one, each line of that. A line, or an entry of a list: one
+    hotword, blanks inside belong to it, and a number behind the last is its weight. A mapping, or
+    JSON in a string or file: hotwords with their weights.
 
     >>> tokenizer = CharTokenizer(["阿", "里", "a@@", "pi", "<unk>"], {"api": ["a@@", "pi"]})
     >>> read_hotwords("阿里 API", tokenizer).ids
@@ -168,7 +171,7 @@ def _entries(given: object) -> Iterator[_Given]:
     if given is None:
         return
     if isinstance(given, Path):
-        yield from _lines(_read(given), str(given))
+        yield from _in_file(given)
     elif isinstance(given, str):
         yield from _in_string(given.strip())
     elif isinstance(given, Mapping):
@@ -192,20 +195,31 @@ def _in_string(text: str) -> Iterator[_Given]:
         except AudioError as error:
             raise DataError(str(error)) from error
         yield from _lines(content, text)
-    elif text.lower().endswith(".txt"):
-        yield from _lines(_read(Path(text)), text)
+    elif names_file(text):
+        yield from _in_file(Path(text))
     elif text.startswith(("{", "[")):
-        try:
-            yield from _entries(json.loads(text))
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"hotword: '{text}' is not JSON ({error}); mend it") from error
+        yield from _in_json(text, f"hotword: '{text}'")
     else:
         yield from (_Given(word) for word in _SEPARATORS.split(text))
 
 
+def _in_json(text: str, where: str) -> Iterator[_Given]:
+    try:
+        yield from _entries(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is not JSON ({error}); mend it") from error
+
+
+def _in_file(path: Path) -> Iterator[_Given]:
+    content = _read(path)
+    if path.suffix.lower() == ".json":
+        return _in_json(_text(content, str(path)), str(path))
+    return _lines(content, str(path))
+
+
 def _read(path: Path) -> bytes:
     try:
-        return path.expanduser().read_bytes()
+        return Path(os.path.expanduser(path)).read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(
@@ -214,16 +228,14 @@ def _read(path: Path) -> bytes:
 
 
 def _lines(content: bytes, where: str) -> Iterator[_Given]:
-    for encoding in _ENCODINGS:
-        try:
-            text = content.decode(encoding)
-            break
-        except UnicodeDecodeError:
-            continue
-    else:
-        raise DataError(f"{where}: neither UTF-8 nor GB18030 text; convert it with iconv")
-    for line in text.splitlines():
-        yield _with_weight(line)
+    return map(_with_weight, _text(content, where).splitlines())
+
+
+def _text(content: bytes, where: str) -> str:
+    for encoding in _ENCODINGS if b"\0" not in content else ():
+        with suppress(UnicodeDecodeError):
+            return content.decode(encoding)
+    raise DataError(f"{where}: neither UTF-8 nor GB18030 text; convert it with iconv")
 
 
 def _with_weight(line: str) -> _Given:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from tqdm import tqdm
 
 from paraformer.auto import choose_device
 from paraformer.data.inputs import list_items
-from paraformer.data.tables import read_table, write_text
-from paraformer.decode.align import Alignment, ForcedAligner, Outcome, read_pairs
+from paraformer.data.tables import write_text
+from paraformer.data.texts import read_texts
+from paraformer.decode.align import Alignment, ForcedAligner, Outcome, pair_texts, read_pairs
 from paraformer.decode.recognize import Batching
 from paraformer.decode.timestamps import SILENCE, Span
 from paraformer.errors import DataError, ParaformerError
@@ -82,7 +84,7 @@ def align(config: DictConfig) -> int:
     folder = data if data.is_dir() else data.parent
     out = result_folder(config.out, str(folder))
     items = data_items(data) if data.is_dir() else list_items(data)
-    texts = read_table(config.text or folder / "text")
+    texts = _texts(Path(config.text or folder / "text"), [item.key for item in items])
     release = load_aligner(find_model(config.model))
     dtype = torch.bfloat16 if config.bf16 else None
     aligner = ForcedAligner(release, choose_device(config.device), dtype)
@@ -100,6 +102,12 @@ def align(config: DictConfig) -> int:
     _write_stats(out, config, times, seconds, time.perf_counter() - begun)
     log.info("aligned %d of %d utterances, %d words", times.done, len(items), times.words)
     return 0 if times.done >= config.min_success * len(items) else 1
+
+
+def _texts(path: Path, keys: Sequence[str]) -> Mapping[str, str | DataError]:
+    """Those of a table, or the lines of a plain file, which go to the recordings in their order."""
+    read = read_texts(path, keys)
+    return read.table if read.has_ids else dict(zip(keys, pair_texts(path, keys), strict=True))
 
 
 def _write_stats(

@@ -22,7 +22,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from paraformer.data.tables import read_table, readable, write_text
-from paraformer.errors import ConfigError
+from paraformer.errors import ConfigError, DataError
 from paraformer.formats import check_folder
 from paraformer.programs.hydra_main import run
 from paraformer.score import TAGS, Report, format_aligned, pinyin, score, units
@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 def compute_cer(config: DictConfig) -> int:
     """Print and write the error rates of `config.hyp` against `config.ref`."""
     refs, hyps = read_table(config.ref), read_table(config.hyp)
+    if refs and not any(refs.values()):
+        raise DataError(f"{config.ref}: no text behind any id; give `id text` a line")
     if config.raw and (config.simplified or config.tags != TAGS):
         raise ConfigError("raw: each character counts as it stands; leave out simplified and tags")
     split = partial(units, raw=config.raw, tags=config.tags, simplified=config.simplified)

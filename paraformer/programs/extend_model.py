@@ -17,7 +17,8 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from paraformer.data.tables import read_rows, read_table
+from paraformer.data.tables import read_rows
+from paraformer.data.texts import read_texts
 from paraformer.data.tokenizer import CharTokenizer
 from paraformer.errors import CheckpointError, ConfigError
 from paraformer.formats import check_folder
@@ -100,7 +101,7 @@ def _addition(config: DictConfig, tokenizer: Tokenizer, source: Path) -> Additio
         raise ConfigError(f"{source}: its tokens are pieces of its bpe.model; none can be added")
     lines = _listed(config.tokens) if config.tokens else []
     if config.text:
-        lines += _of_text(read_table(config.text), tokenizer, config.min_count)
+        lines += _of_text(read_texts(config.text).table, tokenizer, config.min_count)
     return find_addition(lines, tokenizer)
 
 

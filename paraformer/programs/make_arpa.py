@@ -1,7 +1,7 @@
 """Estimate an n-gram language model from texts: an ARPA file, for lm_file of decode.py and funasr.
 
-With `lang` (or a model directory) `text` is Kaldi's, `id transcript` a line, and is read as the
-tokens of that model; else a line is the tokens of a sentence, with blanks between.
+`text` is Kaldi's, `id transcript` a line, or has a sentence a line. With `lang` (or a model
+directory) it is read as the tokens of that model; else it has tokens, with blanks between.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from paraformer.data.ngram import BEGIN, END, UNKNOWN, arpa_lines, estimate
-from paraformer.data.tables import read_rows, read_table, write_text
+from paraformer.data.tables import write_text
+from paraformer.data.texts import read_texts
 from paraformer.data.tokenizer import (
     CharTokenizer,
     SentencepieceTokenizer,
@@ -54,8 +55,8 @@ def _sentences(config: DictConfig) -> Iterator[Sequence[str]]:
 
 def _all_sentences(text: str, lang: str | None) -> Iterator[Sequence[str]]:
     if lang is None:
-        for row in read_rows(text):
-            yield [row.key, *row.value.split()]
+        for row in read_texts(text).rows:
+            yield row.value.split()
         return
     folder = Path(lang)
     if (folder / "bpe.model").is_file():
@@ -66,7 +67,7 @@ def _all_sentences(text: str, lang: str | None) -> Iterator[Sequence[str]]:
         seg_dict = folder / "seg_dict"
         known = read_seg_dict(seg_dict) if seg_dict.is_file() else None
         tokenizer = CharTokenizer(read_token_list(folder / "tokens.json"), known, UNKNOWN)
-    for transcript in read_table(text).values():
+    for transcript in read_texts(text).table.values():
         yield tokenizer.ids_to_tokens(tokenizer.encode(transcript))
 
 

@@ -1,4 +1,4 @@
-"""Make the token list of a model from training transcripts (Kaldi `text`: `id transcript` a line).
+"""Make the token list of a model from training transcripts: Kaldi `text`, or plain lines.
 
 type=char: a token per character and per piece of an English word -> tokens.txt tokens.json seg_dict
 type=bpe:  sentencepiece pieces, for languages with blanks -> bpe.model tokens.txt tokens.json
@@ -13,7 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from paraformer.data.lexicon import build_lexicon, train_bpe
-from paraformer.data.tables import read_table
+from paraformer.data.texts import read_texts
 from paraformer.data.tokenizer import SentencepieceTokenizer, write_seg_dict, write_token_list
 from paraformer.errors import ConfigError, DataError
 from paraformer.formats import check_folder
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 def make_tokens(config: DictConfig) -> int:
     """Write the files of `config.type` into the folder `config.out`."""
-    texts = [text for text in read_table(config.text).values() if text.strip()]
+    texts = [text for text in read_texts(config.text).table.values() if text.strip()]
     if not texts:
         raise DataError(f"{config.text}: no transcripts; each line is `id transcript`")
     check("min_count", config.min_count, Limits(1, whole=True))

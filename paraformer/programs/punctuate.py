@@ -1,8 +1,12 @@
-"""Put marks into a Kaldi `text` (`id text` a line); words, blanks and case stay as they are."""
+"""Put marks into a Kaldi `text` (`id text` a line), or into plain lines without ids.
+
+Words, blanks and case stay as they are.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,7 +14,8 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from paraformer.auto import choose_device
-from paraformer.data.tables import read_table, write_table
+from paraformer.data.tables import write_table, write_text
+from paraformer.data.texts import read_texts
 from paraformer.decode.itn import shared_numerals
 from paraformer.decode.punctuate import Punctuator
 from paraformer.errors import ConfigError, ParaformerError
@@ -38,19 +43,29 @@ def punctuate(config: DictConfig) -> int:
     if Path(config.out).is_dir():
         raise ConfigError(f"out={config.out}: is a folder; give a file in it")
     check_folder(Path(config.out).parent)
-    texts = read_table(config.text)
+    texts = read_texts(config.text)
     rewrite = shared_numerals().rewrite if config.itn else str
     device = choose_device(config.device)
     punctuator = Punctuator(load_punctuation(find_model(config.model)), device)
     table: dict[str, str] = {}
-    for key, text in tqdm(texts.items(), "punctuate", unit="utt", disable=None, leave=False):
+    bar = tqdm(texts.table.items(), desc="punctuate", unit="utt", disable=None, leave=False)
+    for key, text in bar:
         try:
             table[key] = rewrite(punctuator.punctuate(text, config.split_size).text)
         except ParaformerError as error:
             log.warning("utterance '%s': %s", key, error)
-    write_table(config.out, table)
-    log.info("punctuated %d of %d utterances", len(table), len(texts))
-    return 0 if len(table) == len(texts) else 1
+    if texts.has_ids:
+        write_table(config.out, table)
+    else:
+        _write_lines(Path(config.out), {row.line: table.get(row.key, "") for row in texts.rows})
+    log.info("punctuated %d of %d utterances", len(table), len(texts.table))
+    return 0 if len(table) == len(texts.table) else 1
+
+
+def _write_lines(path: Path, texts: Mapping[int, str]) -> None:
+    """Plain texts in the lines that they had, those between them blank."""
+    last = max(texts, default=0)
+    write_text(path, "".join(f"{texts.get(number, '')}\n" for number in range(1, last + 1)))
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from paraformer.data.tables import read_table
+from paraformer.data.texts import read_texts
 from paraformer.data.tokenizer import Vocabulary
 from paraformer.data.words import strip_marks
 from paraformer.errors import ConfigError, DataError
@@ -70,10 +70,10 @@ class Sampling:
 
 
 def read_passages(path: str | Path, vocabulary: Vocabulary, marks: Sequence[str]) -> list[Passage]:
-    """Lines of a Kaldi table `key text` with marks; words outside the vocabulary are <unk>."""
+    """Lines `key text`, or plain ones, with marks; words outside the vocabulary are <unk>."""
     labels = {mark: number for number, mark in enumerate(marks)} | {"": NO_MARK}
     passages = []
-    for key, text in read_table(path).items():
+    for key, text in read_texts(path).table.items():
         words, behind = strip_marks(text, marks[NO_MARK + 1 :])
         if words:
             ids = np.array(vocabulary.tokens_to_ids(words), dtype=np.int64)

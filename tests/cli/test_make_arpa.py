@@ -43,6 +43,14 @@ def test_a_line_is_a_sentence_of_tokens(folder):
     assert 10 ** float(entries(folder / "x.arpa")["a b"]) != pytest.approx(0.375, rel=1e-3)
 
 
+def test_ids_of_a_kaldi_text_are_no_tokens(folder):
+    (folder / "text").write_text("u1 a b\nu2 a\n", encoding="utf-8")
+    for name in ("text", "tokens"):
+        done = run("make_arpa.py", folder, f"text={name}", f"out={name}.arpa", "order=2")
+        assert done.returncode == 0, done.stderr
+    assert entries(folder / "text.arpa") == entries(folder / "tokens.arpa")
+
+
 def test_kaldi_text_is_read_as_the_tokens_of_a_model(folder):
     done = run("make_arpa.py", folder, "text=text", f"lang={MODEL}", "out=lm.arpa")
     assert done.returncode == 0, done.stderr

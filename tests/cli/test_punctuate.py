@@ -57,6 +57,16 @@ def test_each_line_is_that_of_the_library(folder):
     assert expected["u3"] == ""
 
 
+def test_plain_lines_stay_in_their_lines(folder):
+    (folder / "plain.txt").write_text("今天天气怎么样\n\nhello world how are you\n", "utf8")
+    done = program(folder, "punctuate", f"model={MODEL}", "text=plain.txt", "out=marked.txt")
+    assert done.returncode == 0, done.stderr
+    first, blank, second = (folder / "marked.txt").read_text("utf8").splitlines()
+    marker = Punctuator(load_punctuation(MODEL))
+    assert (first, blank) == (marker.punctuate("今天天气怎么样").text, "")
+    assert second == marker.punctuate("hello world how are you").text
+
+
 def test_the_size_of_windows_counts(folder):
     words = "".join(read_token_list(MODEL / "tokens.json")[3:200])
     (folder / "text").write_text(f"u {words}\n", encoding="utf8")

@@ -23,6 +23,12 @@ def test_texts_of_every_form(tmp_path):
     assert list_texts([]) == []
 
 
+def test_lines_of_a_plain_file_are_texts(tmp_path):
+    file = tmp_path / "plain.txt"
+    file.write_text("今天天气很好\nhello world\n", encoding="utf8")
+    assert list_texts(file) == [("text_1", "今天天气很好"), ("text_2", "hello world")]
+
+
 def test_a_file_in_a_folder_is_no_text(tmp_path, monkeypatch):
     """Kaldi's `text` has no ending; a recording is refused, not marked as if its name were said."""
     (tmp_path / "data").mkdir()
@@ -33,6 +39,10 @@ def test_a_file_in_a_folder_is_no_text(tmp_path, monkeypatch):
     assert pair_texts("data/text", ["a"]) == ["你好"]
     assert list_texts("and/or") == [("text", "and/or")]
     assert pair_texts("and/or", ["a"]) == ["and/or"]
+    for missing in ("data/txet", "data/none/text", "../text", "none.csv"):
+        for use in (list_texts, lambda name: pair_texts(name, ["a"])):
+            with pytest.raises(DataError, match=f"{missing}: no such file"):
+                use(missing)
     with pytest.raises(DataError, match="a.wav:1: not UTF-8, with bytes that no text"):
         list_texts("data/a.wav")
 

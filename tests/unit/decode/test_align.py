@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -204,6 +206,8 @@ def test_a_table_goes_by_its_ids(table):
 def test_a_table_of_other_ids_goes_by_its_order(table):
     assert pair_texts(table("x 一\ny 二\n"), ["a", "b"]) == ["一", "二"]
     assert pair_texts(table("一\n二\n"), ["a", "b"]) == ["一", "二"]
+    assert pair_texts(table("good day\nwe meet\n"), ["a", "b"]) == ["good day", "we meet"]
+    assert pair_texts(table("u1 good day\n", "text"), ["a"]) == ["good day"]
 
 
 def test_the_whole_line_is_the_text_of_a_single_recording(table):
@@ -220,3 +224,5 @@ def test_a_table_that_is_not_there(tmp_path):
 def test_a_text_of_no_known_kind():
     with pytest.raises(DataError, match="text: int is none"):
         pair_texts(3, ["a"])
+    with pytest.raises(DataError, match="in the list is none"):
+        pair_texts([Path("a.txt")], ["a"])

@@ -90,6 +90,24 @@ def test_any_name_of_a_path_is_a_file(tmp_path):
     assert texts(path) == ["一二"]
 
 
+def test_a_string_that_names_a_file_is_never_words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words").write_text("一二 hello\n", "utf-8")
+    (tmp_path / "words.json").write_text('{"一二": 20, "hello": 5}', "utf-8")
+    (tmp_path / "lists").mkdir()
+    assert texts("words") == ["一二 hello"]
+    assert texts("words.json") == ["一二", "hello"]
+    for missing in ("none.json", "none.list", "lists/none", "../none", "~/none", "a.wav"):
+        with pytest.raises(DataError, match=f"{missing}: No such file"):
+            read_hotwords(missing, TOKENIZER)
+    (tmp_path / "a.wav").write_bytes(b"RIFF\0\0")
+    with pytest.raises(DataError, match=r"a\.wav: neither UTF-8 nor GB18030"):
+        read_hotwords("a.wav", TOKENIZER)
+    (tmp_path / "words.json").write_text("{", "utf-8")
+    with pytest.raises(DataError, match=r"words\.json is not JSON"):
+        read_hotwords("words.json", TOKENIZER)
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match=r"none\.txt: No such file .*give a file of hotwords"):
         read_hotwords(str(tmp_path / "none.txt"), TOKENIZER)
