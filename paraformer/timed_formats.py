@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -160,7 +161,25 @@ def _subtitles(found: Transcript, limits: LineLimits, kind: str) -> str:
         text = _spoken(line).replace("\\", "＼")
         text = html.escape(text, quote=False) if kind == "vtt" else text
         subtitles.append(pysubs2.SSAEvent(line.start, line.end, text))
-    return str(subtitles.to_string(kind, keep_ssa_tags=True))
+    # Its own clock stands still at 99:59:59.
+    clock = {"ms_to_timestamp": staticmethod(_srt_time if kind == "srt" else _vtt_time)}
+    writer: Any = type("Writer", (pysubs2.formats.get_format_class(kind),), clock)
+    content = io.StringIO()
+    writer.to_file(subtitles, content, kind, keep_ssa_tags=True)
+    return content.getvalue()
+
+
+def _srt_time(ms: int) -> str:
+    """`hh:mm:ss,mmm`, with more digits of hours behind 99.
+
+    >>> _srt_time(100 * 3_600_000 + 61_001), _vtt_time(61_001)
+    ('100:01:01,001', '00:01:01.001')
+    """
+    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d},{ms % 1000:03d}"
+
+
+def _vtt_time(ms: int) -> str:
+    return _srt_time(ms).replace(",", ".")
 
 
 def _srt(found: Transcript, limits: LineLimits) -> str:

@@ -29,6 +29,7 @@ from paraformer.data.faults import (
     read_all,
     wrong_value,
 )
+from paraformer.data.segments import Place, parse_place
 from paraformer.data.tables import (
     fields,
     format_table,
@@ -129,13 +130,12 @@ class DataDir:
     def iter_utterances(self) -> Iterator[Utterance]:
         """Every complete utterance, sorted by id."""
         empty: dict[str, str] = {}
-        wavs, feats, texts, speakers, durations, frame_counts = (
-            self.tables.get(name, empty)
-            for name in ("wav.scp", "feats.scp", "text", "utt2spk", "utt2dur", "utt2num_frames")
+        wavs, feats, texts, speakers = (
+            self.tables.get(name, empty) for name in ("wav.scp", "feats.scp", "text", "utt2spk")
         )
         for key in self.utterances:
-            recording, start, end = self._segment(key)
-            seconds, frames = durations.get(key), frame_counts.get(key)
+            recording, start, end, _ = self._place(key)
+            seconds, frames = self._told("utt2dur", key), self._told("utt2num_frames", key)
             yield Utterance(
                 id=key,
                 text=texts.get(key, ""),
@@ -148,17 +148,26 @@ class DataDir:
                 frames=int(frames) if frames else None,
             )
 
-    def _segment(self, key: str) -> tuple[str, float, float | None]:
-        """Recording, start and end (None: as long as it is) of an utterance."""
+    def _told(self, name: str, key: str) -> str:
+        """The number that a table tells of an utterance, "" if none."""
+        value = self.tables.get(name, {}).get(key)
+        wrong = "" if value is None else wrong_value(name, value)
+        if wrong:
+            raise DataError(
+                f"{self.path / name}: '{key}': {wrong}; make the file again or remove it"
+            )
+        return value or ""
+
+    def _place(self, key: str) -> Place:
+        """Where an utterance lies: without segments it is a whole recording."""
         if "segments" not in self.tables:
-            return key, 0.0, None
+            return Place(key, 0.0, None)
         value = self.tables["segments"][key]
         wrong = wrong_value("segments", value)
         if wrong:
             remedy = f"correct it or run utils/fix_data_dir.py {self.path}"
             raise DataError(f"{self.path / 'segments'}: '{key}': {wrong}; {remedy}")
-        recording, start, end = fields(value)
-        return recording, float(start), float(end) if float(end) >= 0 else None
+        return parse_place(value)
 
     def validate(
         self,
@@ -261,9 +270,9 @@ class DataDir:
             if all(key in table and not wrong_value(name, table[key]) for key in utterances):
                 return {key: float(table[key]) for key in utterances}
         if "segments" in self.tables:
-            times = {key: self._segment(key)[1:] for key in utterances}
-            seconds = {key: end - start for key, (start, end) in times.items() if end is not None}
-            return seconds if len(seconds) == len(times) else {}
+            places = {key: self._place(key) for key in utterances}
+            seconds = {k: p.end - p.start for k, p in places.items() if p.end is not None}
+            return seconds if len(seconds) == len(places) else {}
         return {}
 
     def subset(self, utterances: Collection[str], destination: str | Path) -> DataDir:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from paraformer.data.segments import wrong_place
 from paraformer.data.tables import Row, fields, invert, read_rows
 
 # Utterances stand in all of these that exist; with `segments`, wav.scp has recordings instead.
@@ -152,17 +153,6 @@ def wrong_value(name: str, value: str) -> str:
     return check(value) if check else ""
 
 
-def _wrong_segment(value: str) -> str:
-    words = fields(value)
-    if len(words) != 3:
-        return "not of the form: utterance recording start end"
-    start, end = _number(words[1]), _number(words[2])
-    if not 0 <= start < math.inf or math.isnan(end) or end == math.inf:
-        return "segment times are not seconds"
-    # Kaldi: -1 means the end of the recording.
-    return "segment without length" if end <= start and end != -1 else ""
-
-
 def _number(word: str) -> float:
     try:
         return float(word)
@@ -185,7 +175,7 @@ _CHECKS: Mapping[str, Callable[[str], str]] = {
     "utt2spk": lambda value: (
         "" if len(fields(value)) == 1 else "not of the form: utterance speaker"
     ),
-    "segments": _wrong_segment,
+    "segments": wrong_place,
     "utt2dur": _wrong_duration,
     "reco2dur": _wrong_duration,
     "utt2num_frames": _wrong_count,

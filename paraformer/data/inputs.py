@@ -129,13 +129,16 @@ class Inputs(Iterable[Item]):
 
 def _finished(make: Callable[[], Item], key: str, channel: str | int) -> Item:
     item = make()
-    sound = not isinstance(item.source, DataError)
-    return replace(item, key=key, channel=channel if sound else MIX)
+    if isinstance(item.source, DataError):
+        channel = MIX
+    elif item.channel != MIX:  # a segment's own
+        channel = item.channel
+    return replace(item, key=key, channel=channel)
 
 
 def _split(item: Item) -> Iterator[Item]:
     """A recording's channels; what cannot be read says so itself when its turn comes."""
-    if isinstance(item.source, DataError):
+    if isinstance(item.source, DataError) or item.channel != MIX:
         yield item
         return
     try:

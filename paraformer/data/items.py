@@ -36,6 +36,7 @@ class Item:
     from_list: bool = False  # lines of a list may name commands; an input and JSON may not
     path: str = ""  # what `key` was taken from; "" for an id that was given, which stays
     channel: str | int = MIX  # or the number of one
+    recording: str = ""  # of a segment: what it is a stretch of
 
     def read(self, fs: int | None, target_fs: int, cache: Cache | None = None) -> Tensor:
         """Samples (N,) at `target_fs`; segments or channels of one recording in a row read

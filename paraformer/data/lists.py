@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from paraformer.data.faults import wrong_value
+from paraformer.data.channels import MIX
 from paraformer.data.items import Item, Segment, named
 from paraformer.data.keys import URL, distinct_keys
-from paraformer.data.tables import fields, iter_lines, iter_rows
+from paraformer.data.segments import parse_place, wrong_place
+from paraformer.data.tables import iter_lines, iter_rows
 from paraformer.errors import DataError
 
 TABLES = (".scp", ".txt", ".text")
@@ -273,7 +274,7 @@ def _is_array(value: object) -> bool:
 
 class SegmentsFile(ListFile):
     """Stretches of the recordings of a list, by a Kaldi segments file: `utterance recording start
-    end`, end -1: to the end.
+    end [channel]`, end -1: to the end, channels counted from 0.
     """
 
     def __init__(self, path: Path, recordings: ListFile) -> None:
@@ -299,14 +300,15 @@ class SegmentsFile(ListFile):
     def item(self, entry: Entry) -> Item:
         """See `ListFile`."""
         line, key, _, value = entry
-        where, wrong = f"{self.path}:{line}", wrong_value("segments", value)
+        where, wrong = f"{self.path}:{line}", wrong_place(value)
         if wrong:
             return Item(key, DataError(f"{where}: {wrong}; mend this line"))
-        name, start, end = fields(value)
+        name, start, end, channel = parse_place(value)
         if name not in self._by_key:
             return Item(key, DataError(f"{where}: no recording '{name}' in the list; add it"))
-        segment = Segment(float(start), float(end) if float(end) >= 0 else None)
-        return replace(self._recording(name), key=key, segment=segment, path="")
+        own, segment = MIX if channel is None else channel, Segment(start, end)
+        whole = self._recording(name)
+        return replace(whole, key=key, path="", recording=name, segment=segment, channel=own)
 
     def _recording(self, name: str) -> Item:
         """The same one for all its segments in a row, which then read it once."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import kaldiio
 import numpy as np
@@ -17,11 +17,12 @@ from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
-from paraformer.data.audio import read_audio, resample
-from paraformer.data.faults import wrong_value
+from paraformer.data.audio import read_audio, read_channels, resample
+from paraformer.data.channels import MIX, Selector
 from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import cut
-from paraformer.data.tables import fields, read_table, write_table
+from paraformer.data.segments import parse_place, wrong_place
+from paraformer.data.tables import read_table, write_table
 from paraformer.errors import AudioError, ConfigError, DataError, ParaformerError
 from paraformer.formats import check_folder
 from paraformer.limits import Limits, check
@@ -51,6 +52,7 @@ class Segment(NamedTuple):
     utterance: str
     start: float = 0.0
     end: float | None = None
+    channel: int | None = None  # None: the mean of all
 
 
 class Recording(NamedTuple):
@@ -74,7 +76,7 @@ class Job:
         try:
             if not recording.source:
                 raise AudioError("no such recording in wav.scp; run utils/fix_data_dir.py")
-            wave = read_audio(recording.source, fs=self.raw_fs, target_fs=fs, allow_pipe=True)
+            waves = self._read(recording)
         except ParaformerError as error:
             ids = (s.utterance for s in recording.segments)
             return [(_at_speed(i, speed), error) for i in ids for speed in self.speeds]
@@ -83,11 +85,20 @@ class Job:
             for speed in self.speeds:
                 name = _at_speed(segment.utterance, speed)
                 try:
-                    part = cut(wave, fs, segment.start, segment.end)
+                    part = cut(waves(segment.channel), fs, segment.start, segment.end)
                     done.append((name, self._features(part, speed)))
                 except ParaformerError as error:
                     done.append((name, error))
         return done
+
+    def _read(self, recording: Recording) -> Callable[[int | None], Tensor]:
+        """What gives a channel (N,) of a recording, or with None the mean of all."""
+        how: dict[str, Any] = {"fs": self.raw_fs, "target_fs": self.frontend.fs, "allow_pipe": True}
+        if all(segment.channel is None for segment in recording.segments):
+            whole = read_audio(recording.source, **how)
+            return lambda channel: whole
+        channels = read_channels(recording.source, **how)
+        return lambda n: Selector(recording.source, MIX if n is None else n, said=True)(channels)
 
     def _features(self, wave: Tensor, speed: float) -> Tensor:
         fs = self.frontend.fs
@@ -134,15 +145,14 @@ def read_recordings(data: str) -> list[Recording]:
         return [Recording(source, [Segment(key)]) for key, source in sources.items()]
     recordings: dict[str, Recording] = {}
     for utterance, value in read_table(folder / "segments").items():
-        wrong = wrong_value("segments", value)
+        wrong = wrong_place(value)
         if wrong:
             raise DataError(
                 f"{folder / 'segments'}: '{utterance}': {wrong}; "
                 f"correct it or run utils/fix_data_dir.py {folder}"
             )
-        name, start, end = fields(value)
-        # Kaldi writes -1 for the end of the recording.
-        segment = Segment(utterance, float(start), float(end) if float(end) >= 0 else None)
+        name, start, end, channel = parse_place(value)
+        segment = Segment(utterance, start, end, channel)
         recordings.setdefault(name, Recording(sources.get(name, ""), [])).segments.append(segment)
     return list(recordings.values())
 

@@ -104,7 +104,7 @@ def read_spans(path: Path) -> dict[str, Spans]:
             begin, end = float(parts[1]), float(parts[2])
         except (IndexError, ValueError):
             begin = end = math.nan
-        if not 0 <= begin <= end or len(parts) != 3:
+        if not 0 <= begin <= end or len(parts) not in (3, 4):
             raise DataError(f"{path}: '{key}': wants `recording begin end` in seconds, {value}")
         spans.setdefault(parts[0], []).append((begin, end))
     return {recording: sorted(found) for recording, found in spans.items()}

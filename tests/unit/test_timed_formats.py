@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 
 import pytest
 from hypothesis import given
@@ -94,6 +95,19 @@ def test_subtitles_come_back(kind):
 def test_any_subtitles_come_back(kind, rows):
     result = build(rows)
     assert read_subtitles(format_timed(result, kind), kind) == lines_of(result)
+
+
+@pytest.mark.parametrize("kind", ["srt", "vtt"])
+@given(hours=st.integers(0, 2000), ms=st.integers(0, 3_599_000))
+def test_the_clock_of_subtitles_does_not_end(kind, hours, ms):
+    """pysubs2 itself stops at 99:59:59,999, and reads two digits of hours in SRT."""
+    start = hours * 3_600_000 + ms
+    word = {"text": "好", "start": start, "end": start + 900, "confidence": 0.5}
+    result = {"key": "a", "text": "好", "audio_seconds": start / 1000 + 1, "words": [word]}
+    clock = r"(\d{2,}):(\d\d):(\d\d)[,.](\d{3})"
+    found = re.findall(clock, format_timed(result, kind))
+    times = [((int(h) * 60 + int(m)) * 60 + int(s)) * 1000 + int(z) for h, m, s, z in found]
+    assert times == [start, start + 900]
 
 
 def test_srt_as_players_know_it():

@@ -195,7 +195,13 @@ def test_an_entry_names_a_file_an_offset_or_a_pipe(tmp_path: Path) -> None:
         ("r 0 nan", "segment times are not seconds"),
         ("r 0 inf", "segment times are not seconds"),
         ("r a b", "segment times are not seconds"),
-        ("r 0", "not of the form: utterance recording start end"),
+        ("r 0", "not of the form: utterance recording start end [channel]"),
+        ("r 0 1 0", ""),
+        ("r 0 1 1", ""),
+        ("r 0 1 -1", ""),
+        ("r 0 1 1 x", "not of the form: utterance recording start end [channel]"),
+        ("r 0 1 B", "segment channel is no whole number from 0"),
+        ("r 0 1 -2", "segment channel is no whole number from 0"),
     ],
 )
 def test_segments_are_checked(value: str, problem: str) -> None:

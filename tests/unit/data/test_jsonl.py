@@ -139,3 +139,12 @@ def test_what_a_list_cannot_say_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"no usable line \(1 not JSON\)"):
         jsonl_to_data([write_list(tmp_path / "bad.jsonl", "{")], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("table", "value"), [("utt2dur", "long"), ("utt2num_frames", "1.5")])
+def test_a_length_that_is_none_is_one_line(tmp_path, table, value):
+    write_wav(tmp_path / "a.wav")
+    for name, line in {"wav.scp": tmp_path / "a.wav", "text": "好", table: value}.items():
+        (tmp_path / name).write_text(f"a {line}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=f"{table}: 'a': not a positive .*; make the file again"):
+        data_to_jsonl(tmp_path, tmp_path / "x.jsonl")
