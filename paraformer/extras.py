@@ -12,7 +12,6 @@ from paraformer.errors import ConfigError
 DISTRIBUTION = "paraformer-toolkit"
 # Module that is imported -> package that brings it, extra of setup.cfg that names the package.
 EXTRAS = {
-    "itn.chinese.inverse_normalizer": ("WeTextProcessing", "itn"),
     "jieba": ("jieba", "punc"),
     "jinja2": ("jinja2", "viz"),
     "kenlm": ("kenlm", "lm"),
@@ -25,10 +24,12 @@ EXTRAS = {
 }
 
 
-def load_extra(module: str, what: str) -> ModuleType:
-    """A module of `EXTRAS`; `what` is the option or program that needs it."""
-    package, extra = EXTRAS[module]
-    remedy = pip_line(extra)
+def load_extra(module: str, what: str, extra: str = "") -> ModuleType:
+    """A module of `EXTRAS`; `what` is the option or program that needs it, `extra` another extra
+    that names its package too.
+    """
+    package, usual = EXTRAS[module]
+    remedy = pip_line(extra or usual)
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

@@ -56,14 +56,19 @@ def jieba_segmenter(user_dict: str | Path) -> Segmenter:
     Pieces of Latin letters stay whole; what lies between them is joined and cut without jieba's
     HMM. Needs the package jieba.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # at import, of how jieba finds its own dictionary
-        jieba = load_extra("jieba", f"{user_dict}: this model cuts words")
-    jieba.setLogLevel("WARNING")
-    cutter = jieba.Tokenizer()
+    cutter = load_jieba(f"{user_dict}: this model cuts words").Tokenizer()
     with open(user_dict, encoding="utf8") as file:
         cutter.load_userdict(file)
     return lambda text: list(_cut(text, cutter))
+
+
+def load_jieba(what: str, extra: str = "") -> Any:
+    """The package jieba, which says nothing while it works; `what` and `extra` as `load_extra`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # at import, of how jieba finds its own dictionary
+        jieba = load_extra("jieba", what, extra)
+    jieba.setLogLevel("WARNING")
+    return jieba
 
 
 def _cut(text: str, cutter: Any) -> Iterator[Word]:

@@ -29,7 +29,6 @@ PICTURE = alignment_plot.Picture(
 )
 # Module -> what a user does that needs it, and what the line begins with.
 ROADS = {
-    "itn.chinese.inverse_normalizer": (lambda file: Numerals(), "itn: "),
     "jieba": (jieba_segmenter, "{file}: this model cuts words: "),
     "jinja2": (lambda file: report_html(score({"a": "好"}, {"a": "好"}), "x"), "report: "),
     "kenlm": (LanguageModel, "lm_file: "),
@@ -89,6 +88,16 @@ def test_a_missing_package_is_one_line(module, without, tmp_path, caplog):
     assert message == (
         f"{begin}needs the package {package}; pip install 'paraformer-toolkit[{extra}]'"
     )
+
+
+def test_a_package_of_two_extras_is_named_by_the_one_that_is_used(without):
+    without("jieba")
+    with pytest.raises(ConfigError) as caught:
+        Numerals()
+    assert str(caught.value) == (
+        "itn: needs the package jieba; pip install 'paraformer-toolkit[itn]'"
+    )
+    assert "jieba" in extras_of_setup()["itn"]
 
 
 def test_the_lines_name_extras_that_have_these_packages():

@@ -270,7 +270,7 @@ def test_finals_get_marks(recognizer, punctuator, wave):
 
 def test_finals_have_digits_and_nothing_else_has(recognizer, punctuator, wave):
     """What they become is that of `Numerals`, after the marks; what is shown before stays."""
-    pytest.importorskip("itn", reason="the extra itn is not installed")
+    pytest.importorskip("jieba", reason="the extra itn is not installed")
     rewrite = shared_numerals().rewrite
     for marks in (None, punctuator):
         plain = events(LivePipeline(recognizer, Script(SPANS), marks).session(), [wave])
@@ -282,7 +282,7 @@ def test_finals_have_digits_and_nothing_else_has(recognizer, punctuator, wave):
 
 
 def test_digits_of_a_stream_by_the_model(tmp_path, wave):
-    pytest.importorskip("itn", reason="the extra itn is not installed")
+    pytest.importorskip("jieba", reason="the extra itn is not installed")
     rewrite = shared_numerals().rewrite
     folder = save_directory(tmp_path / "model", tiny.release(ONLINE))
     options = {"device": "cpu", "disable_pbar": True, "chunk_size": [0, 10, 5]}

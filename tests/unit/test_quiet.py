@@ -256,7 +256,7 @@ def test_a_process_without_sockets_recognises(tmp_path):
 def test_stdout_has_results_and_nothing_else(arguments, lines, tmp_path, monkeypatch):
     """What libraries write themselves, past sys.stdout, is heard too."""
     if "+itn=true" in arguments:
-        pytest.importorskip("itn", reason="the extra itn")
+        pytest.importorskip("jieba", reason="the extra itn")
     monkeypatch.chdir(tmp_path)
     with descriptor_of_stdout(tmp_path / "out"), contextlib.redirect_stderr(io.StringIO()):
         warnings.warn("from a library", stacklevel=1)
@@ -354,7 +354,7 @@ def answer(model: AutoModel, source: Any, call: dict[str, Any]) -> Any:
 def test_an_option_of_one_call_does_not_rule_the_next(
     models, sources, tmp_path, name, call, differs
 ):
-    for option, extra in (("lm_file", "kenlm"), ("itn", "itn")):
+    for option, extra in (("lm_file", "kenlm"), ("itn", "jieba")):
         if option in call:
             pytest.importorskip(extra, reason=f"the extra of {option}")
     model, source = models[name if name in models else "plain"], sources[name]

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paraformer.auto import AutoModel
+from paraformer.decode import number_value
 from paraformer.decode.itn import LONGEST, Numerals, rewrite_result, shared_numerals
 from paraformer.errors import ConfigError
 from paraformer.results import WRITTEN, in_digits
+from tests.conftest import ROOT
 
 DIGITS = "零一二三四五六七八九"
 CONVERTED = {
@@ -59,6 +61,20 @@ CONVERTED = {
     "五十七分": "57分",
     "十个人": "10个人",
     "iPhone十五": "iPhone15",
+    "五萬五千": "55000",
+    "百分之五十點五": "50.5%",
+    "早上八點四十五": "早上8點45",
+    "三点一十五分": "3点15分",
+    "早上八点五分": "早上8点5分",
+    "上午八点八十块": "上午八点80块",
+    "一百两银子": "100两银子",
+    "三十八度五": "38度5",
+    "十二块五毛": "12块5毛",
+    "十到十五分钟": "10到15分钟",
+    "二十一比九": "21比9",
+    "一百二十万零五百": "1200500",
+    "打一一九": "打119",
+    "一百五十一定": "150一定",
     "万一有两百个": "万一有200个",
     "二 零 二 六 年": "2026年",
     "we had 二十五 个 people": "we had 25 个 people",
@@ -68,13 +84,15 @@ STAYS = """
 三体 二维码 四川 六安 九寨沟 五四运动 九一八事变 一二三木头人 七七事变 双十一 八零后 周五 星期三
 第一 第十名 正月十五 八月十五 初一 一点 有一点 一点一点地 三点半 三五个 一两个 二三十 五六百人
 十几个 二十来个 几十个人 数十万 上百人 三五年 一百零八将 不管三七二十一 一五一十 二百五 二十四节气
+这一点一定要注意 要一点零钱 有一点一直没有说 我讲三点一是时间 主要有两点一个是人 两点一线 差一点一起
+下午三点一刻 八点三刻 三点五分 五仟五百 二十五廿 之一千万 统一百货 七零八落 七七八八 十年八年
 二十大报告 一月 三块五 五比三 半个小时 千分之三 负五度 5二十个 二十5 2026年11月25日 hello
 """
 
 
 @pytest.fixture(scope="module")
 def numerals() -> Numerals:
-    pytest.importorskip("itn", reason="WeTextProcessing is not installed: the extra itn")
+    pytest.importorskip("jieba", reason="jieba is not installed: the extra itn")
     return shared_numerals()
 
 
@@ -90,8 +108,40 @@ def test_set_phrases_rough_and_single_numbers_stay(numerals, text):
     assert numerals.rewrite(f"他说，{text}。") == f"他说，{text}。"
 
 
+def pairs() -> list[list[str]]:
+    lines = (ROOT / "tests/fixtures/numbers" / "digits.tsv").read_text("utf-8").splitlines()
+    return [line.split("\t") for line in lines if not line.startswith("#")]
+
+
+def test_of_prose_without_numbers_nothing_changes(numerals):
+    sentences = (ROOT / "tests/fixtures/numbers" / "stay.txt").read_text("utf-8").splitlines()
+    assert len(sentences) >= 500
+    assert {s: numerals.rewrite(s) for s in sentences if numerals.rewrite(s) != s} == {}
+
+
+def test_numbers_of_every_kind_are_in_digits(numerals):
+    assert len(pairs()) >= 300
+    assert {s: numerals.rewrite(s) for s, right in pairs() if numerals.rewrite(s) != right} == {}
+
+
+@pytest.mark.parametrize(
+    "number", [0, 10, 15, 110, 1005, 20030, 10**6, 123456, 35 * 10**7, 10**8 + 5 * 10**6]
+)
+def test_a_value_is_that_of_another_reader(number):
+    """WeTextProcessing, where it writes a number alone."""
+    reader = pytest.importorskip("itn.chinese.inverse_normalizer", reason="WeTextProcessing")
+    said = chinese(number)
+    assert number_value.value(said) == number
+    written = number_value.written(number)
+    assert written == reader.InverseNormalizer().normalize(said).replace("零", "0")
+
+
 def chinese(number: int) -> str:
-    """A number below 100,000 in Chinese, by the rules of arithmetic."""
+    """A number in Chinese, by the rules of arithmetic."""
+    if number >= 10**8:
+        rest = number % 10**8
+        zero = "零" if 0 < rest < 10**7 else ""
+        return f"{chinese(number // 10**8)}亿{zero}{chinese(rest) if rest else ''}"
     if number >= 10000:
         rest = number % 10000
         zero = "零" if 0 < rest < 1000 else ""
@@ -140,7 +190,7 @@ def test_all_but_the_numbers_stays_as_it_is(numerals, text):
         assert re.fullmatch(
             "[零〇一二两三四五六七八九十百千万亿幺点分之负年月日号 ]+", text[start:end]
         )
-        assert re.fullmatch(r"-?[0-9./]+[万亿]?(\d+万)?[%年月日号点]?", written)
+        assert re.fullmatch(r"-?[0-9./]+万?亿?(\d+万)?[%年月日号点]?", written)
         begin = end
     changed = text
     for start, end, written in reversed(edits):

@@ -141,7 +141,7 @@ def test_a_rate_that_is_none_is_refused(program, lists, tmp_path, rate):
 
 def test_texts_with_digits_beside_tokens_as_they_were(tmp_path):
     """The numbers of a random model of digits; what they become is that of `Numerals`."""
-    pytest.importorskip("itn", reason="the extra itn is not installed")
+    pytest.importorskip("jieba", reason="the extra itn is not installed")
     from paraformer.decode.itn import Numerals
 
     tables = ("text", "token", "score", "nbest/2/text", "results.jsonl")
@@ -164,7 +164,7 @@ def test_texts_with_digits_beside_tokens_as_they_were(tmp_path):
 
 
 def test_marks_and_digits_of_a_text(tmp_path):
-    pytest.importorskip("itn", reason="the extra itn is not installed")
+    pytest.importorskip("jieba", reason="the extra itn is not installed")
     from paraformer.decode.itn import Numerals
 
     (tmp_path / "text").write_text("u1 二零二六年我们二十三个人一起去了\nu2\n", "utf-8")
