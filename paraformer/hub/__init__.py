@@ -164,8 +164,11 @@ def _is_on(variable: str) -> bool:
 def _absent(name: str, repository: Repository, places: str) -> str:
     """Why there is no model without a network, where it was looked for, and what to do."""
     hub, model, revision = repository
-    looked = ", ".join(map(str, repository.places()))
-    remedy = f"leave out offline once to fetch {model}, or give its directory"
+    there = [folder for folder in hub.folders(model, revision) if folder.is_dir()]
+    parts = [f"{folder} (lacks {', '.join(hub.lacks(folder))})" for folder in there]
+    looked = ", ".join(parts or map(str, repository.places()))
+    wanted = f"the rest of {model}" if parts else model
+    remedy = f"leave out offline once to fetch {wanted}, or give its directory"
     if kept := hub.revisions(model):
         remedy = f"its revision {', '.join(kept)} is here; ask for one that is"
     for key in ("ms", "hf"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from paraformer.errors import DownloadError
 from paraformer.hub.repository import (
+    LISTING,
     Listing,
     RemoteFile,
     Repository,
@@ -55,10 +56,12 @@ def _fetch(client: Client, listing: Listing, home: Path, progress: bool) -> Path
     revision = client.repository.revision or hub.default_revision
     folder = hub.snapshot(model, revision, listing.commit)
     at = listing.commit or revision
+    others = [f for f in hub.folders(model, "") if f.is_dir() and f != folder]
     log.info("fetching %s (%s) from %s into %s", model, revision, hub.title, folder)
 
     def fetch(files: list[RemoteFile]) -> None:
         files = [file for file in files if not _is_there(file, folder / file.path)]
+        files = [file for file in files if not _take(file, folder, others)]
         total = sum(file.size or 0 for file in files)
         check_space(home, total - sum(size_of(_part(home, file)) for file in files))
         disable = None if progress else True
@@ -70,8 +73,11 @@ def _fetch(client: Client, listing: Listing, home: Path, progress: bool) -> Path
                 client.fetch(file, url, folder / file.path, part, bar.update)
 
     # It says how the other files are called.
-    fetch([file for file in listing.files if file.path == "configuration.json"])
-    fetch(_chosen(client.repository, listing, folder))
+    fetch([file for file in listing.files if file.path == LISTING])
+    chosen = _chosen(client.repository, listing, folder)
+    fetch(chosen)
+    if hub.lacks(folder):  # its configuration.json names what the hub does not have
+        hub.note(folder, chosen)
     hub.remember(model, revision, listing.commit)
     _remove_parts(home)
     return folder
@@ -117,6 +123,23 @@ def _part(home: Path, file: RemoteFile) -> Path:
 
 def _is_there(file: RemoteFile, path: Path) -> bool:
     return file.checksum is not None and path.is_file() and file.checksum.fits(path)
+
+
+def _take(file: RemoteFile, folder: Path, others: Iterable[Path]) -> bool:
+    """Take a file over from another directory of the model, be it an unfinished one."""
+    target = folder / file.path
+    for other in others:
+        if _is_there(file, other / file.path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            draft = target.with_name(f"{target.name}.part")
+            draft.unlink(missing_ok=True)
+            try:
+                os.link(os.path.realpath(other / file.path), draft)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(other / file.path, draft)
+            draft.replace(target)
+            return True
+    return False
 
 
 def _remove_parts(home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from paraformer.hub.repository import (
     Hub,
     Listing,
     RemoteFile,
-    is_complete,
+    read_json,
     stated_sha256,
     stated_size,
 )
@@ -50,7 +51,7 @@ class HuggingFace(Hub):
         """The commit that a branch or tag stood for when it was fetched."""
         home = self.home(model)
         if not revision:
-            kept = sorted(f for f in home.glob("snapshots/*") if is_complete(f))
+            kept = sorted(f for f in home.glob("snapshots/*") if not self.lacks(f))
             alone = kept if len(kept) == 1 else []
             return [*self.folders(model, self.default_revision), *alone]
         if _COMMIT.fullmatch(revision):
@@ -63,7 +64,15 @@ class HuggingFace(Hub):
 
     def revisions(self, model: str) -> list[str]:
         """Commits."""
-        return sorted(f.name for f in self.home(model).glob("snapshots/*") if is_complete(f))
+        return sorted(f.name for f in self.home(model).glob("snapshots/*") if not self.lacks(f))
+
+    def listed(self, folder: Path) -> dict[str, int | None] | None:
+        """As huggingface_hub 2.4 notes them for a commit: `trees/COMMIT.json`."""
+        tree = read_json(folder.parent.parent / "trees" / f"{folder.name}.json")
+        files = tree.get("files") if isinstance(tree, Mapping) else None
+        if not isinstance(files, Mapping):
+            return super().listed(folder)
+        return {str(path): _noted_size(entry) for path, entry in files.items()}
 
     def snapshot(self, model: str, revision: str, commit: str) -> Path:
         """By commit."""
@@ -106,6 +115,10 @@ def _listed(entry: Any) -> RemoteFile:
         checksum = Checksum("git", blob)
     size = stated_size(lfs.get("size", entry.get("size")))
     return RemoteFile(str(entry["rfilename"]), size, checksum)
+
+
+def _noted_size(entry: Any) -> int | None:
+    return stated_size(entry.get("lfs_size") or entry.get("size")) if entry else None
 
 
 def _root() -> Path:

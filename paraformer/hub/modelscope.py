@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from paraformer.hub.repository import (
+    LISTING,
     Hub,
     Listing,
     RemoteFile,
-    is_complete,
+    named_files,
     stated_sha256,
     stated_size,
 )
@@ -59,7 +60,7 @@ class ModelScope(Hub):
     def revisions(self, model: str) -> list[str]:
         """Those of the folders by revision."""
         snapshots = self.home(model) / "snapshots"
-        return sorted(f.name for f in snapshots.glob("*") if is_complete(f))
+        return sorted(f.name for f in snapshots.glob("*") if not self.lacks(f))
 
     def snapshot(self, model: str, revision: str, commit: str) -> Path:
         """Named by branch or tag, as its library does."""
@@ -107,9 +108,18 @@ def _flat_folders(model: str) -> list[Path]:
 
 
 def flat_revision(folder: Path) -> str:
-    """The revision that the library noted in `.mv`: `Revision:v2.0.4,CreatedAt:...`; "" if none."""
+    """The revision that the library noted in `.mv`: `Revision:v2.0.4,CreatedAt:...`; "" if none.
+
+    It wrote the note last. A file that is newer is of another revision: modelscope 1.38 and later
+    fetch any into such a folder, and leave the note as it was.
+    """
     try:
         note = (folder / ".mv").read_text(encoding="utf-8")
+        written = (folder / ".mv").stat().st_mtime_ns
+        names = {*named_files(folder).values(), LISTING}
+        files = [folder / name for name in names if (folder / name).is_file()]
+        if any(file.stat().st_mtime_ns > written for file in files):
+            return ""
     except (OSError, UnicodeDecodeError):
         return ""
     return note.partition("Revision:")[2].partition(",")[0].strip()

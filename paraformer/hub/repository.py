@@ -13,21 +13,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from paraformer.hub.weights import is_cut
+
 # What a released directory is made of, besides what its configuration.json names.
-PATTERNS = (
-    "*.yaml",
-    "*.json",
-    "*.mvn",
-    "*.model",
-    "model.pt",
-    "tokens.txt",
-    "seg_dict*",
-    "jieba*",
-    "README*",
-    "NOTICE*",
-    "*LICEN[CS]E*",
-)
+PATTERNS = ("*.yaml", "*.json", "*.mvn", "*.model", "model.pt", "tokens.txt", "seg_dict*", "jieba*")
+# What belongs to it, and what a model does without.
+TEXTS = ("README*", "NOTICE*", "*LICEN[CS]E*")
 EXAMPLES = "example/"
+# Below the home of a model, for each revision: the files that it has, where its library notes none.
+NOTES = ".files"
+LISTING = "configuration.json"
 CODE = (".py", ".pyc", ".sh", ".bat", ".exe", ".so", ".dll", ".dylib")
 _BLOCK = 1 << 20
 
@@ -106,6 +101,32 @@ class Hub(ABC):
     def remember(self, model: str, revision: str, commit: str) -> None:
         """Note in the cache that a revision is complete."""
 
+    def listed(self, folder: Path) -> dict[str, int | None] | None:
+        """The files of a snapshot and their sizes, as the cache notes them; None if it does not."""
+        note = read_json(self._note(folder))
+        if not isinstance(note, Mapping):
+            return None
+        return {str(path): size if type(size) is int else None for path, size in note.items()}
+
+    def note(self, folder: Path, files: Iterable[RemoteFile]) -> None:
+        """Note the files of a snapshot that has all that its revision has, though it names more."""
+        path = self._note(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({file.path: file.size for file in files})
+        draft = path.with_name(f"{path.name}.part")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+
+    def _note(self, folder: Path) -> Path:
+        home = next((f.parent for f in folder.parents if f.name == "snapshots"), folder.parent)
+        return home / NOTES / f"{folder.name}.json"
+
+    def lacks(self, folder: Path) -> list[str]:
+        """What a directory of the cache lacks to be a model: names of files, one of which may be
+        "cut short"; empty if it is whole.
+        """
+        return lacking(folder, self.listed(folder))
+
     @abstractmethod
     def listing_url(self, model: str, revision: str) -> str:
         """Where the files of a revision are listed."""
@@ -129,7 +150,7 @@ class Repository(NamedTuple):
     def cached(self) -> Path | None:
         """The directory of this machine that holds it, whole."""
         folders = self.hub.folders(self.model, self.revision)
-        return next((folder for folder in folders if is_complete(folder)), None)
+        return next((folder for folder in folders if not self.hub.lacks(folder)), None)
 
     def places(self) -> list[Path]:
         """Where it was looked for: what is there in part, or else the folder it would be in."""
@@ -142,12 +163,22 @@ def named_files(folder: Path) -> dict[str, str]:
     weights) always, nested ones with a dot, as `frontend_conf.cmvn_file`.
     """
     names = {"config": "config.yaml", "init_param": "model.pt"}
-    try:
-        content = json.loads((folder / "configuration.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return names
+    return names | _flat(_metas(folder) or {})
+
+
+def _metas(folder: Path) -> Mapping[str, Any] | None:
+    """`file_path_metas` of a directory's configuration.json; None if it says nothing of them."""
+    content = read_json(folder / LISTING)
     metas = content.get("file_path_metas") if isinstance(content, Mapping) else None
-    return names | _flat(metas if isinstance(metas, Mapping) else {})
+    return metas if isinstance(metas, Mapping) else None
+
+
+def read_json(path: Path) -> Any:
+    """None for a file that is not there, or is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _flat(names: Mapping[str, Any]) -> dict[str, str]:
@@ -160,29 +191,75 @@ def _flat(names: Mapping[str, Any]) -> dict[str, str]:
     return flat
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether a directory has its configuration and its weights, which are always fetched last."""
+def lacking(folder: Path, listed: Mapping[str, int | None] | None = None) -> list[str]:
+    """What a directory lacks to be a model, weights included; nothing is asked of a server.
+
+    listed: the files of its revision and their sizes, if they are known. If they are not, a model
+    has what its configuration.json names, or, without one, what its config.yaml speaks of.
+    """
     names = named_files(folder)
-    return (folder / names["config"]).is_file() and (folder / names["init_param"]).is_file()
+    if listed is None:
+        wanted = dict.fromkeys([*names.values(), *_spoken_of(folder, names["config"])])
+    else:
+        wanted = {path: size for path, size in listed.items() if _is_part(path, names)}
+    wanted |= {name: wanted.get(name) for name in (names["config"], names["init_param"])}
+    found = {path: _fault(folder / path, size) for path, size in wanted.items()}
+    weights = names["init_param"]
+    if not found[weights] and is_cut(folder / weights):
+        found[weights] = f"{weights} (cut short)"
+    return [fault for path, fault in found.items() if fault and not _is_code(path)]
+
+
+def _fault(path: Path, size: int | None) -> str:
+    """What is wrong with a file: its name, empty if nothing is."""
+    if not path.is_file() or not path.stat().st_size:
+        return path.name
+    return f"{path.name} (cut short)" if size not in (None, path.stat().st_size) else ""
+
+
+def _spoken_of(folder: Path, config: str) -> list[str]:
+    """The files that the parts in a config.yaml read, where no configuration.json names them."""
+    if _metas(folder) is not None:
+        return []
+    try:
+        text = (folder / config).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return []
+    names = ["am.mvn"] if re.search(r"^frontend: *(?!null)\S", text, re.MULTILINE) else []
+    tokens = ("tokens.json", "tokens.txt", "bpe.model")
+    tokenizer = re.search(r"^tokenizer: *(?!null)\S", text, re.MULTILINE)
+    inside = re.search(r"^ *(token_list|bpemodel): *(?!null)", text, re.MULTILINE)
+    if tokenizer and not inside and not any((folder / name).is_file() for name in tokens):
+        names.append(tokens[0])
+    return names
 
 
 def needed(files: Iterable[RemoteFile], names: Mapping[str, str]) -> list[RemoteFile]:
     """The files that a model directory is made of, the weights last; never a program."""
-    named = set(names.values())
-    chosen = [f for f in files if f.path in named or _belongs(f.path)]
-    chosen = [f for f in chosen if not f.path.lower().endswith(CODE)]
+    chosen = [f for f in files if _is_part(f.path, names) or _goes_along(f.path)]
+    chosen = [f for f in chosen if not _is_code(f.path)]
     return sorted(chosen, key=lambda file: (file.path == names["init_param"], file.path))
 
 
-def _belongs(path: str) -> bool:
-    """Whether a path is of a model directory, by its name alone.
+def _is_part(path: str, names: Mapping[str, str]) -> bool:
+    """Whether a path is of what a model is made of: named, or of such a name."""
+    alone = "/" not in path and any(fnmatchcase(path, pattern) for pattern in PATTERNS)
+    return path in names.values() or alone
 
-    >>> [_belongs(path) for path in ("am.mvn", "example/a.wav", "fig/a.png", "runs/config.yaml")]
+
+def _goes_along(path: str) -> bool:
+    """Whether a path is of what a model directory holds beside the model.
+
+    >>> [_goes_along(path) for path in ("README.md", "example/a.wav", "fig/a.png", "x/README.md")]
     [True, True, False, False]
     """
     if "/" in path:
         return path.startswith(EXAMPLES)
-    return any(fnmatchcase(path, pattern) for pattern in PATTERNS)
+    return any(fnmatchcase(path, pattern) for pattern in TEXTS)
+
+
+def _is_code(path: str) -> bool:
+    return path.lower().endswith(CODE)
 
 
 def stays_inside(path: str) -> bool:

@@ -75,7 +75,7 @@ def revision_of(folder: Path) -> str:
         return f"came with version {__version__}"
     kept = folder.resolve()
     name = kept.name if kept.parent.name == "snapshots" else flat_revision(kept)
-    return name or "not known: no directory of a hub's cache"
+    return name or "not known: no directory of a hub's cache, or other files since its note"
 
 
 def recognition_fault() -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import socket
 from pathlib import Path
 
 import pytest
+import torch
 
 from paraformer import hub
 from paraformer.auto import AutoModel
@@ -42,7 +45,7 @@ def caches(tmp_path, monkeypatch):
 def make_model(folder: Path, weights: str = "model.pt") -> Path:
     folder.mkdir(parents=True)
     for name in ("config.yaml", weights):
-        (folder / name).write_text("")
+        (folder / name).write_text("x")
     return folder
 
 
@@ -153,6 +156,60 @@ def test_a_flat_folder_is_of_the_revision_that_it_notes(caches):
         hub.find_model("fsmn-vad", revision="v2.0.5", offline=True)
 
 
+def test_a_note_of_a_revision_that_is_older_than_the_files_is_not_believed(caches):
+    """modelscope 1.40.2 fetches another revision into a flat folder, and leaves the note."""
+    folder = make_model(caches / "ms" / "hub" / VAD)
+    (folder / ".mv").write_text("Revision:v2.0.4,CreatedAt:1705635187")
+    stat = (folder / ".mv").stat()
+    os.utime(folder / "model.pt", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert hub.find_model("fsmn-vad") == folder, "any revision will do"
+    with pytest.raises(CheckpointError, match="not on this machine"):
+        hub.find_model("fsmn-vad", revision="v2.0.4", offline=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "file"),
+    [
+        ("frontend: WavFrontend\n", "am.mvn"),
+        ("tokenizer: CharTokenizer\n", "tokens.json"),
+        ("tokenizer: CharTokenizer\ntokenizer_conf:\n  token_list: [一]\n", ""),
+        ("frontend: null\ntokenizer: null\n", ""),
+    ],
+)
+def test_without_a_configuration_json_the_config_yaml_says_what_belongs_to_it(caches, config, file):
+    folder = make_model(caches / "ms" / "models" / VAD)
+    (folder / "config.yaml").write_text(config)
+    if file:
+        with pytest.raises(CheckpointError, match=rf"\(lacks {file}\)"):
+            hub.find_model("fsmn-vad", offline=True)
+        (folder / file).write_text("x")
+    assert hub.find_model("fsmn-vad", offline=True) == folder
+
+
+def cut(folder: Path, name: str, whole: bytes) -> None:
+    """Each way in which the weights may be less than they should be is seen."""
+    (folder / name).write_bytes(whole)
+    assert hub.find_model("fsmn-vad", offline=True) == folder
+    for size in (0, 1, len(whole) // 2, len(whole) - 1):
+        (folder / name).write_bytes(whole[:size])
+        if size != 1 or name.endswith(".safetensors"):  # a byte is of no format
+            with pytest.raises(CheckpointError, match=rf"\(lacks {name}"):
+                hub.find_model("fsmn-vad", offline=True)
+
+
+def test_weights_that_are_cut_short_are_not_whole(caches):
+    """A zip archive of torch, and safetensors as its library writes them."""
+    folder = make_model(caches / "ms" / "models" / VAD)
+    buffer = io.BytesIO()
+    torch.save({"x": torch.zeros(1000)}, buffer)
+    cut(folder, "model.pt", buffer.getvalue())
+    tensors = {"x": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}, "__metadata__": {}}
+    header = json.dumps(tensors).encode()
+    metas = {"file_path_metas": {"init_param": "model.safetensors"}}
+    (folder / "configuration.json").write_text(json.dumps(metas))
+    cut(folder, "model.safetensors", len(header).to_bytes(8, "little") + header + bytes(16))
+
+
 def test_revisions_of_modelscope_are_kept_apart(caches):
     home = caches / "ms" / "models" / VAD.replace("/", "--") / "snapshots"
     old = make_model(home / "v2.0.4")
@@ -208,7 +265,10 @@ def test_what_is_here_in_part_is_not_a_model(caches):
     (folder / "configuration.json").write_text(json.dumps(metas))
     with pytest.raises(CheckpointError, match="not on this machine"):
         hub.find_model("fsmn-vad", offline=True)
-    (folder / "vad.bin").write_text("")
+    (folder / "vad.bin").write_text("x")
+    with pytest.raises(CheckpointError, match=rf"{folder} \(lacks x\)\); offline: .* the rest of"):
+        hub.find_model("fsmn-vad", offline=True)
+    (folder / "x").write_text("x")
     assert hub.find_model("fsmn-vad", offline=True) == folder
 
 

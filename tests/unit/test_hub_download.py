@@ -146,6 +146,99 @@ def test_a_commit_of_hugging_face_is_a_revision(server):
     assert hub.find_model("fsmn-vad", "hf", commit, offline=True) == folder
 
 
+METAS = {
+    "init_param": "model.pt",
+    "tokenizer_conf": {"token_list": "tokens.json", "seg_dict_file": "seg_dict"},
+    "frontend_conf": {"cmvn_file": "am.mvn"},
+}
+WHOLE = {
+    **NEEDED,
+    "seg_dict": b"a b\n",
+    "configuration.json": json.dumps({"file_path_metas": METAS}).encode(),
+}
+
+
+def unfinished(key: str, files) -> Path:
+    """A snapshot of the newest version as a library left it."""
+    home = hub.HUBS[key][1]().home(MODELS[key])
+    name = "master" if key == "ms" else commit_of(WHOLE)
+    folder = home / "snapshots" / name
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit_of(WHOLE))
+    return folder
+
+
+def asked_for_files(server) -> set[str]:
+    """The model's files that were asked for."""
+    return {path for path in WHOLE if server.asked_for(f"FilePath={path}")} | {
+        path for path in WHOLE if server.asked_for(f"/resolve/{commit_of(WHOLE)}/{path}")
+    }
+
+
+@pytest.mark.parametrize(
+    "missing", ["tokens.json", "am.mvn", "seg_dict", "model.pt", "config.yaml"]
+)
+@pytest.mark.parametrize("key", KEYS)
+def test_the_rest_of_an_unfinished_snapshot_is_fetched(server, key, missing):
+    replace_files(server, WHOLE)
+    folder = unfinished(key, {path: c for path, c in WHOLE.items() if path != missing})
+    with pytest.raises(CheckpointError, match=rf"{folder} \(lacks {missing}\)"):
+        hub.find_model("fsmn-vad", key, offline=True)
+    assert hub.find_model("fsmn-vad", key) == folder and files_of(folder) == WHOLE
+    assert asked_for_files(server) == {missing}
+    server.requests.clear()
+    assert hub.find_model("fsmn-vad", key) == folder
+    assert not server.requests
+
+
+@pytest.mark.parametrize("missing", ["configuration.json", "half of model.pt"])
+def test_the_files_that_huggingface_hub_notes_must_be_there(server, missing):
+    """As version 2.4 writes `trees/COMMIT.json`; nothing in these weights tells their size."""
+    replace_files(server, WHOLE)
+    files = {path: c for path, c in WHOLE.items() if path != missing and path != "README.md"}
+    if missing.startswith("half"):
+        files["model.pt"] = WEIGHTS[: len(WEIGHTS) // 2]
+    folder = unfinished("hf", files)
+    tree = {path: {"size": len(content), "blob_id": "x"} for path, content in WHOLE.items()}
+    note = folder.parent.parent / "trees" / f"{folder.name}.json"
+    note.parent.mkdir()
+    note.write_text(json.dumps({"format_version": 1, "files": tree}))
+    assert hub.find_model("fsmn-vad", "hf") == folder and files_of(folder) == WHOLE
+    (folder / "README.md").unlink()
+    server.requests.clear()
+    assert hub.find_model("fsmn-vad", "hf") == folder, "a model does without"
+    assert not server.requests
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_name_of_what_the_hub_does_not_have_is_asked_for_once(server, key):
+    metas = {**METAS, "jieba_usr_dict": "nowhere"}
+    files = {**WHOLE, "configuration.json": json.dumps({"file_path_metas": metas}).encode()}
+    replace_files(server, files)
+    folder = hub.find_model("fsmn-vad", key)
+    server.requests.clear()
+    assert hub.find_model("fsmn-vad", key) == hub.find_model("fsmn-vad", key, offline=True)
+    assert not server.requests
+    (folder / "am.mvn").unlink()
+    assert files_of(hub.find_model("fsmn-vad", key)) == files
+
+
+def test_what_lies_in_a_flat_folder_is_not_fetched_again(server):
+    """Neither what is unfinished there, nor what fits a revision that its note may be wrong of."""
+    flat = ModelScope().folders(MODELS["ms"], "")[0]
+    for path in ("model.pt", "config.yaml"):
+        flat.mkdir(parents=True, exist_ok=True)
+        (flat / path).write_bytes(WHOLE[path])
+    replace_files(server, WHOLE)
+    (flat / "configuration.json").write_bytes(WHOLE["configuration.json"])
+    folder = hub.find_model("fsmn-vad", "ms")
+    assert files_of(folder) == WHOLE and folder != flat
+    assert not asked_for_files(server) & {"model.pt", "config.yaml", "configuration.json"}
+
+
 @pytest.mark.parametrize("without_length", [False, True])
 @pytest.mark.parametrize("key", KEYS)
 def test_a_connection_that_is_cut_is_gone_on_with(server, key, without_length):

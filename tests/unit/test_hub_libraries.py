@@ -4,13 +4,15 @@ here they find. They also show that the server of these tests speaks the protoco
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from paraformer import hub
-from tests.hub_server import serve
+from tests.hub_server import files_of, serve
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: it is in [dev]")
 pytest.importorskip("modelscope_hub", reason="modelscope-hub is not installed: it is in [dev]")
@@ -67,6 +69,28 @@ class TestLibraries:
         server.requests.clear()
         assert fetched_by_library(key, model, local_files_only=True, **options) == str(folder)
         assert not server.asked_for(model)
+
+
+@pytest.mark.parametrize(("key", "model"), [("hf", "funasr/fsmn-vad"), ("ms", "iic/vad.x")])
+@pytest.mark.parametrize("left_out", ["tokens.json", "am.mvn", "configuration.json"])
+def test_the_rest_of_what_a_library_left_unfinished_is_fetched(server, key, model, left_out):
+    metas = {
+        "tokenizer_conf": {"token_list": "tokens.json"},
+        "frontend_conf": {"cmvn_file": "am.mvn"},
+    }
+    listing = json.dumps({"file_path_metas": metas}).encode()
+    files = {**FILES, "tokens.json": b"[]", "am.mvn": b"x", "configuration.json": listing}
+    files["config.yaml"] = b"model: x\ntokenizer: CharTokenizer\nfrontend: WavFrontend\n"
+    server.models[model] = dict.fromkeys(("main", "master"), files)
+    # One that lacks the list of its files as well lacks a file that config.yaml speaks of.
+    patterns = {"tokens.json", left_out} if key == "ms" else {left_out}
+    folder = fetched_by_library(key, model, ignore_patterns=sorted(patterns))
+    server.requests.clear()
+    assert str(hub.find_model(model, key)) == folder
+    assert files_of(Path(folder)) == files
+    assert not server.asked_for("model.pt")
+    server.requests.clear()
+    assert str(hub.find_model(model, key)) == folder and server.requests == []
 
 
 def test_the_cache_is_in_order_for_huggingface_hub(server):
