@@ -24,7 +24,6 @@ from paraformer.errors import CheckpointError, ConfigError
 from paraformer.forks import check_gpu, most_threads
 from paraformer.formats import check_folder, check_format
 from paraformer.hub import find_model, find_models
-from paraformer.limits import check_fields
 from paraformer.live import LiveSession
 from paraformer.models.checkpoint import (
     Config,
@@ -75,7 +74,6 @@ def stream_pending(source: Any, model: str, settings: Mapping[str, Any]) -> Resu
     if tables is None:
         return AutoModel(model, **settings).stream(source)
     call = opts.CallOptions(**_take(dict(settings), opts.CallOptions))
-    check_fields(call)
     check_format(call.output_format)
     inputs = Inputs(source, call.key, call.segments, call.channel)
 
@@ -129,8 +127,7 @@ class AutoModel:
         given = {key: value for key, value in keywords.items() if key not in passive}
         self._build = build = opts.BuildOptions(**_take(given, opts.BuildOptions))
         self.defaults = _take(given, opts.CallOptions)
-        check_fields(build)
-        check_fields(opts.CallOptions(**self.defaults))
+        opts.CallOptions(**self.defaults)  # refuses what is out of its limits
         check_channel(self.defaults.get("channel", MIX))
         _set_log_level(build)
         if build.ncpu is not None:
@@ -265,7 +262,6 @@ class AutoModel:
             if key not in known:
                 raise opts.unknown_key(key, known, "generate", "funasr")
         call = opts.CallOptions(**{**self.defaults, **given})
-        check_fields(call)
         self._check_data_type(opts.data_types(call.data_type))
         if call.hotword and not isinstance(self.task, SpeechTask):
             raise ConfigError("hotword: goes with a recogniser; leave it out")

@@ -36,7 +36,6 @@ from typing import TYPE_CHECKING, Any, cast
 from paraformer import __version__
 from paraformer import options as opts
 from paraformer.errors import CheckpointError, ConfigError, DataError, ParaformerError
-from paraformer.limits import check_fields
 from paraformer.programs.overrides import parse_override, typed
 
 if TYPE_CHECKING:
@@ -152,7 +151,6 @@ def _main(argv: list[str]) -> int:
     opts.refuse_not_built({k: v for k, v in arguments.values.items() if not _is_off(v)})
     settings, rest = type_known(arguments.values)
     command = opts.CommandOptions(**{k: settings.pop(k) for k in _command_keys(settings)})
-    check_fields(command)
     if not arguments.inputs:
         for key in rest:
             if opts.nearest(key, KNOWN) == "input":

@@ -11,6 +11,13 @@ from typing import Any, NamedTuple
 
 from paraformer.errors import ConfigError
 
+# No weight or bonus of a search comes near: its products with log-probabilities fit float32.
+MOST_WEIGHT = 1e6
+MOST_READINGS = 10_000  # 3 ms each, of a clip of 5 s
+MOST_SECONDS = 1e9
+# Ten minutes of frames of 60 ms: the buffers of a stream are as large as a chunk.
+MOST_CHUNK_FRAMES = 10_000
+
 
 class Limits(NamedTuple):
     """A number, or several, between two ends that belong to it unless they are open."""
@@ -82,10 +89,17 @@ def check_fields(settings: Any, part: str = "") -> None:
         name = f"{part}.{each.name}" if part else each.name
         if "limits" in each.metadata:
             check(name, value, each.metadata["limits"])
-        elif isinstance(each.default, bool) and value not in (True, False):
+        elif isinstance(each.default, bool) and not _is_switch(value):
             raise ConfigError(f"{name}={value}: give true or false")
+        elif each.default_factory is dict and not isinstance(value, Mapping):
+            raise ConfigError(f"{name}={value}: give names with their values")
         elif each.type in ("str", str) and not isinstance(value, (str, PathLike, type(None))):
             raise ConfigError(f"{name}={value!r}: give a text")
+
+
+def _is_switch(value: object) -> bool:
+    """Whether a value is on or off; an array of several is neither."""
+    return not getattr(value, "shape", ()) and value in (True, False)
 
 
 def check_values(values: Mapping[str, Any], limits: Mapping[str, Limits], part: str = "") -> None:

@@ -12,7 +12,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from paraformer.errors import ConfigError
-from paraformer.limits import Limits
+from paraformer.limits import MOST_READINGS, MOST_SECONDS, MOST_WEIGHT, Limits, check_fields
 
 DEFAULT_MODEL = "paraformer-zh-mini"
 # Keywords of the reference whose work is not in this version.
@@ -53,6 +53,10 @@ THREADS = Limits(1, 1024, whole=True)  # far more than that ends the process
 SHARE = Limits(0, 1)
 RATE = Limits(1, 1_000_000, whole=True)
 _COUNT = Limits(1, 1_000_000, whole=True)
+_READINGS = Limits(1, MOST_READINGS, whole=True)
+_BONUS = Limits(-MOST_WEIGHT, MOST_WEIGHT)
+_WEIGHT = Limits(0, MOST_WEIGHT)
+_SECONDS = Limits(0, MOST_SECONDS, above=True)
 _LOOK_BACK = Limits(-1, 1_000_000, whole=True)
 
 
@@ -61,8 +65,15 @@ def _option(default: Any, text: str, limits: Limits | None = None) -> Any:
     return field(default=default, metadata={"help": text, **bounds})
 
 
+class _Checked:
+    """Options of which none is out of its limits, or a `ConfigError` says which."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 @dataclass(frozen=True)
-class BuildOptions:
+class BuildOptions(_Checked):
     """Keywords of `AutoModel`; those of `CallOptions` may be given there too, for every call."""
 
     hub: str = _option("ms", "ms (ModelScope) or hf (Hugging Face): whose models are meant")
@@ -92,7 +103,7 @@ class BuildOptions:
 
 
 @dataclass(frozen=True)
-class CallOptions:
+class CallOptions(_Checked):
     """Keywords of `AutoModel.generate`; they hold for that call only."""
 
     key: Any = _option("", "id of the result; in Python also a list of ids")
@@ -104,22 +115,24 @@ class CallOptions:
     data_type: Any = _option("sound", "sound; of an aligner [sound,text]")
     batch_size: int = _option(64, "most utterances in a batch", _COUNT)
     batch_size_s: float = _option(
-        60.0, "most seconds of audio in a batch, padding counted", Limits(0, above=True)
+        60.0, "most seconds of audio in a batch, padding counted", _SECONDS
     )
-    nbest: int = _option(1, "how many different readings are wanted", _COUNT)
+    nbest: int = _option(1, "how many different readings are wanted", _READINGS)
     decoding_ctc_weight: float = _option(0.0, "above 0: beam search with a CTC head's help", SHARE)
-    beam_size: int = _option(2, "hypotheses of the beam search", _COUNT)
-    penalty: float = _option(0.0, "beam search, lm_file: bonus for each token", Limits())
-    maxlenratio: float = _option(0.0, "beam search: most tokens by frames, or by -number", Limits())
-    minlenratio: float = _option(0.0, "beam search: fewest tokens by frames", Limits(0))
+    beam_size: int = _option(2, "hypotheses of the beam search", _READINGS)
+    penalty: float = _option(0.0, "beam search, lm_file: bonus for each token", _BONUS)
+    maxlenratio: float = _option(0.0, "beam search: most tokens by frames, or by -number", _BONUS)
+    minlenratio: float = _option(0.0, "beam search: fewest tokens by frames", _WEIGHT)
     lm_file: str = _option(
         "", "n-gram model over tokens, ARPA or kenlm's, that chooses among readings; extra lm"
     )
-    lm_weight: float = _option(0.3, "lm_file: weight of its log-probability", Limits(0))
-    lm_nbest: int = _option(64, "lm_file: readings to choose from; a beam gives its own", _COUNT)
+    lm_weight: float = _option(0.3, "lm_file: weight of its log-probability", _WEIGHT)
+    lm_nbest: int = _option(64, "lm_file: readings to choose from; a beam gives its own", _READINGS)
     merge_vad: bool = _option(False, "join neighbouring segments of the VAD")
-    merge_length_s: float = _option(15.0, "merge_vad: up to so many seconds", Limits(0, above=True))
-    max_segment_s: float = _option(60.0, "cut longer segments where they are quietest", Limits(1))
+    merge_length_s: float = _option(15.0, "merge_vad: up to so many seconds", _SECONDS)
+    max_segment_s: float = _option(
+        60.0, "cut longer segments where they are quietest", Limits(1, MOST_SECONDS)
+    )
     max_single_segment_time: int | None = _option(
         None, "VAD: longest segment in ms (60000)", Limits(10, whole=True)
     )
@@ -147,11 +160,11 @@ class CallOptions:
         None,
         "hotwords by posteriors: nats a token by which they may be less likely than what was heard "
         "(1; models that learnt to hear hotwords: 0)",
-        Limits(0),
+        _WEIGHT,
     )
     nfilter: int = _option(50, "hotwords that an utterance keeps of a longer list", _COUNT)
     seaco_weight: float = _option(1.0, "SeACo models: 0 never hears hotwords", SHARE)
-    clas_scale: float = _option(1.0, "ContextualParaformer: weight of hotwords", Limits(0))
+    clas_scale: float = _option(1.0, "ContextualParaformer: weight of hotwords", _WEIGHT)
     chunk_size: list[int] = field(
         default_factory=lambda: [0, 10, 5],
         metadata={"help": "streams: 60 ms frames computed again, new, looked ahead; a VAD: ms"},
@@ -172,16 +185,17 @@ class CallOptions:
         "recording, in output_dir); ctm, stm (a table)",
     )
     max_line_chars: int = _option(42, "subtitles: columns of a line, two a Chinese sign", _COUNT)
-    max_line_s: float = _option(7.0, "subtitles: seconds of a line", Limits(0, above=True))
+    max_line_s: float = _option(7.0, "subtitles: seconds of a line", _SECONDS)
     disable_pbar: bool = _option(False, "no progress bar")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.resume and not self.output_dir:
             raise ConfigError("resume: goes on with what is in output_dir; give output_dir too")
 
 
 @dataclass(frozen=True)
-class CommandOptions:
+class CommandOptions(_Checked):
     """Keys of the `funasr` command besides those of `AutoModel` and `generate`."""
 
     model: str = _option(DEFAULT_MODEL, "directory of a model, or its name: bundled or at the hub")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from array import array
 from collections import Counter, deque
@@ -10,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import le
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+from paraformer.documents import parse_json
 
 FAILED = "failed"
 BLANKS = r"[ \t\r\n]+"  # other blanks, such as U+3000, separate nothing in a Kaldi table
@@ -105,7 +106,7 @@ def _key_of_row(line: bytes) -> bytes:
 def _key_of_object(line: bytes) -> bytes:
     """The `key` of a JSON object as it stands in a table; none of what is no such object."""
     try:
-        return _encoded(row_id(str(json.loads(line)["key"])))
+        return _encoded(row_id(str(parse_json(line)["key"])))
     except (ValueError, KeyError, TypeError):
         return b""
 

@@ -27,7 +27,6 @@ from paraformer.auto import tables_ahead
 from paraformer.data.inputs import Inputs, Item
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.formats import check_folder, check_format
-from paraformer.limits import check_fields
 from paraformer.output import Results, Tables
 from paraformer.results import Result
 from paraformer.tasks import head, progress, stream_items
@@ -100,7 +99,6 @@ def stream_shared(
     """
     given = {name: settings[name] for name in opts.names(opts.CallOptions) if name in settings}
     call = opts.CallOptions(**given)
-    check_fields(call)
     check_format(call.output_format)
     if call.output_dir:
         check_folder(call.output_dir)

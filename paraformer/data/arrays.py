@@ -35,6 +35,7 @@ def from_array(array: np.ndarray | Tensor, name: str = "array") -> Tensor:
     if wave.dtype == torch.bool or wave.is_complex():
         raise AudioError(f"{name}: {wave.dtype} is no audio; give floats or integers")
     if not wave.is_floating_point():
+        _warn_of_narrow(wave, name)
         wave = _scale_integers(wave)
     elif loudest(wave) > LOUDEST_FLOAT:
         log.warning("%s: floats far outside of [-1, 1); divide 16-bit samples by 32768", name)
@@ -83,6 +84,19 @@ def _to_tensor(array: np.ndarray, name: str) -> Tensor:
         return torch.from_numpy(native)
     except TypeError as error:
         raise AudioError(f"{name}: {array.dtype} is no audio; give floats or integers") from error
+
+
+def _warn_of_narrow(wave: Tensor, name: str) -> None:
+    """Say so of 16-bit samples in 32-bit integers: those of 24 bits are multiples of 256."""
+    if wave.dtype != torch.int32 or not wave.numel():
+        return
+    low, high = map(int, wave.aminmax())
+    if high - low < 1 << 16 and bool((wave & 0xFF).any()):
+        log.warning(
+            "%s: 32-bit integers that differ by less than 16 bits are nearly silent; "
+            "give 16-bit samples as int16",
+            name,
+        )
 
 
 def _scale_integers(wave: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ def check_channel(value: object) -> str | int:
     >>> check_channel("split"), check_channel(1), check_channel("0")
     ('split', 1, 0)
     """
-    if value in (MIX, SPLIT):
-        return str(value)
+    if isinstance(value, str) and value in (MIX, SPLIT):
+        return value
     if isinstance(value, str) and value.isascii() and value.isdigit():
         return int(value)
     if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:

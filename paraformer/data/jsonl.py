@@ -17,6 +17,7 @@ from paraformer.data.datadir import DROPPED, DataDir, Utterance, write_data_dir
 from paraformer.data.keys import URL
 from paraformer.data.tables import readable, write_table, write_text
 from paraformer.data.transcripts import wav_seconds
+from paraformer.documents import parse_json
 from paraformer.errors import DataError
 
 FRAMES_PER_SECOND = 100  # what FunASR counts the source of speech in
@@ -66,8 +67,8 @@ def jsonl_to_data(lists: Iterable[str | Path], folder: str | Path) -> Converted:
 def _entry(line: str, folder: Path) -> tuple[str, str, str, str]:
     """Key, source and target of a line, or why it cannot be used."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        value = parse_json(line)
+    except ValueError:
         return "", "", "", "not JSON"
     if not isinstance(value, dict):
         return "", "", "", "not a JSON object"

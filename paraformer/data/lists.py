@@ -4,7 +4,6 @@ often as they are asked for, so that a list of millions begins at once and is no
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import unicodedata
@@ -24,6 +23,7 @@ from paraformer.data.items import Item, Segment, named
 from paraformer.data.keys import URL, distinct_keys
 from paraformer.data.segments import parse_place, wrong_place
 from paraformer.data.tables import iter_lines, iter_rows
+from paraformer.documents import parse_json
 from paraformer.errors import DataError
 
 TABLES = (".scp", ".txt", ".text")
@@ -226,8 +226,8 @@ class JsonFile(ListFile):
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
-    except (ValueError, RecursionError):
+        parse_json(text)
+    except ValueError:
         return False
     return True
 
@@ -235,8 +235,8 @@ def _is_json(text: str) -> bool:
 def _document(text: str) -> list[object] | None:
     """The entries of a JSON document, None for what is none."""
     try:
-        whole = json.loads(text)
-    except (ValueError, RecursionError):
+        whole = parse_json(text)
+    except ValueError:
         return None
     if isinstance(whole, dict) and "source" not in whole:
         return [{"key": key, "source": source} for key, source in whole.items()]
@@ -246,8 +246,8 @@ def _document(text: str) -> list[object] | None:
 def _parse(line: str) -> object:
     """A line of JSON; in a .json file of the reference it may be `id source` as well."""
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
+        return parse_json(line)
+    except ValueError:
         if line[0] in '{["':
             return None
         key, _, source = line.replace("\t", " ").partition(" ")

@@ -47,6 +47,11 @@ GROUP = 1024  # lines of a list that are shuffled together, and whose beginning 
 SCAN_BYTES = 1 << 20
 LOST = "shard cannot be read to its end"
 BLOCK = 4096  # utterances that are shuffled together
+BLOCK_BYTES = 1 << 31  # and their audio; 4,096 of 16 s as WAV
+# One member, unpacked: two hours of audio at 16 kHz, a million words beside it.
+MOST_AUDIO_BYTES = 1 << 28
+MOST_SIDE_BYTES = 1 << 24
+TOO_LARGE = "too large for one utterance"
 SIDES = ("txt", "ctm", "units", "spk")
 
 
@@ -116,40 +121,48 @@ class Member(NamedTuple):
     key: str
     audio: bytes  # empty where it has none
     sides: Mapping[str, bytes]
+    fault: str = ""  # why it cannot be used, whatever else it has
 
 
 def read_shard(path: str) -> Iterator[Member]:
     """Utterances of a tar in order. Nothing is unpacked, and links and devices are passed over, so
-    that no member can reach a file outside of it. DataError where the tar is damaged, behind the
-    utterances that stand before the damage.
+    that no member can reach a file outside of it. What is too large is passed over as well: a
+    packed tar may hold a thousand times its own size. DataError where the tar is damaged, behind
+    the utterances that stand before the damage.
     """
-    key, audio, sides = "", b"", dict[str, bytes]()
+    found = Member("", b"", {})
     try:
         with tarfile.open(path, "r|*") as tar:
             for member in tar:
                 name, _, kind = member.name.removeprefix("./").rpartition(".")
                 if not member.isreg() or not (kind in SIDES or f".{kind.lower()}" in AUDIO):
                     continue
-                if name != key:
-                    yield from _members(key, audio, sides)
-                    key, audio, sides = name, b"", {}
-                file = tar.extractfile(member)
-                content = b"" if file is None else file.read()
-                if kind in SIDES:
-                    sides[kind] = content
-                else:
-                    audio = content
-            yield from _members(key, audio, sides)
+                if name != found.key:
+                    yield from _named(found)
+                    found = Member(name, b"", {})
+                found = _with_file(found, kind, tar, member)
+            yield from _named(found)
     except Exception as error:  # of a damaged header tarfile raises many kinds
         raise DataError(
             f"{path}: cannot be read as tar ({error}); make this shard again"
         ) from error
 
 
-def _members(key: str, audio: bytes, sides: dict[str, bytes]) -> Iterator[Member]:
-    """What stood under one name, if there was one."""
-    if key:
-        yield Member(unquote_key(key), audio, sides)
+def _with_file(found: Member, kind: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Member:
+    """An utterance with one more of its files."""
+    if member.size > (MOST_SIDE_BYTES if kind in SIDES else MOST_AUDIO_BYTES):
+        return found._replace(fault=TOO_LARGE)
+    file = tar.extractfile(member)
+    content = b"" if file is None else file.read()
+    if kind in SIDES:
+        return found._replace(sides={**found.sides, kind: content})
+    return found._replace(audio=content)
+
+
+def _named(found: Member) -> Iterator[Member]:
+    """An utterance by its key, if there was one."""
+    if found.key:
+        yield found._replace(key=unquote_key(found.key))
 
 
 def quote_key(key: str) -> str:
@@ -275,7 +288,7 @@ class ShardLoader:
     def _blocks(self, epoch: int, first: Place) -> Iterator[_Block]:
         """The utterances of an epoch in its order of shards, block by block."""
         seed = None if self.seed is None else (self.seed, epoch)
-        begin, kept = first, list[Utterance]()
+        begin, kept, held = first, list[Utterance](), 0
         skipped = first.utterance
         for shard, path in enumerate(self.shards.order(seed, first.shard), first.shard):
             done = 0
@@ -285,9 +298,10 @@ class ShardLoader:
                 utterance = self._utterance(member)
                 if utterance is not None:
                     kept.append(utterance)
-                if len(kept) == self.block:
+                    held += len(member.audio)
+                if len(kept) == self.block or held > BLOCK_BYTES:
                     yield _Block(begin, kept, shard, done)
-                    begin, kept = Place(shard, done, begin.block + 1), []
+                    begin, kept, held = Place(shard, done, begin.block + 1), [], 0
             skipped = 0
         if kept:
             yield _Block(begin, kept, shard, done)
@@ -311,7 +325,8 @@ class ShardLoader:
         text = sides.get("txt", "")
         ids, frames = self.chooser.encode(text), self._frames(member)
         reason = (
-            ("" if member.audio else "no audio")
+            member.fault
+            or ("" if member.audio else "no audio")
             or text_fault("txt" in sides, ids)
             or ("" if frames else UNREADABLE)
             or too_short(ids, frames, encoder_stride(self.frontend))

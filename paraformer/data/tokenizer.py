@@ -10,6 +10,7 @@ from pathlib import Path
 import sentencepiece
 
 from paraformer.data.tables import write_text
+from paraformer.documents import parse_json
 from paraformer.errors import CheckpointError, DataError
 
 # What the reference takes apart into characters when a word is not in the seg_dict.
@@ -201,8 +202,8 @@ def _without_numbers(lines: list[str]) -> list[str]:
 
 def _parse_json_list(path: Path, text: str) -> list[str]:
     try:
-        tokens = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        tokens = parse_json(text)
+    except ValueError as error:
         line = getattr(error, "lineno", 1)
         raise DataError(f"{path}:{line}: not JSON; give a list of tokens") from error
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):

@@ -4,7 +4,6 @@ token ids; what the model cannot hear is named and left out.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -20,8 +19,9 @@ from paraformer.data.keys import URL
 from paraformer.data.names import names_file
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.data.web import download
+from paraformer.documents import parse_json
 from paraformer.errors import AudioError, DataError
-from paraformer.limits import Limits, check
+from paraformer.limits import MOST_WEIGHT, Limits, check
 from paraformer.models.checkpoint import Release
 from paraformer.models.contextual import ContextualParaformer
 from paraformer.models.paraformer import Paraformer
@@ -153,7 +153,7 @@ def own_boost(release: Release) -> float:
     if own is None:
         hears = isinstance(release.model, SeacoParaformer | ContextualParaformer)
         return 0.0 if hears else BOOST
-    check("config.yaml: hotword_boost", own, Limits(0))
+    check("config.yaml: hotword_boost", own, Limits(0, MOST_WEIGHT))
     return float(own)
 
 
@@ -205,7 +205,7 @@ def _in_string(text: str) -> Iterator[_Given]:
 
 def _in_json(text: str, where: str) -> Iterator[_Given]:
     try:
-        yield from _entries(json.loads(text))
+        yield from _entries(parse_json(text))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is not JSON ({error}); mend it") from error
 

@@ -38,7 +38,13 @@ from paraformer.decode.timestamps import (
     spoken_words,
 )
 from paraformer.errors import AudioError, CheckpointError, ConfigError, ParaformerError
-from paraformer.limits import check_fields, limited
+from paraformer.limits import (
+    MOST_READINGS,
+    MOST_SECONDS,
+    MOST_WEIGHT,
+    check_fields,
+    limited,
+)
 from paraformer.models.bicif import BiCifParaformer
 from paraformer.models.checkpoint import Release
 from paraformer.models.contextual import ContextualParaformer
@@ -61,20 +67,24 @@ class Search:
     `lm_nbest` best readings, or among those of the beam.
     """
 
-    nbest: int = limited(1, 1)
+    nbest: int = limited(1, 1, MOST_READINGS)
     decoding_ctc_weight: float = limited(0.0, 0, 1)
-    beam_size: int = limited(2, 1)
-    penalty: float = limited(0.0)
-    maxlenratio: float = limited(0.0)
-    minlenratio: float = limited(0.0, 0)
+    beam_size: int = limited(2, 1, MOST_READINGS)
+    penalty: float = limited(0.0, -MOST_WEIGHT, MOST_WEIGHT)
+    maxlenratio: float = limited(0.0, -MOST_WEIGHT, MOST_WEIGHT)
+    minlenratio: float = limited(0.0, 0, MOST_WEIGHT)
     pred_timestamp: bool = False  # times also from a model that was not made for them
     nfilter: int = limited(SHORTLIST, 1)  # hotwords that an utterance keeps of a longer list
     seaco_weight: float = limited(1.0, 0, 1)  # 0: a SeACo model never listens to its hotwords
-    clas_scale: float = limited(1.0, 0)  # how much hotwords count in a ContextualParaformer
-    hotword_boost: float | None = limited(None, 0)  # see `boost`; None: the model's own
+    clas_scale: float = limited(
+        1.0, 0, MOST_WEIGHT
+    )  # how much hotwords count in a ContextualParaformer
+    hotword_boost: float | None = limited(
+        None, 0, MOST_WEIGHT
+    )  # see `boost`; None: the model's own
     hotwords: Listening | None = field(default=None, compare=False)
-    lm_weight: float = limited(0.3, 0)
-    lm_nbest: int = limited(64, 1)
+    lm_weight: float = limited(0.3, 0, MOST_WEIGHT)
+    lm_nbest: int = limited(64, 1, MOST_READINGS)
     lm: LanguageModel | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -91,7 +101,7 @@ class Batching:
     """Limits of one batch; an utterance that is longer than `max_seconds` is a batch of its own."""
 
     max_utterances: int = limited(64, 1)
-    max_seconds: float = limited(60.0, 0, above=True)  # padding counted
+    max_seconds: float = limited(60.0, 0, MOST_SECONDS, above=True)  # padding counted
 
     def __post_init__(self) -> None:
         check_fields(self, "batch")

@@ -26,6 +26,7 @@ from paraformer.decode.recognize import NOT_FINITE, finite_rows, too_long
 from paraformer.decode.search import SOS
 from paraformer.decode.text import GrowingText
 from paraformer.errors import CheckpointError, ConfigError, ParaformerError
+from paraformer.limits import MOST_CHUNK_FRAMES
 from paraformer.models.checkpoint import Release
 from paraformer.models.paraformer import StreamState, join_states, split_states
 from paraformer.nn.chunks import ALL, ChunkRule, streaming_rule
@@ -53,6 +54,10 @@ class Chunking:
         if not whole or min(sizes) < 0 or sizes[1] < 1:
             raise ConfigError(
                 f"chunk_size={list(sizes)}: give three numbers of 60 ms frames, such as [0,10,5]"
+            )
+        if sum(sizes) > MOST_CHUNK_FRAMES:
+            raise ConfigError(
+                f"chunk_size={list(sizes)}: give at most {MOST_CHUNK_FRAMES} frames of 60 ms in all"
             )
         if self.encoder_chunk_look_back < ALL or self.decoder_chunk_look_back < ALL:
             raise ConfigError(

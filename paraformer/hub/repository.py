@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from paraformer.documents import parse_json
 from paraformer.hub.weights import is_cut
 
 # What a released directory is made of, besides what its configuration.json names.
@@ -176,8 +177,8 @@ def _metas(folder: Path) -> Mapping[str, Any] | None:
 def read_json(path: Path) -> Any:
     """None for a file that is not there, or is no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
 
 

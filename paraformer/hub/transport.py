@@ -7,7 +7,6 @@ server that fails waits for nothing.
 from __future__ import annotations
 
 import http.client
-import json
 import re
 import shutil
 import socket
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from paraformer.documents import parse_json
 from paraformer.errors import DownloadError
 from paraformer.hub.repository import RemoteFile, Repository
 
@@ -79,8 +79,8 @@ class Client(NamedTuple):
             except CutError:
                 raise self._broken(CUT, url) from None
         try:
-            return json.loads(content)
-        except (ValueError, RecursionError):
+            return parse_json(bytes(content))
+        except ValueError:
             raise DownloadError(
                 f"{url}: what came is no list of files ({len(content)} bytes); "
                 "is it the hub's address?"

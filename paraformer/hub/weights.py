@@ -4,9 +4,10 @@ not.
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
+
+from paraformer.documents import parse_json
 
 _ZIP = b"PK\x03\x04"  # torch.save since torch 1.6
 _LENGTH = 8  # bytes of a safetensors header's length
@@ -41,7 +42,7 @@ def _safetensors_size(path: Path) -> float:
             return float("inf")
         header = file.read(length)
     try:
-        entries = [value for key, value in json.loads(header).items() if key != "__metadata__"]
+        entries = [value for key, value in parse_json(header).items() if key != "__metadata__"]
         return _LENGTH + length + max((entry["data_offsets"][1] for entry in entries), default=0)
     except (ValueError, AttributeError, KeyError, TypeError, IndexError):
         return float("inf")

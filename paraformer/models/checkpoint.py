@@ -27,6 +27,7 @@ from paraformer.data.tokenizer import (
     write_seg_dict,
     write_token_list,
 )
+from paraformer.documents import parse_json, parse_yaml
 from paraformer.errors import CheckpointError, ConfigError
 from paraformer.models.aligner import Aligner
 from paraformer.models.builders import (
@@ -204,12 +205,11 @@ def weights_of(directory: Path) -> Path:
 def read_yaml(path: Path) -> Config:
     """A config.yaml as it stands."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf8"))
+        config = parse_yaml(path.read_text(encoding="utf8"))
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}; is it a model's folder?") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: is not YAML ({reason}); make it again") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is not YAML ({error}); make it again") from error
     if not isinstance(config, dict) or not isinstance(config.get("model"), str):
         raise CheckpointError(f"{path}: names no `model`; is it a model's config.yaml?")
     return config
@@ -239,7 +239,7 @@ def read_listing(path: Path) -> Config:
     there.
     """
     try:
-        metas = json.loads(path.read_text(encoding="utf8")).get("file_path_metas", NAMES)
+        metas = parse_json(path.read_text(encoding="utf8")).get("file_path_metas", NAMES)
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: is not a JSON object ({error})") from error
     for group, key in (("frontend_conf", "cmvn_file"), ("tokenizer_conf", "seg_dict_file")):

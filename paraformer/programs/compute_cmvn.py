@@ -58,7 +58,7 @@ def read_matrix(place: str, where: str) -> torch.Tensor:
         matrix = load_archive(place)
     except (OSError, ValueError) as error:
         raise DataError(f"{where}: cannot read features at {place} ({error})") from error
-    if not isinstance(matrix, np.ndarray) or matrix.ndim != 2:
+    if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or not matrix.size:
         raise DataError(f"{where}: no features at {place}; make them with steps/make_fbank.sh")
     if not np.isfinite(matrix).all():
         raise DataError(f"{where}: NaN or infinity at {place}; make feats.scp again")

@@ -155,7 +155,7 @@ def _compose(source: _Source, overrides: list[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(source.folder), version_base="1.3"):
             return compose(source.name, [*overrides, f"hydra.searchpath=[pkg://{_PACKAGE}]"])
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         file = source.folder / f"{source.name}.yaml"
         raise ConfigError(f"{file}: is not YAML of settings ({error}); mend it") from error
 

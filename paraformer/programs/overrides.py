@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import yaml
 
+from paraformer.documents import parse_yaml
 from paraformer.errors import ConfigError
 from paraformer.options import nearest, unknown_key
 
@@ -145,7 +146,7 @@ def _flow_list(value: str, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader]
     if not (value.startswith("[") and value.endswith("]")):
         return None
     try:
-        items = yaml.load(value, loader)
-    except (yaml.YAMLError, ValueError, RecursionError):  # a 30 February, brackets without end
+        items = parse_yaml(value, loader)
+    except ValueError:  # a 30 February, brackets without end
         return None
     return items if isinstance(items, list) else None

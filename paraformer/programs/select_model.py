@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from omegaconf import DictConfig
 from torch import Tensor
 
 from paraformer.data.tables import write_text
+from paraformer.documents import load_yaml
 from paraformer.errors import ConfigError
 from paraformer.formats import check_folder
 from paraformer.limits import Limits, check
@@ -115,7 +115,7 @@ def read_settings(folder: Path, device: str) -> dict[str, Any]:
     path = folder / "train.yaml"
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; train with --config-name finetune first")
-    settings: dict[str, Any] = yaml.safe_load(path.read_text("utf8"))
+    settings: dict[str, Any] = load_yaml(path)
     if settings["lang"] is not None:
         raise ConfigError(
             f"{folder}: was not trained with --config-name finetune; use average_model"

@@ -31,6 +31,7 @@ from paraformer.data.dataset import Batching, Loader, Share
 from paraformer.data.shards import ShardList, ShardLoader
 from paraformer.data.tables import write_text
 from paraformer.decode.timestamps import frame_seconds
+from paraformer.documents import load_yaml
 from paraformer.errors import ConfigError
 from paraformer.extras import load_extra
 from paraformer.formats import check_folder
@@ -397,7 +398,7 @@ def refuse_other_start(trainer: Trainer, settings: dict[str, Any]) -> None:
     record = trainer.folder / "train.yaml"
     if settings["lang"] is not None or not record.is_file() or not trainer.snapshot.is_file():
         return
-    before = yaml.safe_load(record.read_text("utf8"))
+    before = load_yaml(record)
     remedy = "train in another folder or with resume=false"
     if before["init"] != settings["init"]:
         raise ConfigError(

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import torch
 
 from paraformer.errors import ConfigError
-from paraformer.limits import check_fields, limited
+from paraformer.limits import MOST_CHUNK_FRAMES, Limits, check, check_fields, limited
 from paraformer.nn.chunks import ChunkRule, scama_rule, streaming_rule
+
+_FRAMES = Limits(0, MOST_CHUNK_FRAMES, whole=True, many=True)
 
 
 class Chunking(Protocol):
@@ -72,6 +74,8 @@ class ReleasedChunks:
                 "encoder_conf: chunk_size, stride, pad_left and the two look-back factors must be "
                 "lists of one length"
             )
+        for name in ("chunk_size", "stride", "pad_left"):
+            check(f"encoder_conf.{name}", list(getattr(self, name)), _FRAMES)
 
     def rule(self, number: int) -> ChunkRule:
         """Choice `number`, counted from 0."""

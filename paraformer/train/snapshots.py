@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from paraformer.data.tables import write_text
+from paraformer.documents import parse_json
 from paraformer.errors import CheckpointError, DataError
 from paraformer.models.weights import read_torch, read_weights
 
@@ -145,7 +146,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     records = {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             records[int(record["epoch"])] = record
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path}:{number}: no record of an epoch; remove this line") from error

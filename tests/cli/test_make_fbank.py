@@ -186,3 +186,22 @@ def test_a_command_that_fails_ends_with_1_and_no_traceback(data, tmp_path):
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert str(data) in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (np.zeros((5, 0)), "no features"),
+        (np.zeros((0, 80)), "no features"),
+        (np.zeros(80), "no features"),
+        (np.full((5, 80), np.nan), "NaN or infinity"),
+        (np.full((5, 80), np.inf), "NaN or infinity"),
+    ],
+)
+def test_no_statistics_come_from_what_are_no_features(tmp_path, matrix, message):
+    place = {"u": matrix.astype(np.float32)}
+    kaldiio.save_ark(str(tmp_path / "x.ark"), place, scp=str(tmp_path / "x.scp"))
+    config = {"feats": str(tmp_path / "x.scp"), "out": str(tmp_path / "am.mvn")}
+    with pytest.raises(DataError, match=f"'u': {message}"):
+        compute_cmvn(OmegaConf.create({**config, "lfr_m": 7, "lfr_n": 6, "min_success": 1.0}))
+    assert not (tmp_path / "am.mvn").exists()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from paraformer.errors import ConfigError
 from paraformer.limits import Limits, check_fields, check_values, limited
+from paraformer.options import BuildOptions, CallOptions, CommandOptions, all_fields
 
 SHARE, COUNT, OPEN = Limits(0, 1), Limits(1, whole=True), Limits(0, 1, above=True, below=True)
 
@@ -59,6 +62,7 @@ class Settings:
     threads: int | None = None
     on: bool = True
     name: str = "x"
+    own: dict[str, Any] = field(default_factory=dict)
 
 
 @pytest.mark.parametrize(
@@ -69,12 +73,34 @@ class Settings:
         ({"share": None}, "part.share=null: give a number from 0 to 1"),
         ({"gap": [9, 0]}, r"part.gap=\[9, 0\]: give two whole numbers"),
         ({"on": "maybe"}, "part.on=maybe: give true or false"),
+        ({"on": np.array([1, 0])}, r"part.on=\[1 0\]: give true or false"),
+        ({"on": torch.tensor([True, False])}, "part.on=tensor"),
+        ({"on": []}, r"part.on=\[\]: give true or false"),
+        ({"own": np.array([1, 0])}, r"part.own=\[1 0\]: give names with their values"),
+        ({"own": ["a"]}, r"part.own=\['a'\]: give names with their values"),
     ],
 )
 def test_the_field_at_fault_is_named(values, message):
     check_fields(Settings(), "part")
     with pytest.raises(ConfigError, match=f"^{message}"):
         check_fields(Settings(**values), "part")
+
+
+@pytest.mark.parametrize("on", [True, False, 1, 0, np.True_, torch.tensor(True)])
+def test_a_switch_is_on_or_off_in_any_type(on):
+    check_fields(Settings(on=on))
+
+
+@pytest.mark.parametrize("kind", [BuildOptions, CallOptions, CommandOptions])
+def test_no_option_takes_an_array_for_its_value_or_a_number_without_bound(kind):
+    for name, option in all_fields(kind).items():
+        if option.type in ("Any", "list[int]"):  # checked where they are used
+            continue
+        with pytest.raises(ConfigError, match=f"^{name}="):
+            kind(**{name: np.array([1, 0])})
+        if "float" in option.type:
+            with pytest.raises(ConfigError, match=f"^{name}=1e\\+39: give"):
+                kind(**{name: 1e39})
 
 
 def test_values_without_limits_are_not_looked_at():

@@ -241,6 +241,29 @@ def test_int64_has_the_range_that_its_values_fit(peak):
     near(read_audio(np.array([peak, -peak, 0])), [0.5, -0.5, 0.0])
 
 
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        (np.array([3000, -2001, 5], np.int32), True),  # of 16 bits
+        (np.array([3 << 8, -5 << 8, 0], np.int32), False),  # of 24 bits, nearly silent
+        (np.zeros(3, np.int32), False),
+        (np.array([1 << 30, 7], np.int32), False),
+        (np.array([30000, 40001], np.uint32), True),
+        (np.array([3000, -2001], np.int16), False),
+    ],
+)
+def test_16_bits_in_32_are_warned_of(samples, said, caplog):
+    read_audio(samples)
+    assert ("give 16-bit samples as int16" in caplog.text) == said
+
+
+@pytest.mark.parametrize("peak", [2e10, 1e30, -1e30])
+def test_samples_far_beyond_any_scale_are_refused(peak):
+    """Their energies would not fit float32: a VAD would hear silence in them."""
+    with pytest.raises(AudioError, match="samples are above 1e.10, which no sound is"):
+        read_audio(np.array([0.0, peak], np.float32))
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
 def test_floats_of_any_width_become_fp32(dtype):
     ours = read_audio(X.astype(dtype))

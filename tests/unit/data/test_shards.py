@@ -128,6 +128,31 @@ def test_what_cannot_be_packed_is_counted_by_reason(data, tmp_path, caplog):
     assert {path.name for path in listed.parent.iterdir()} == {"shards.list", *names}
 
 
+def test_members_too_large_for_an_utterance_are_counted(shards, monkeypatch, caplog):
+    """A packed tar may hold a thousand times its own size."""
+    listed, lengths = ShardList(shards), {}
+    for name in listed.order(None):
+        lengths |= {member.key: len(member.audio) for member in read_shard(name)}
+    bound = sorted(lengths.values())[COUNT // 2]
+    monkeypatch.setattr("paraformer.data.shards.MOST_AUDIO_BYTES", bound)
+    plain = Batching(max_frames=10**6, frame_step=10**5, max_utterances=1)
+    loader = ShardLoader(listed, chooser(), {}, tiny.frontend(), plain)
+    keys = {key for batch in loader.epoch(0) for key in batch.keys}
+    assert keys == {key for key, length in lengths.items() if length <= bound}
+    large = COUNT - len(keys)
+    assert f"{large} dropped: too large for one utterance" in caplog.text
+
+
+def test_a_block_is_bounded_in_bytes_too(shards, monkeypatch):
+    """Whatever the bound, an epoch has each utterance once, and can be entered anywhere."""
+    monkeypatch.setattr("paraformer.data.shards.BLOCK_BYTES", 100_000)
+    whole = list(loader(shards).epoch(1))
+    keys = [key for batch in whole for row in batch.keys for key in row.split("+")]
+    assert len(keys) == len(set(keys)) == COUNT
+    for start in (1, len(whole) // 2):
+        assert same(loader(shards).epoch(1, start), whole[start:])
+
+
 def test_members_of_a_tar_stay_in_its_folder(shards):
     """The key `../up%/s0-00` is there as one name, and what is no plain file is passed over."""
     with tarfile.open(shards.parent / "shard-000000.tar") as tar:

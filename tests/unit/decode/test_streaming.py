@@ -267,7 +267,9 @@ def test_a_model_that_needs_the_tokens_ahead_is_refused():
         StreamingRecognizer(tiny.release())
 
 
-@pytest.mark.parametrize("sizes", [(0, 0, 5), (0, 10), (0, 10, -1), ("0", 10, 5)])
+@pytest.mark.parametrize(
+    "sizes", [(0, 0, 5), (0, 10), (0, 10, -1), ("0", 10, 5), (10**8, 1, 5), (0, 1, 10**9)]
+)
 def test_chunk_sizes_that_make_no_sense_are_refused(sizes):
     with pytest.raises(ConfigError, match="chunk_size"):
         Chunking(sizes)

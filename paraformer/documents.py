@@ -1,0 +1,80 @@
+"""JSON and YAML of files that others wrote, read within bounds; without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from paraformer.errors import ConfigError
+
+MOST_LEVELS = 100  # of lists and objects within each other
+MOST_VALUES = 1_000_000  # of a YAML document, those that stand in it by reference counted each time
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value that a JSON text holds; ValueError, with a reason of one line, where there is none.
+
+    >>> parse_json('{"a": [1, 2]}')
+    {'a': [1, 2]}
+    >>> parse_json("[" * 100_000)
+    Traceback (most recent call last):
+    ValueError: lists and objects within each other without end
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("lists and objects within each other without end") from None
+
+
+def parse_yaml(
+    text: str, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader] = yaml.SafeLoader
+) -> Any:
+    """The value that a YAML text holds; ValueError, with a reason of one line, where there is none,
+    or where references make it endless or far larger than the text.
+
+    >>> parse_yaml("a: [1, 2]")
+    {'a': [1, 2]}
+    >>> parse_yaml("a: &a [*a]")
+    Traceback (most recent call last):
+    ValueError: lists and objects within each other, more than 100 levels
+    """
+    try:
+        value = yaml.load(text, loader)
+    except RecursionError:
+        raise ValueError("lists and objects within each other without end") from None
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    _check_size(value)
+    return value
+
+
+def load_yaml(path: Path) -> Any:
+    """The value of a YAML file of settings, or a `ConfigError`."""
+    try:
+        return parse_yaml(path.read_text(encoding="utf8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not YAML of settings ({error}); mend it") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; check the path") from error
+
+
+def _check_size(value: Any) -> None:
+    level, values = [value], 0
+    for _ in range(MOST_LEVELS):
+        values += len(level)
+        if values > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES} values")
+        level = [part for whole in level for part in _parts(whole)]
+        if not level:
+            return
+    raise ValueError(f"lists and objects within each other, more than {MOST_LEVELS} levels")
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return value if isinstance(value, list) else []
