@@ -157,7 +157,9 @@ def _compose(source: _Source, overrides: list[str]) -> DictConfig:
             return compose(source.name, [*overrides, f"hydra.searchpath=[pkg://{_PACKAGE}]"])
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         file = source.folder / f"{source.name}.yaml"
-        raise ConfigError(f"{file}: is not YAML of settings ({error}); mend it") from error
+        endless = isinstance(error, RecursionError)
+        reason = "values within each other without end" if endless else error
+        raise ConfigError(f"{file}: is not YAML of settings ({reason}); mend it") from error
 
 
 def _is_group(source: _Source, key: str) -> bool:

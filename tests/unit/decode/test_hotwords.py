@@ -254,7 +254,7 @@ def test_a_model_without_a_decoder_for_them_prefers_them_by_its_posteriors():
     assert remember(release.model, read_hotwords("一", TOKENIZER)) is None
     assert own_boost(release) == BOOST
     assert own_boost(release._replace(config={**release.config, "hotword_boost": 2})) == 2.0
-    with pytest.raises(ConfigError, match="hotword_boost=-1: give a number of 0 or more"):
+    with pytest.raises(ConfigError, match="hotword_boost=-1: give a number from 0 to"):
         own_boost(release._replace(config={**release.config, "hotword_boost": -1}))
 
 

@@ -124,11 +124,12 @@ FAULTS = {
         "model.tokenizer=SentencepiecesTokenizer": "without bpemodel",
         "--config-name=bad": "bad.yaml: is not YAML of settings",
         "--config-name=latin": "latin.yaml: is not YAML of settings",
+        "--config-name=endless": "endless.yaml: is not YAML of settings (values within each other",
         "--config-name=flat": "batching=3: is a part with keys of its own",
     },
     "decode": {
-        "nbest=1.5": "give a whole number of 1 or more",
-        "nbest=null": "nbest=null: give a whole number of 1 or more",
+        "nbest=1.5": "give a whole number from 1 to 10000",
+        "nbest=null": "nbest=null: give a whole number from 1 to 10000",
         "decoding_ctc_weight=nan": "give a number from 0 to 1",
         "penalty=nan": "penalty=nan: give a number",
         "batch_frames=0": "batch_frames=0: give a whole number of 1 or more",
@@ -180,6 +181,7 @@ CASES = [
 def test_one_line_says_what_is_wrong(call, place, program, argument, message):
     (place / "bad.yaml").write_text("{bad: [")
     (place / "latin.yaml").write_bytes("# é".encode("latin1"))
+    (place / "endless.yaml").write_text("model: &a [*a]\n")
     (place / "flat.yaml").write_text("defaults: [train, _self_]\nbatching: 3\n")
     (place / "empty.scp").write_text("")
     more = [f"unit_ctc.units={place}/units.txt"] if "unit_ctc" in argument else []
