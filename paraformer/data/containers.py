@@ -9,7 +9,7 @@ from paraformer.errors import DataError
 _EBML = b"\x1aE\xdf\xa3"
 _MAGIC = (
     *(b"RIFF", b"RIFX", b"RF64", b"BW64", WAVE64[:8], b"OggS", b"fLaC", b"ID3", b"FORM", b".snd"),
-    b"caff",
+    *(b"caff", b"Creative Voice File"),
 )
 # How much of a file tells whether it is a text; fewer bytes of sound may look like one.
 LEAST_TEXT, TEXT_HEAD = 4, 4096

@@ -18,9 +18,10 @@ from paraformer.data.keys import URL
 from paraformer.data.tables import readable, write_table, write_text
 from paraformer.data.transcripts import wav_seconds
 from paraformer.documents import parse_json
-from paraformer.errors import DataError
+from paraformer.errors import AudioError, DataError
 
 FRAMES_PER_SECOND = 100  # what FunASR counts the source of speech in
+_RATE = 16000
 _BLANKS = " \t\r\n\ufeff"
 
 
@@ -151,17 +152,22 @@ def _frames(source: str, utterance: Utterance | None) -> int:
     if utterance is not None and utterance.frames:
         return utterance.frames
     told = utterance.duration_seconds if utterance is not None else None
-    seconds = told or wav_seconds(Path(source)) or _header_seconds(source)
+    seconds = told or wav_seconds(Path(source)) or _file_seconds(source)
     return round(seconds * FRAMES_PER_SECOND)
 
 
-def _header_seconds(source: str) -> float:
-    """Of a file that is no PCM wav, 0 where it does not tell."""
-    import soundfile  # not needed by directories that know their lengths
+def _file_seconds(source: str) -> float:
+    """Of a file that is no PCM wav, by its header or by reading it; 0 where it cannot be read."""
+    # Directories that know their lengths need no torch.
+    from paraformer.data.audio import read_audio
+    from paraformer.data.soundfiles import header
 
+    found = header(Path(source))
+    if found is not None:
+        return float(found.duration)
     try:
-        return float(soundfile.info(source).duration)
-    except (OSError, soundfile.LibsndfileError):
+        return len(read_audio(source, target_fs=_RATE)) / _RATE
+    except AudioError:
         return 0.0
 
 

@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 
 # Of these a stretch in the middle can be decoded by itself, and is what the whole would give.
 SEEKABLE = ("WAV", "WAVEX", "FLAC")
+SEEKABLE_CODES = (
+    *("PCM_16", "PCM_24", "PCM_32", "PCM_U8", "PCM_S8", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
+    *("IMA_ADPCM", "MS_ADPCM"),
+)
 UNREADABLE = "audio cannot be read"
 
 
@@ -152,6 +156,17 @@ class Reader:
         return item.read(None, self.fs, self._last.cache)
 
 
+def _may_be_sought(source: str) -> bool:
+    """Whether a file begins as those of which a stretch may be decoded by itself."""
+    if not os.path.isfile(source):
+        return False
+    try:
+        with open(source, "rb") as file:
+            return file.read(4) in (b"RIFF", b"RIFX", b"fLaC")
+    except OSError:
+        return False
+
+
 def read_stretch(
     source: str, segment: Segment, fs: int, select: Selector | None = None
 ) -> Tensor | None:
@@ -159,8 +174,8 @@ def read_stretch(
 
     None for a file of which that does not surely give what reading it whole and cutting it gives.
     """
-    info = header(Path(source)) if os.path.isfile(source) else None
-    if info is None or info.format not in SEEKABLE:
+    info = header(Path(source), first=True) if _may_be_sought(source) else None
+    if info is None or info.format not in SEEKABLE or info.subtype not in SEEKABLE_CODES:
         return None
     rate, total = info.samplerate, info.frames / info.samplerate
     end = total if segment.end is None else segment.end
@@ -168,7 +183,11 @@ def read_stretch(
         return None
     # From a whole second, where resampling is in the same phase, and one more for its window.
     first = max(0, math.floor(segment.start) - 1)
-    last = min(info.frames, (math.ceil(end) + 1) * rate)
+    last = (math.ceil(end) + 1) * rate
+    if last > info.frames:
+        last = info.frames
+        if header(Path(source)) is None:  # there is more behind it
+            return None
     try:
         samples, _ = soundfile.read(
             openable(source), last - first * rate, first * rate, None, "float32", True

@@ -7,7 +7,6 @@ optionally `KEY.ctm`, `KEY.units` and `KEY.spk` (see `paraformer.programs.make_s
 
 from __future__ import annotations
 
-import io
 import logging
 import tarfile
 from collections import deque
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 
 from paraformer.data.augment import Augment
 from paraformer.data.choice import Chooser
@@ -37,6 +35,7 @@ from paraformer.data.dataset import (
 from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import AUDIO, Item
 from paraformer.data.recordings import UNREADABLE
+from paraformer.data.soundfiles import header
 from paraformer.data.tables import parse_rows
 from paraformer.data.word_times import ctm_words, timed_words
 from paraformer.errors import AudioError, DataError
@@ -362,11 +361,9 @@ class ShardLoader:
         fs = self.frontend.fs
         if not member.audio:
             return 0
-        try:
-            info = soundfile.info(io.BytesIO(member.audio))
+        info = header(member.audio)
+        if info is not None:
             return self.frontend.frames(-(-fs * info.frames // info.samplerate))
-        except soundfile.LibsndfileError:
-            pass  # m4a and the like have to be decoded
         try:
             return self.frontend.frames(len(Item(member.key, member.audio).read(None, fs)))
         except AudioError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -15,8 +15,9 @@ import soundfile
 import torch
 from torch import Tensor
 
-from paraformer.data import big_endian, ffmpeg, mpeg, riff
+from paraformer.data import big_endian, ffmpeg, riff, voc
 from paraformer.data.containers import TEXT_HEAD, foreign_name, is_text
+from paraformer.data.links import UNKNOWN_FRAMES, Chain, Part, links
 from paraformer.data.resample import check_rate
 from paraformer.data.windows import Window
 from paraformer.errors import AudioError
@@ -31,8 +32,6 @@ BLOCK_VALUES = 1 << 20
 # has 64 at most, silence more.
 PLAUSIBLE = 64
 MOST_VALUES = 1 << 31
-# A header's length that means that it is not known, as of FLAC through a pipe.
-UNKNOWN_FRAMES = (1 << 36) - 1
 
 
 class _Forward(soundfile.SoundFile):
@@ -40,6 +39,12 @@ class _Forward(soundfile.SoundFile):
 
     def seekable(self) -> bool:
         return False
+
+
+def _forward(file: Part) -> _Forward:
+    if isinstance(file, Window):
+        file.seek(0)
+    return _Forward(openable(file))
 
 
 def is_raw(path: str | Path) -> bool:
@@ -60,18 +65,23 @@ def channels_first(samples: np.ndarray) -> Tensor:
     return wave[:, 0] if wave.shape[1] == 1 else wave.T
 
 
-def header(path: Path) -> soundfile._SoundFileInfo | None:
-    """What a file's own header says; None if there is none, it is not in order, or incredible."""
-    if is_raw(path):
+def header(source: Path | bytes, first: bool = False) -> soundfile._SoundFileInfo | None:
+    """What a file's own header says; None if there is none, it is not in order, or incredible.
+
+    first: what it says of its first part will do, where others may follow behind it.
+    """
+    if isinstance(source, Path) and is_raw(source):
         return None
     try:
-        with path.open("rb") as file:
-            if _repaired(file, streamed=False) is not None:
+        with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+            if _repaired(file, streamed=False) or (not first and links(file)):
                 return None
-        found = soundfile.info(openable(path))
+            size = file.seek(0, io.SEEK_END)
+            whole = source if isinstance(source, Path) else Window(b"", file, 0, size)
+            found = soundfile.info(openable(whole))
     except (OSError, AudioError, soundfile.LibsndfileError):
         return None
-    return found if _plausible(found.frames * found.channels, path.stat().st_size) else None
+    return found if _plausible(found.frames * found.channels, size) else None
 
 
 def _plausible(values: int, size: int) -> bool:
@@ -81,7 +91,8 @@ def _plausible(values: int, size: int) -> bool:
 class Decoder:
     """Samples of an open file, part by part; of a damaged one those before the damage."""
 
-    def __init__(self, file: Path | Window, name: str) -> None:
+    def __init__(self, file: Part | Sequence[Part], name: str) -> None:
+        """file: several of them are read as one."""
         self._file, self._name = file, name
         self._audio = self._open()
         self.rate: int = check_rate(self._audio.samplerate, name)
@@ -90,10 +101,10 @@ class Decoder:
         self._position = 0
         self._over = False
 
-    def _open(self) -> soundfile.SoundFile:
-        if isinstance(self._file, Window):
-            self._file.seek(0)
-        return _Forward(openable(self._file))
+    def _open(self) -> soundfile.SoundFile | Chain:
+        if isinstance(self._file, (Path, Window)):
+            return _forward(self._file)
+        return Chain(self._file, _forward)
 
     def close(self) -> None:
         """Give the file free."""
@@ -117,8 +128,8 @@ class Decoder:
 
     def _believes(self, frames: int) -> bool:
         """Whether there may be so many, by the size of the file."""
-        file = self._file
-        size = file.total if isinstance(file, Window) else os.path.getsize(file)
+        parts = [self._file] if isinstance(self._file, (Path, Window)) else self._file
+        size = sum(p.stored if isinstance(p, Window) else os.path.getsize(p) for p in parts)
         return _plausible(frames * self.channels, size)
 
     def _parts(self, frames: int) -> Iterator[np.ndarray]:
@@ -189,14 +200,22 @@ def open_decoder(source: Path | bytes, name: str, streamed: bool = False) -> Ite
         stack.callback(file.close)
         mended = _mend(file, name, streamed)
         whole = Window(b"", file, 0, len(source)) if isinstance(source, bytes) else source
+        parts = links(mended or file)
         try:
-            decoder = Decoder(mended or whole, name)
+            decoder = Decoder(parts or mended or whole, name)
         except soundfile.LibsndfileError as error:
             _refuse_text(file, name)
             reason = error.error_string.rstrip(".")
-            decoder = Decoder(stack.enter_context(ffmpeg.decoded(source, name, reason)), name)
+            sources: list[Path | bytes] = [_content(part) for part in parts] or [source]
+            decoded = [stack.enter_context(ffmpeg.decoded(s, name, reason)) for s in sources]
+            decoder = Decoder(decoded if parts else decoded[0], name)
         stack.callback(decoder.close)
         yield decoder
+
+
+def _content(part: Window) -> bytes:
+    part.seek(0)
+    return part.read()
 
 
 def _refuse_text(file: BinaryIO, name: str) -> None:
@@ -238,10 +257,9 @@ def _mend(file: BinaryIO, name: str, streamed: bool) -> Window | None:
 
 def _repaired(file: BinaryIO, streamed: bool) -> tuple[Window, str] | None:
     """The file under a right header, and what was wrong; None if it can be read as it is."""
-    head = file.read(12)
+    head = file.read(len(voc.MAGIC))
     if riff.is_riff(head):
         return riff.repair(file, streamed)
     if head.startswith((big_endian.CAF, big_endian.AU)):
         return big_endian.repair(file)
-    told = mpeg.with_length(file)
-    return None if told is None else (told, "")
+    return voc.repair(file) if head == voc.MAGIC else None
