@@ -5,13 +5,13 @@ Standard library only: the programs in `utils/` start with it.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from paraformer.errors import DataError
+from paraformer.files import replacing
 
 _LINE = re.compile(r"([^ \t]+)[ \t]*(.*)", re.DOTALL)
 _BOM = "\ufeff"
@@ -132,13 +132,8 @@ def write_text(path: str | Path, text: str) -> None:
         raise DataError(
             f"{path}: a name in it is not UTF-8 ({ascii(name)}); rename that file or folder"
         ) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as draft:
         draft.write_bytes(content)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def write_table(path: str | Path, table: Mapping[str, str]) -> None:

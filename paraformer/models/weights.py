@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,25 +15,48 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from paraformer.errors import CheckpointError
+from paraformer.files import replacing
+from paraformer.models.integrity import REMEDY, Remembered, damage_of, refuse_unusable
 
-# What torch.load raises for a file that is cut off, or that it did not write.
-_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError)
-_FOREIGN = (LookupError, ValueError, TypeError, AttributeError)
+_FOREIGN = "not written by torch, or with more than tensors in it"
 
 
 def read_torch(path: Path) -> Any:
-    """What `torch.save` wrote, tensors on the CPU."""
+    """What `torch.save` wrote, tensors on the CPU; a file whose checksums do not fit is refused."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[Any, Remembered]:
+    """The same, and whether the file has been found to be in order before."""
     try:
-        if _is_foreign_pickle(path):
-            raise pickle.UnpicklingError
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (*_UNREADABLE, *_FOREIGN) as error:
-        reason = str(error).strip().split("\n")[0] or "empty file"
-        if isinstance(error, (pickle.UnpicklingError, *_FOREIGN)):
-            reason = "not written by torch, or with more than tensors in it"
+        remembered = Remembered(path)
+        with ThreadPoolExecutor(1, "checksums") as pool:  # while torch reads
+            damage = None if remembered.known else pool.submit(damage_of, path)
+            content, reason = _load(path)
+            wrong = damage.result() if damage is not None else ""
+    except OSError as error:
+        content, reason, wrong = None, error.strerror or str(error), ""
+    if reason:
         raise CheckpointError(
             f"{path}: no weights can be read from it ({reason}); is the download complete?"
-        ) from error
+        )
+    if wrong:
+        raise CheckpointError(f"{path}: is damaged ({wrong}); {REMEDY}")
+    return content, remembered
+
+
+def _load(path: Path) -> tuple[Any, str]:
+    """What a file holds, or why that cannot be known. A damaged file raises errors of any kind."""
+    if _is_foreign_pickle(path):
+        return None, _FOREIGN
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True), ""
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        plain = not isinstance(error, pickle.UnpicklingError)
+        reason = (str(error).strip().split("\n")[0] or "empty file") if plain else _FOREIGN
+        return None, reason
+    except Exception:  # noqa: BLE001 (of what torch did not write, whatever its pickle meets)
+        return None, _FOREIGN
 
 
 def _is_foreign_pickle(path: Path) -> bool:
@@ -44,13 +67,16 @@ def _is_foreign_pickle(path: Path) -> bool:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """State dict of a model.pt, plain or nested."""
-    state = read_torch(path)
+    """State dict of a model.pt, plain or nested; values that no model can use are refused."""
+    state, remembered = _read(path)
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path}: holds no state dict; is it a model file?")
+    if not remembered.known:
+        refuse_unusable(state, path)
+        remembered.add()
     return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 
@@ -179,6 +205,5 @@ def save_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None)
         flat = own.flatten().view(torch.uint8)
         content = hashlib.sha256(flat.numpy().tobytes()).digest()
         state[name] = stored.setdefault((own.shape, own.dtype, content), own)
-    partial = path.with_suffix(".partial")
-    torch.save({"state_dict": state}, partial)
-    os.replace(partial, path)
+    with replacing(path) as draft:
+        torch.save({"state_dict": state}, draft)

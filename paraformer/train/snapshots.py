@@ -5,7 +5,6 @@ if never stopped.
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,8 @@ from torch import Tensor, nn
 from paraformer.data.tables import write_text
 from paraformer.documents import parse_json
 from paraformer.errors import CheckpointError, DataError
+from paraformer.files import replacing
+from paraformer.models.integrity import refuse_unusable
 from paraformer.models.weights import read_torch, read_weights
 
 Generators = dict[str, Any]  # states of torch's generators of one process
@@ -42,10 +43,8 @@ class Resumed(NamedTuple):
 
 def write_atomically(value: object, path: Path) -> None:
     """`torch.save` that leaves either the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    torch.save(value, partial)
-    os.replace(partial, path)
+    with replacing(path) as draft:
+        torch.save(value, draft)
 
 
 def save_snapshot(
@@ -87,19 +86,19 @@ def load_snapshot(
 
     A process that was not there when it was written keeps its random generators.
     """
-    state = read_torch(path)
+    state = _whole(read_torch(path), path)
     try:
         objective.load_state_dict(state["objective"])
         learning = _learning(objective)
         if state.get("learning", learning) != learning:
             raise RuntimeError("other parameters learn: freeze or lora.beside is another")
-    except (RuntimeError, KeyError, TypeError) as error:
+        _put_back(optimizer, state["optimizer"])
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"{path}: does not fit this configuration ({reason}); "
             "train in another folder or with resume=false"
         ) from error
-    _put_back(optimizer, state["optimizer"])
     generators = [state, *state.get("others", [])]
     if rank < len(generators):
         torch.set_rng_state(generators[rank]["torch_rng"])
@@ -107,6 +106,21 @@ def load_snapshot(
             torch.cuda.set_rng_state_all(generators[rank]["cuda_rng"])
     totals = dict(state.get("totals", {})) if rank == 0 else {}
     return Resumed(Position(*state["position"]), totals, list(state.get("place", [])))
+
+
+def _whole(state: Any, path: Path) -> dict[str, Any]:
+    """A snapshot that has all that a run needs to go on."""
+    needed = ("position", "objective", "optimizer", "torch_rng", "cuda_rng")
+    missing = [key for key in needed if not isinstance(state, dict) or key not in state]
+    if missing:
+        raise CheckpointError(
+            f"{path}: is no snapshot of a training ({', '.join(missing)} missing); "
+            "train in another folder or with resume=false"
+        )
+    found: dict[str, Any] = state
+    if isinstance(found["objective"], dict):
+        refuse_unusable(found["objective"], path)
+    return found
 
 
 def _learning(objective: nn.Module) -> list[str]:

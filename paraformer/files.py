@@ -1,0 +1,113 @@
+"""Files that are whole or not there: written beside their places, which they take at once.
+
+Standard library only: the programs in `utils/` start with it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_DRAFT = re.compile(r"\..+\.(?:(?P<host>[^.]+)\.)?(?P<pid>\d+)\.tmp")
+_SET = "new"  # what drafts of several files are called
+# A process of another machine cannot be asked; a draft that it has not touched for so long is none.
+DEAD_SECONDS = 86_400
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A draft to write; it takes the place of `path` if nothing goes wrong, else it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_drafts(path.parent, path.name)
+    draft = _draft(path.parent, path.name)
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def together(folder: str | Path, index: Sequence[str], stale: Sequence[str] = ()) -> Iterator[Path]:
+    """A folder for files that belong together; they move into `folder` if nothing goes wrong.
+
+    index: names of those that readers open first, in their order. Older ones of them go before
+    anything else moves, and the new ones come last, the first of them at the very end: so there is
+    the whole old set, or the whole new one, or no index. stale: names that go if they are not among
+    the new files.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_drafts(folder, _SET)
+    draft = _draft(folder, _SET)
+    shutil.rmtree(draft, ignore_errors=True)  # of a dead process that had our number
+    draft.mkdir()
+    try:
+        yield draft
+        _swap(draft, folder, index, stale)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _swap(draft: Path, folder: Path, index: Sequence[str], stale: Sequence[str]) -> None:
+    new = [p.relative_to(draft).as_posix() for p in sorted(draft.rglob("*")) if p.is_file()]
+    for name in index:
+        (folder / name).unlink(missing_ok=True)
+    for name in stale:
+        if name not in new:
+            (folder / name).unlink(missing_ok=True)
+    last = [name for name in reversed(index) if name in new]
+    for name in [*(name for name in new if name not in index), *last]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(draft / name, folder / name)
+
+
+def half_written(folder: Path) -> bool:
+    """Whether somebody is, or was when it was killed, about to write a set of files here."""
+    return any(folder.glob(f".{_SET}.*.tmp"))
+
+
+def remove_drafts(folder: Path, name: str = "*") -> None:
+    """Remove drafts, of a file or of all, that processes left behind when they were killed."""
+    pattern = name if name == "*" else re.sub(r"([*?[])", r"[\1]", name)
+    for path in folder.glob(f".{pattern}.*tmp"):
+        with suppress(OSError):
+            if _is_dead(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _draft(folder: Path, name: str) -> Path:
+    return folder / f".{name}.{_host()}.{os.getpid()}.tmp"
+
+
+def _host() -> str:
+    return re.sub(r"[^\w-]", "-", socket.gethostname())
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether the process that a draft is named after has ended."""
+    found = _DRAFT.fullmatch(path.name)
+    if found is None:
+        return False
+    if found["host"] != _host():
+        return time.time() - path.stat().st_mtime > DEAD_SECONDS
+    return not _runs(int(found["pid"]))
+
+
+def _runs(pid: int) -> bool:
+    if os.name == "nt":  # there a signal of 0 would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
