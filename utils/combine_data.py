@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 
-from door import enter, say
+from door import enter, say, say_uncarried
 
-from paraformer.data.datadir import DataDir, combine
+from paraformer.data.combination import combine
+from paraformer.data.datadir import DataDir
 
 
 def main() -> int:
@@ -19,9 +20,11 @@ def main() -> int:
     parser.add_argument("destination")
     parser.add_argument("sources", nargs="+")
     args = parser.parse_args()
-    left_out = combine(args.destination, [DataDir(source) for source in args.sources])
+    sources = [DataDir(source) for source in args.sources]
+    left_out = combine(args.destination, sources)
+    say_uncarried(sorted({name for source in sources for name in source.uncarried}))
     if left_out:
-        say(f"left out, since not all sources have it: {' '.join(left_out)}")
+        say(f"left out, since the sources do not share it: {' '.join(left_out)}")
     say(f"{args.destination}: {len(DataDir(args.destination).utterances)} utterances")
     return 0
 

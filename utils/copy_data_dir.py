@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from door import enter, say
+from door import enter, say, say_uncarried
 
 from paraformer.data.datadir import DataDir
 
@@ -18,13 +18,15 @@ def main() -> int:
     parser.add_argument("source")
     parser.add_argument("destination")
     args = parser.parse_args()
-    copy = DataDir(args.source).copy(
+    source = DataDir(args.source)
+    copy = source.copy(
         args.destination,
         utt_prefix=args.utt_prefix,
         utt_suffix=args.utt_suffix,
         spk_prefix=args.spk_prefix,
         spk_suffix=args.spk_suffix,
     )
+    say_uncarried(source.uncarried)
     say(f"{copy.path}: {len(copy.utterances)} utterances")
     return 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +21,12 @@ from paraformer.errors import ParaformerError  # noqa: E402
 def say(message: str) -> None:
     """A line on stderr, with the name of the program in front."""
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+
+
+def say_uncarried(names: Sequence[str]) -> None:
+    """Name the files of a data directory that are in no copy."""
+    if names:
+        say(f"not carried, since its ids are of nothing here: {' '.join(names)}")
 
 
 def enter(main: Callable[[], int]) -> NoReturn:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from door import enter, say
+from door import enter, say, say_uncarried
 
 from paraformer.data.datadir import DataDir
 
@@ -20,8 +20,10 @@ def main() -> int:
     parser.add_argument("data_dir")
     parser.add_argument("parts", type=int)
     args = parser.parse_args()
-    parts = DataDir(args.data_dir).split(args.parts, "utterance" if args.per_utt else "speaker")
+    source = DataDir(args.data_dir)
+    parts = source.split(args.parts, "utterance" if args.per_utt else "speaker")
     sizes = [len(part.utterances) for part in parts]
+    say_uncarried(source.uncarried)
     say(f"{parts[0].path.parent}: {len(parts)} parts of {min(sizes)} to {max(sizes)} utterances")
     return 0
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 
-from door import enter, say
+from door import enter, say, say_uncarried
 
 from paraformer.data.datadir import DataDir
 from paraformer.data.tables import read_rows
@@ -36,6 +36,7 @@ def main() -> int:
             say(f"{source.path} lacks {len(missing)} ids of {args.list}, first: {few}")
         chosen = [key for key in source.utterances if speakers.get(key, key) in wanted]
     subset = source.subset(chosen, args.directories[-1])
+    say_uncarried(source.uncarried)
     say(f"{subset.path}: {len(subset.utterances)} of {len(source.utterances)} utterances")
     return 0
 

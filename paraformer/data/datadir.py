@@ -9,10 +9,21 @@ import hashlib
 import heapq
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from paraformer.data.companions import (
+    DROPPED,
+    RECORDING,
+    SPEAKER,
+    UTTERANCE,
+    Companion,
+    Ids,
+    format_rows,
+    read_companions,
+)
 from paraformer.data.faults import (
     DERIVED_TABLES,
     KNOWN_TABLES,
@@ -29,8 +40,10 @@ from paraformer.data.faults import (
     read_all,
     wrong_value,
 )
+from paraformer.data.repair import Repair, new_backup, with_speakers, without_stale
 from paraformer.data.segments import Place, parse_place
 from paraformer.data.tables import (
+    Row,
     fields,
     format_table,
     invert,
@@ -45,7 +58,6 @@ __all__ = [
     "DataDir",
     "Repair",
     "Utterance",
-    "combine",
     "read_table",
     "remove_tables",
     "write_data_dir",
@@ -53,7 +65,7 @@ __all__ = [
 ]
 
 Tables = dict[str, dict[str, str]]
-DROPPED = "dropped.txt"  # ids that were taken away, and why
+Rows = Mapping[str, Sequence[Row]]
 
 
 class Utterance(NamedTuple):
@@ -68,20 +80,6 @@ class Utterance(NamedTuple):
     end_seconds: float | None  # None: to the end of the recording
     duration_seconds: float | None
     frames: int | None
-
-
-class Repair(NamedTuple):
-    """What `DataDir.fix` did."""
-
-    kept: int
-    dropped: dict[str, str]  # utterance -> reason
-    rewritten: list[str]
-    removed: list[str]  # tables that were stale; made again when needed
-    backup: Path | None  # None: nothing had to be changed
-
-    def counts(self) -> dict[str, int]:
-        """Reason to number of dropped utterances, the most frequent first."""
-        return dict(Counter(self.dropped.values()).most_common())
 
 
 class DataDir:
@@ -106,6 +104,25 @@ class DataDir:
                 if (self.path / name).exists()
             }
         return self._tables
+
+    @cached_property
+    def _beside(self) -> tuple[dict[str, Companion], list[str]]:
+        return read_companions(self.path, self.tables)
+
+    @property
+    def companions(self) -> dict[str, Companion]:
+        """Files beside the known tables that follow the same ids."""
+        return self._beside[0]
+
+    @property
+    def uncarried(self) -> list[str]:
+        """Names of files that are in no copy, since nobody can tell what their lines are of."""
+        return self._beside[1]
+
+    def _carried(self, tables: Tables) -> Rows:
+        """What the companions say of what is in these tables."""
+        ids = Ids.of(tables)
+        return {name: file.chosen(ids) for name, file in self.companions.items()}
 
     def __contains__(self, name: str) -> bool:
         return name in self.tables
@@ -213,21 +230,27 @@ class DataDir:
                 f"{self.path}: no utterance would remain ({reasons or 'it is empty'}); nothing was "
                 f"changed, look at utils/validate_data_dir.py {self.path}"
             )
-        return self._replace(_without_stale(_select(tables, kept)), len(kept), dropped)
+        selected = without_stale(_select(with_speakers(tables), kept))
+        texts = {name: format_table(table) for name, table in selected.items()}
+        ids = Ids.of(selected)
+        for name, file in read_companions(self.path, tables)[0].items():
+            chosen = file.chosen(ids)
+            if len(chosen) < len(file.rows):
+                texts[name] = format_rows(chosen)
+        return self._replace(texts, len(kept), dropped)
 
-    def _replace(self, tables: Tables, kept: int, dropped: dict[str, str]) -> Repair:
+    def _replace(self, texts: Mapping[str, str], kept: int, dropped: dict[str, str]) -> Repair:
         """Write the tables that differ from those on disk, after a copy of the old ones."""
-        texts = {name: format_table(table) for name, table in tables.items()}
         old = {
             name: (self.path / name).read_bytes()
-            for name in KNOWN_TABLES
+            for name in dict.fromkeys((*KNOWN_TABLES, *texts))
             if (self.path / name).exists()
         }
         rewritten = [name for name, text in texts.items() if text.encode() != old.get(name)]
         removed = [name for name in old if name not in texts]
         if not rewritten and not removed:
             return Repair(kept, dropped, [], [], None)
-        backup = _new_backup(self.path / ".backup")
+        backup = new_backup(self.path / ".backup")
         for name in old:
             shutil.copy2(self.path / name, backup / name)
         for name in rewritten:
@@ -239,6 +262,7 @@ class DataDir:
             earlier = read_table(record) if record.exists() else {}
             write_table(record, {**earlier, **dropped})
         self._tables = None
+        self.__dict__.pop("_beside", None)
         return Repair(kept, dropped, rewritten, removed, backup)
 
     def choose(self, count: int, by: str = "random", seed: int = 0) -> list[str]:
@@ -277,11 +301,12 @@ class DataDir:
 
     def subset(self, utterances: Collection[str], destination: str | Path) -> DataDir:
         """A directory with these utterances only; ids that are not here are passed over."""
-        self._refuse_same(destination)
+        self.refuse_same(destination)
         kept = set(utterances) & set(self.utterances)
         if not kept:
             raise DataError(f"{self.path}: has none of the wanted utterances; compare the ids")
-        return write_data_dir(destination, _select(self.tables, kept))
+        selected = _select(self.tables, kept)
+        return write_data_dir(destination, selected, self._carried(selected))
 
     def split(self, jobs: int, by: str = "speaker") -> list[DataDir]:
         """`jobs` parts of about equal length, a "speaker" or an "utterance" never in two of them.
@@ -301,9 +326,10 @@ class DataDir:
             )
         parts = _deal(groups, self._weights(utterances), jobs)
         folder = self.path / (f"split{jobs}" if by == "speaker" else f"split{jobs}utt")
+        chosen = [_select(self.tables, set(part)) for part in parts]
         return [
-            write_data_dir(folder / str(number), _select(self.tables, set(part)))
-            for number, part in enumerate(parts, 1)
+            write_data_dir(folder / str(number), tables, self._carried(tables))
+            for number, tables in enumerate(chosen, 1)
         ]
 
     def copy(
@@ -316,24 +342,33 @@ class DataDir:
         spk_suffix: str = "",
     ) -> DataDir:
         """A copy with other ids; recordings of a directory with segments keep theirs."""
-        self._refuse_same(destination)
-        by_utterance = {*keyed_by_utterance(self.tables), *OPTIONAL_TABLES}
-        if "segments" not in self.tables:
-            by_utterance.update(RECORDING_TABLES)
+        self.refuse_same(destination)
 
         def speaker(name: str) -> str:
             return f"{spk_prefix}{name}{spk_suffix}"
 
+        def utterance(name: str) -> str:
+            return f"{utt_prefix}{name}{utt_suffix}"
+
+        names = {UTTERANCE: utterance, SPEAKER: speaker}
+        if "segments" not in self.tables:  # recordings are utterances, their files are not
+            ids = Ids.of(self.tables).utterances
+            names[RECORDING] = lambda name: utterance(name) if name in ids else name
+        kinds = dict.fromkeys((*keyed_by_utterance(self.tables), *OPTIONAL_TABLES), UTTERANCE)
+        kinds |= dict.fromkeys(SPEAKER_TABLES, SPEAKER)
+        kinds = {**dict.fromkeys(RECORDING_TABLES, RECORDING), **kinds}
+
+        def same(name: str) -> str:
+            return name
+
         tables: Tables = {}
         for name, table in self.tables.items():
-            if name in by_utterance:
-                table = {f"{utt_prefix}{key}{utt_suffix}": table[key] for key in table}
-            elif name == "spk2gender":
-                table = {speaker(key): table[key] for key in table}
-            if name == "utt2spk":
-                table = {key: speaker(table[key]) for key in table}
-            tables[name] = table
-        return write_data_dir(destination, tables)
+            change: Callable[[str], str] = names.get(kinds[name], same)
+            tables[name] = {change(key): table[key] for key in table}
+        if "utt2spk" in tables:
+            tables["utt2spk"] = {key: speaker(name) for key, name in tables["utt2spk"].items()}
+        rows = {name: file.renamed(names) for name, file in self.companions.items()}
+        return write_data_dir(destination, tables, rows)
 
     def perturb_speed(self, destination: str | Path, speeds: Sequence[float]) -> DataDir:
         """Text and speakers of what `make_fbank.py speeds=[…]` makes of this directory.
@@ -341,61 +376,23 @@ class DataDir:
         Utterances and speakers of a speed other than 1 get the prefix `sp0.9-`. The tables of the
         audio are left out, since that keeps its speed.
         """
-        self._refuse_same(destination)
+        self.refuse_same(destination)
         tables: Tables = {}
+        units: list[Row] = []
         for speed in speeds:
             prefix = "" if speed == 1.0 else f"sp{speed:g}-"
-            for name in ("text", "utt2lang", "utt2spk"):
+            for name in ("text", "utt2lang", "utt2spk", "utt2uniq", "spk2gender"):
                 for key, value in self.tables.get(name, {}).items():
                     value = prefix + value if name == "utt2spk" else value
                     tables.setdefault(name, {})[prefix + key] = value
-        return write_data_dir(destination, tables)
+            for row in self.companions.get("text_units", Companion(UTTERANCE, [])).rows:
+                units.append(row._replace(key=prefix + row.key))
+        return write_data_dir(destination, tables, {"text_units": units})
 
-    def _refuse_same(self, destination: str | Path) -> None:
+    def refuse_same(self, destination: str | Path) -> None:
+        """Refuse to write a directory over itself."""
         if Path(destination).resolve() == self.path.resolve():
             raise DataError(f"{destination}: is also the source; give another destination")
-
-
-def combine(destination: str | Path, sources: Sequence[DataDir]) -> list[str]:
-    """One directory of several; returns the names of tables left out because a source lacks them.
-
-    An id that two sources share must have the same entry in both. If only some sources have
-    segments, the others get one segment a recording, which needs their utt2dur.
-    """
-    for source in sources:
-        source._refuse_same(destination)
-    segmented = any("segments" in source for source in sources)
-    parts = [_with_segments(source) if segmented else source.tables for source in sources]
-    present = {name for part in parts for name in part}
-    shared = [name for name in KNOWN_TABLES if all(name in part for part in parts)]
-    merged: Tables = {name: {} for name in shared if name != "spk2utt"}
-    for name, table in merged.items():
-        for source, part in zip(sources, parts, strict=True):
-            for key, value in part[name].items():
-                if table.setdefault(key, value) != value:
-                    raise DataError(
-                        f"{source.path / name}: '{key}' has another entry in an earlier source; "
-                        "give the ids a prefix with utils/copy_data_dir.py"
-                    )
-    if not keyed_by_utterance(merged):
-        raise DataError(f"{destination}: the sources share no table; combine like with like")
-    write_data_dir(destination, merged)
-    return sorted(present - set(shared) - {"spk2utt"})
-
-
-def _with_segments(source: DataDir) -> Tables:
-    """The tables of a source; each whole recording becomes a segment where it has none."""
-    if "segments" in source or "wav.scp" not in source:
-        return source.tables
-    durations = source.tables.get("utt2dur", {})
-    lacking = [key for key in source.utterances if key not in durations]
-    if lacking:
-        raise DataError(
-            f"{source.path}: has no segments, other sources do, and utt2dur lacks '{lacking[0]}'; "
-            "make its utt2dur"
-        )
-    segments = {key: f"{key} 0 {durations[key]}" for key in source.utterances}
-    return {**source.tables, "segments": segments}
 
 
 def _select(tables: Mapping[str, Mapping[str, str]], utterances: set[str]) -> Tables:
@@ -409,27 +406,24 @@ def _select(tables: Mapping[str, Mapping[str, str]], utterances: set[str]) -> Ta
     recordings = utterances
     if "segments" in tables:
         recordings = {fields(value)[0] for value in selected["segments"].values()}
-    speakers = set(selected.get("utt2spk", {}).values())
-    for names, keys in ((RECORDING_TABLES, recordings), (SPEAKER_TABLES, speakers)):
-        selected.update({name: only(name, keys) for name in names if name in tables})
+    selected.update({name: only(name, recordings) for name in RECORDING_TABLES if name in tables})
     if "utt2spk" in selected:
         selected["spk2utt"] = invert(selected["utt2spk"])
+    elif "spk2utt" in tables:
+        said = {who: set(fields(line)) for who, line in tables["spk2utt"].items()}
+        own = {who: " ".join(sorted(said[who] & utterances)) for who in said}
+        selected["spk2utt"] = {who: line for who, line in own.items() if line}
+    for name in {*SPEAKER_TABLES} & {*tables} - {"spk2utt"}:
+        selected[name] = only(name, selected.get("spk2utt", tables[name]))
     return selected
 
 
-def _without_stale(tables: Tables) -> Tables:
-    """Less the optional tables that lack an utterance or hold nonsense."""
-    utterances = tables[keyed_by_utterance(tables)[0]]
-    return {
-        name: table
-        for name, table in tables.items()
-        if name not in OPTIONAL_TABLES
-        or all(key in table and not wrong_value(name, table[key]) for key in utterances)
-    }
-
-
-def write_data_dir(destination: str | Path, tables: Tables) -> DataDir:
-    """Write the tables, with spk2utt, as a data directory, of which nothing older is left."""
+def write_data_dir(
+    destination: str | Path, tables: Tables, companions: Rows | None = None
+) -> DataDir:
+    """Write the tables, with spk2utt, as a data directory, of which nothing older is left.
+    companions: rows of files beside the known tables.
+    """
     folder = Path(destination)
     folder.mkdir(parents=True, exist_ok=True)
     if "utt2spk" in tables:
@@ -437,6 +431,9 @@ def write_data_dir(destination: str | Path, tables: Tables) -> DataDir:
     remove_tables(folder, but=tables)
     for name, table in tables.items():
         write_table(folder / name, table)
+    for name, rows in (companions or {}).items():
+        if rows:
+            write_text(folder / name, format_rows(rows))
     return DataDir(folder)
 
 
@@ -461,11 +458,3 @@ def _deal(
         dealt[number].extend(groups[name])
         heapq.heappush(heap, (load + loads[name], count + 1, number))
     return dealt
-
-
-def _new_backup(folder: Path) -> Path:
-    """The next free folder: `.backup/1`, `.backup/2`, …; an older backup is never touched."""
-    number = 1 + max((int(p.name) for p in folder.glob("*") if p.name.isdecimal()), default=0)
-    backup = folder / str(number)
-    backup.mkdir(parents=True)
-    return backup

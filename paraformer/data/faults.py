@@ -14,9 +14,9 @@ from paraformer.data.tables import Row, fields, invert, read_rows
 # Utterances stand in all of these that exist; with `segments`, wav.scp has recordings instead.
 UTTERANCE_TABLES = ("segments", "wav.scp", "feats.scp", "text", "utt2spk")
 # Made from the others, or for information: an incomplete one goes, not the utterances it lacks.
-OPTIONAL_TABLES = ("utt2dur", "utt2num_frames", "utt2lang")
-RECORDING_TABLES = ("wav.scp", "reco2dur")
-SPEAKER_TABLES = ("spk2utt", "spk2gender")
+OPTIONAL_TABLES = ("utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "utt2warp", "vad.scp")
+RECORDING_TABLES = ("wav.scp", "reco2dur", "reco2file_and_channel")
+SPEAKER_TABLES = ("spk2utt", "spk2gender", "spk2warp", "cmvn.scp")
 KNOWN_TABLES = tuple(
     dict.fromkeys(UTTERANCE_TABLES + OPTIONAL_TABLES + RECORDING_TABLES + SPEAKER_TABLES)
 )
@@ -178,6 +178,12 @@ _CHECKS: Mapping[str, Callable[[str], str]] = {
     "segments": wrong_place,
     "utt2dur": _wrong_duration,
     "reco2dur": _wrong_duration,
+    "utt2uniq": lambda value: "" if len(fields(value)) == 1 else "not of the form: utterance id",
+    "vad.scp": lambda value: "" if value else "no file named",
+    "cmvn.scp": lambda value: "" if value else "no file named",
+    "reco2file_and_channel": lambda value: (
+        "" if len(fields(value)) == 2 else "not of the form: recording file channel"
+    ),
     "utt2num_frames": _wrong_count,
 }
 
@@ -188,7 +194,7 @@ def _find_lost_recordings(folder: Path, index: Index, fix: str) -> Iterator[Faul
         return
     used = set()
     for row in index["segments"].values():
-        recording = next(iter(fields(row.value)), "")
+        recording = _first(row)
         used.add(recording)
         if recording and recording not in index["wav.scp"]:
             reason = "recording not in wav.scp"
@@ -261,23 +267,53 @@ def _find_strangers(folder: Path, index: Index, fix: str) -> Iterator[Fault]:
             yield Fault(f"not in {lacking}", folder / home, line, key, what, f"add it, or {fix}")
 
 
+class Known(NamedTuple):
+    """Ids of one kind that tables beside them must have, and those that they may have."""
+
+    what: str
+    everywhere: set[str]
+    anywhere: set[str]
+
+
+def side_tables(tables: Mapping[str, Mapping[str, object]]) -> list[tuple[str, Known]]:
+    """The tables that follow others, each with the ids that it follows."""
+    names = keyed_by_utterance(tables)
+    if not names:
+        return []
+    everywhere = set.intersection(*(set(tables[name]) for name in names))
+    anywhere = {key for name in names for key in tables[name]}
+    utterances = recordings = Known("utterances", everywhere, anywhere)
+    if "segments" in tables:
+        used = {key: _first(value) for key, value in tables["segments"].items()}
+        own = {used[key] for key in everywhere}
+        recordings = Known("recordings", own, {*used.values(), *tables.get("wav.scp", ())})
+    found = [(name, utterances) for name in OPTIONAL_TABLES]
+    found += [(name, recordings) for name in RECORDING_TABLES if name != "wav.scp"]
+    if "utt2spk" in tables:
+        spoken = {key: _value(value) for key, value in tables["utt2spk"].items()}
+        speakers = Known("speakers", {spoken[key] for key in everywhere}, set(spoken.values()))
+        found += [(name, speakers) for name in SPEAKER_TABLES if name != "spk2utt"]
+    return [(name, known) for name, known in found if name in tables]
+
+
+def _value(entry: object) -> str:
+    return entry.value if isinstance(entry, Row) else str(entry)
+
+
+def _first(entry: object) -> str:
+    return next(iter(fields(_value(entry))), "")
+
+
 def _find_stale(folder: Path, index: Index, fix: str) -> Iterator[Fault]:
     """Tables made from the others, of which they know too few or too many."""
-    names = keyed_by_utterance(index)
-    if not names:
-        return
-    everywhere = set.intersection(*(set(index[name]) for name in names))
-    anywhere = {key for name in names for key in index[name]}
-    for name in OPTIONAL_TABLES:
-        if name not in index:
-            continue
+    for name, (ids, everywhere, anywhere) in side_tables(index):
         for kind, keys in (
             ("lacks", everywhere - index[name].keys()),
             ("has unknown", index[name].keys() - anywhere),
         ):
             if keys:
                 few = ", ".join(sorted(keys)[:5])
-                what = f"{kind} {len(keys)} utterances ({few}{', …' if len(keys) > 5 else ''})"
+                what = f"{kind} {len(keys)} {ids} ({few}{', …' if len(keys) > 5 else ''})"
                 yield Fault(
                     f"{name} is stale", folder / name, 0, "", what, f"make it again, or {fix}"
                 )
@@ -301,10 +337,7 @@ def _find_speaker_faults(folder: Path, index: Index, fix: str) -> Iterator[Fault
 
 def find_dropped(rows: Rows, faults: Collection[Fault]) -> dict[str, str]:
     """Utterance to the first reason why it must go; that of a recording goes to its segments."""
-    recording_of = {
-        key: next(iter(fields(row.value)), "")
-        for key, row in first_rows(rows).get("segments", {}).items()
-    }
+    recording_of = {key: _first(row) for key, row in first_rows(rows).get("segments", {}).items()}
     dropped: dict[str, str] = {}
     lost_recordings: dict[str, str] = {}
     for fault in faults:

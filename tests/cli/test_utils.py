@@ -174,7 +174,7 @@ def test_copy_and_combine(data: Path, tmp_path: Path) -> None:
     (data / "utt2dur").write_text("u0 1\nu1 1\nu2 1\nu3 1\n")
     code, _, err = run("combine_data.py", "all", data, "far", cwd=tmp_path)
     assert code == 0
-    assert "left out, since not all sources have it: utt2dur\n" in err
+    assert "left out, since the sources do not share it: utt2dur\n" in err
     assert list(read_table(tmp_path / "all/text")) == ["u0", "u1", "u2", "u3"] + [
         f"远-u{i}" for i in range(4)
     ]

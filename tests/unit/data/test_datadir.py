@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from paraformer.data.datadir import DataDir, combine, read_table, write_table
+from paraformer.data.combination import combine
+from paraformer.data.datadir import DataDir, read_table, write_table
 from paraformer.data.faults import entry_file, wrong_value
 from paraformer.errors import DataError
 

@@ -42,7 +42,7 @@ def copy(source: str, destination: Path) -> None:
     destination.mkdir(parents=True, exist_ok=True)
     remove_tables(destination, but=found)
     for name, path in found.items():
-        if name in ("wav.scp", "feats.scp"):
+        if name.endswith(".scp"):
             lines = (f"{row.key} {whole(row.value, path.parent)}\n" for row in read_rows(path))
             write_text(destination / name, "".join(lines))
         else:
