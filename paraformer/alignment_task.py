@@ -70,11 +70,11 @@ def _pair(source: Any, call: CallOptions) -> tuple[Any, Any]:
 
 def _result(outcome: Outcome, text: Text, seconds: float, sentences: bool) -> Result:
     if isinstance(outcome, ParaformerError):
-        nothing = alignment_result(Alignment([], [], [], [], []), seconds)
+        nothing = alignment_result(Alignment([], [], [], [], []), "", seconds)
         return {**nothing, "error": str(outcome)}
-    result = alignment_result(outcome, seconds)
+    result = alignment_result(outcome, str(text), seconds)
     if sentences and isinstance(text, str):
-        cut = cut_sentences(text, outcome.words, outcome.timestamps)
+        cut = cut_sentences(text, outcome.words, outcome.timestamps, places=outcome.places)
         result["sentence_info"] = [sentence._asdict() for sentence in cut]
     result[WRITTEN] = [(str(outcome.timestamps), [one_line(outcome.token_spans)])]
     return result

@@ -114,10 +114,13 @@ def in_digits(result: Result, numerals: Numerals) -> Result:
     return changed
 
 
-def alignment_result(found: Alignment, seconds: float) -> Result:
-    """Result of a forced alignment: the words of the text as they stand in it, and their times."""
+def alignment_result(found: Alignment, script: str, seconds: float) -> Result:
+    """Result of a forced alignment: the words of a text as they stand in it, and their times; the
+    text itself, with its marks, is `script`.
+    """
     return {
         "text": found.text,
+        "script": script,
         "timestamp": found.timestamps,
         "words": _words(found.words, found.timestamps, int(1000 * seconds)),
         "audio_seconds": round(seconds, 3),

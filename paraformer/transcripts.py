@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 from unicodedata import combining, east_asian_width
 
-from paraformer.data.words import CLOSERS, OPENERS, STOPS
+from paraformer.data.words import CLOSERS, OPENERS, STOPS, TAG
 from paraformer.decode.text import postprocess
 from paraformer.errors import ConfigError, DataError
 from paraformer.limits import check_fields, limited
@@ -20,8 +20,11 @@ SILENCE_MS = 1000  # so much of it ends a line
 PAUSE_MS = 300  # so much is a good place to end one
 # Costs of a line's end that is no sentence's: the lower the sooner a long sentence is cut there.
 AT_PAUSE, ANYWHERE, UNEVEN = 0.3, 1.0, 0.5
+INSIDE = 9.0  # of a number or of a word with a hyphen
 _OPENING = re.compile("[" + re.escape("".join(OPENERS)) + r"]+\s*$|(?<=\s)[\"']+$")
 _CLOSING = "".join(CLOSERS)
+_LAST_TAGS = re.compile(rf"(?:{TAG.pattern}\s*)+$")
+_TOGETHER = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]{2}")
 
 
 class Word(NamedTuple):
@@ -128,6 +131,9 @@ class Transcript(NamedTuple):
         return spans[::-1]
 
     def _break_cost(self, place: int) -> float:
+        before, after = self.pieces[place - 1][-1:], self.pieces[place][:1]
+        if before.strip() and not (_sticks(before) or _sticks(after)):
+            return INSIDE
         if _last_mark(self.pieces[place - 1]) in STOPS:
             return 0.0
         pause = self.words[place].start - self.words[place - 1].end
@@ -141,7 +147,8 @@ def transcript(result: Mapping[str, Any]) -> Transcript:
     key = str(result.get("key", ""))
     if "text" not in result:
         raise ConfigError(f"'{key}': no text; subtitles and tables are of a recogniser's results")
-    text = str(result["text"])
+    script = str(result.get("script", ""))
+    text = script or str(result["text"])
     words = _words(result)
     stretches = [] if words is not None else _stretches(result)
     if words is None and not stretches and text.strip():
@@ -161,7 +168,9 @@ def transcript(result: Mapping[str, Any]) -> Transcript:
         line._replace(start=start, end=end)
         for line, (start, end) in zip(stretches, times[len(words) :], strict=True)
     ]
-    return Transcript(key, most, words, cut_text(text, [w.text for w in words]), stretches)
+    # What a person wrote has blanks on purpose, unless they part all characters.
+    pieces = cut_text(text, [w.text for w in words], _TOGETHER.search(script) is not None)
+    return Transcript(key, most, words, pieces, stretches)
 
 
 def _words(result: Mapping[str, Any]) -> list[Word] | None:
@@ -218,9 +227,9 @@ def in_order(times: Sequence[tuple[int, int]], most: int, key: str = "") -> list
     return laid
 
 
-def cut_text(text: str, words: Sequence[str]) -> list[str]:
+def cut_text(text: str, words: Sequence[str], blanks: bool = False) -> list[str]:
     """A text as one piece for each word, marks with the word that they belong to; joined, the
-    pieces are the text without the blanks that Chinese has none of.
+    pieces are the text without the blanks that Chinese has none of, or with all `blanks`.
 
     Where the words are not those of the text, as after a rewriting, the pieces are the words.
 
@@ -229,28 +238,33 @@ def cut_text(text: str, words: Sequence[str]) -> list[str]:
     """
     if not words:
         return []
-    cuts = _cuts(text, words)
+    bare = TAG.sub(lambda tag: "-" * len(tag[0]), text)  # <noise> is no word, <unk> may be one
+    cuts = _cuts(text, words, text) or _cuts(text, words, bare)
     if cuts is None:
         text = " ".join(words)
-        cuts = _cuts(text, words) or []
+        cuts = _cuts(text, words, text) or []
     raw = [text[begin:end] for begin, end in pairwise(cuts)]
+    if blanks:
+        return [re.sub(r"\s+", " ", piece) for piece in raw]
     following = [*(piece.lstrip()[:1] for piece in raw[1:]), ""]
     return [_close(piece, sign) for piece, sign in zip(raw, following, strict=True)]
 
 
-def _cuts(text: str, words: Sequence[str]) -> list[int] | None:
-    """Where the pieces begin and the last one ends; None: these are not the text's words."""
+def _cuts(text: str, words: Sequence[str], plain: str) -> list[int] | None:
+    """Where the pieces begin and the last one ends; None: these are not the text's words. plain:
+    the text as it is between words.
+    """
     cuts, place = [0], 0
     for number, word in enumerate(words):
-        start = text.find(word, place)
-        gap = text[place:start]
+        start = (text if TAG.fullmatch(word) else plain).find(word, place)
+        gap = plain[place:start]
         if start < 0 or any(char.isalnum() for char in gap):
             return None
         if number:
             opening = _OPENING.search(gap)
             cuts.append(place + (opening.start() if opening else len(gap)))
         place = start + len(word)
-    return None if any(char.isalnum() for char in text[place:]) else [*cuts, len(text)]
+    return None if any(char.isalnum() for char in plain[place:]) else [*cuts, len(text)]
 
 
 def _close(piece: str, sign: str) -> str:
@@ -286,5 +300,5 @@ def _sticks(char: str) -> bool:
 
 def _last_mark(piece: str) -> str:
     """The mark that ends a piece, brackets and quotes behind it aside; "" if a word does."""
-    mark = piece.rstrip().rstrip(_CLOSING)[-1:]
+    mark = _LAST_TAGS.sub("", piece).rstrip().rstrip(_CLOSING)[-1:]
     return "" if mark.isalnum() else mark

@@ -17,6 +17,7 @@ from paraformer.extras import load_extra
 _WORD = re.compile(r"[\x00-\x08\x0e-\x1b!-\x7f]+|\S")
 _ENGLISH = re.compile(r"[A-Za-z']+")
 
+TAG = re.compile(r"<[^<>\s]+>")  # of what is no word: <noise>
 HALF_WIDTH = {"，": ",", "。": ".", "？": "?"}  # behind English words
 STOPS = frozenset("，。？！、；：…—―,.?!;:．｡､؟،؛।")
 OPENERS = frozenset("“‘「『《〈（【〔［｛([{<")

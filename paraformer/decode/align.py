@@ -1,7 +1,8 @@
 """Forced alignment: recordings and their texts become the times of each word.
 
 The text stays as its user wrote it. A word is what stands between blanks in scripts that have them,
-else a character; marks are not spoken, and what the model has no token for keeps its place.
+else a character; marks and tags such as `<noise>` are not spoken, and what the model has no token
+for, `<unk>` too, keeps its place.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from paraformer.data.inputs import Cache, Item
 from paraformer.data.names import names_file
 from paraformer.data.texts import read_texts
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
-from paraformer.data.words import breakable
+from paraformer.data.words import TAG, breakable
 from paraformer.decode.halves import in_halves
 from paraformer.decode.recognize import (
     NOT_FINITE,
@@ -48,6 +49,8 @@ from paraformer.nn.packed import for_inference
 Tokenizer = CharTokenizer | SentencepieceTokenizer
 UNKNOWN = "<unk>"  # token of a word that the tokenizer makes nothing of: the model only counts it
 _APOSTROPHES = "'’"
+_PARTS = re.compile(rf"{TAG.pattern}|(?:(?!{TAG.pattern})\S)+")
+_UNKNOWN_WORDS = frozenset(("<unk>", "<oov>", "<unknown>"))  # in any case
 
 
 class Unit(NamedTuple):
@@ -242,14 +245,17 @@ def split_units(text: str, tokenizer: Tokenizer) -> list[Unit]:
     [('我', 1), ('HELLO', 2), ('汪', 1)]
     """
     units: list[Unit] = []
-    for match in re.finditer(r"\S+", text):
+    for match in _PARTS.finditer(text):
         chunk, start = match[0], match.start()
-        if _listed(chunk, tokenizer):
+        if TAG.fullmatch(chunk):
+            if chunk.lower() in _UNKNOWN_WORDS:
+                units.append(Unit(chunk, [UNKNOWN], start, match.end()))
+        elif _listed(chunk, tokenizer):
             units += _shared_out(chunk, start, tokenizer.tokenize(chunk))
-            continue
-        for run, place in _runs(chunk):
-            pieces = [piece for piece in tokenizer.tokenize(run) if piece != "▁"]
-            units += _shared_out(run, start + place, pieces)
+        else:
+            for run, place in _runs(chunk):
+                pieces = [piece for piece in tokenizer.tokenize(run) if piece != "▁"]
+                units += _shared_out(run, start + place, pieces)
     return units
 
 

@@ -234,12 +234,17 @@ def _five_signs(seconds: float) -> str:
 
 
 def cut_sentences(
-    text: str, words: Sequence[str], times: Times, marks: Iterable[str] = MARKS
+    text: str,
+    words: Sequence[str],
+    times: Times,
+    marks: Iterable[str] = MARKS,
+    places: Sequence[tuple[int, int]] | None = None,
 ) -> list[Sentence]:
     """A punctuated text in sentences, which joined are the text again, each with its times.
 
-    words: those of the text in their order, each as it stands there; times: theirs. A sentence ends
-    behind a word that any of `marks` follows, and with the text.
+    words: those of the text in their order, each as it stands there; times: theirs; places: where
+    they stand, if that is known. A sentence ends behind a word that any of `marks` follows, and
+    with the text; 3.5 and example.com are whole.
 
     >>> [s[:3] for s in cut_sentences("你好，ok.", ["你", "好", "ok"], [[0, 2], [2, 5], [7, 9]])]
     [('你好，', 0, 5), ('ok.', 7, 9)]
@@ -250,10 +255,10 @@ def cut_sentences(
     sentences: list[Sentence] = []
     begin = first = place = 0
     for number, word in enumerate(words):
-        start = text.find(word, place)
+        start = places[number][0] if places is not None else text.find(word, place)
         if start < 0:
             raise DataError(f"'{word}': not in '{text[place:]}'; give the words of the same text")
-        if cut := _cut_in_gap(text[place:start], known) if number else 0:
+        if cut := _cut_in_gap(text, place, start, known) if number else 0:
             stretch = text[begin : place + cut]
             sentences.append(_sentence(stretch, times[first:number]))
             begin, first = place + cut, number
@@ -279,17 +284,28 @@ def cut_behind(text: str, parts: Iterable[str], marks: Iterable[str] = MARKS) ->
             if start < 0:
                 raise DataError(f"'{part}': not in '{text[place:]}'; give the parts of this text")
             if number == 0:
-                cuts.append(place + _cut_in_gap(text[place:start], known))
+                cuts.append(place + _cut_in_gap(text, place, start, known))
             place = start + 1
     return [text[begin:end] for begin, end in pairwise([0, *cuts[1:], len(text)]) if end]
 
 
-def _cut_in_gap(gap: str, marks: frozenset[str]) -> int:
-    """How much of what stands between two words belongs to the sentence before; 0: no end there."""
+def _cut_in_gap(text: str, begin: int, end: int, marks: frozenset[str]) -> int:
+    """How much of what stands between two words, text[begin:end], belongs to the sentence before;
+    0: no end there.
+    """
+    gap = text[begin:end]
+    if _is_inside(gap, text[begin - 1 : begin], text[end : end + 1]):
+        return 0
     last = max((place for place, sign in enumerate(gap) if sign in marks), default=-1)
     if last < 0:
         return 0
     return last + 1 + len(gap[last + 1 :]) - len(gap[last + 1 :].lstrip(_CLOSING))
+
+
+def _is_inside(gap: str, before: str, after: str) -> bool:
+    """Whether a mark belongs to the number or name in which it stands."""
+    digits = before.isdigit() and after.isdigit()
+    return (gap in (",", ":") and digits) or (gap == "." and (before + after).isascii())
 
 
 def _sentence(text: str, times: Times) -> Sentence:

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paraformer.data.tokenizer import CharTokenizer
+from paraformer.decode.align import Alignment, split_units
+from paraformer.decode.timestamps import cut_sentences
 from paraformer.errors import ConfigError, DataError
+from paraformer.results import alignment_result
+from paraformer.timed_formats import format_timed
 from paraformer.transcripts import (
     SILENCE_MS,
     LineLimits,
@@ -176,3 +181,43 @@ def test_what_has_no_times_is_refused():
         transcript({"key": "a", "text": "一二三", "audio_seconds": 0.002, "words": timed("一二三")})
     with pytest.raises(ConfigError, match="max_line_chars=0"):
         LineLimits(0)
+
+
+SCRIPTS = [
+    ("“欢迎大家”，来体验：达摩院——推出的《语音识别》模型！", 1),
+    ("3.5%的e-mail，1,000元；state-of-the-art 第２名。“走吧！”他说：（好）。", 4),
+    ("我<unk>你。<noise>走走。no", 3),
+]
+
+
+@pytest.mark.parametrize(("script", "sentences"), SCRIPTS)
+def test_a_script_comes_out_as_it_stands_cut_at_its_sentences(script, sentences):
+    units = split_units(script, CharTokenizer(["<unk>"]))
+    found = Alignment([u.text for u in units], [], [], [], [(u.start, u.end) for u in units])
+    found = found._replace(timestamps=[[100 * n, 100 * n + 90] for n in range(len(units))])
+    result = {"key": "a", **alignment_result(found, script, 10.0)}
+    assert "".join(line.text for line in transcript(result).sentences()) == script
+    assert len(transcript(result).sentences()) == sentences
+    for kind in ("tsv", "lrc"):
+        written = format_timed(result, kind, LineLimits(1000, 100.0))
+        assert all(line.text in written for line in transcript(result).sentences())
+    cut = cut_sentences(script, found.words, found.timestamps, places=found.places)
+    assert "".join(sentence.text for sentence in cut) == script
+
+
+def test_blanks_that_part_all_characters_of_a_script_are_no_blanks():
+    words = [
+        {"text": char, "start": 100 * n, "end": 100 * n + 90} for n, char in enumerate("我走ok")
+    ]
+    result = {"key": "a", "text": "我 走 o k", "script": "我 走，  o k", "words": words}
+    assert transcript(result).pieces == ["我", "走，", "o ", "k"]
+    assert transcript({**result, "script": "我走，  o k"}).pieces == ["我", "走， ", "o ", "k"]
+
+
+def test_no_line_ends_inside_a_number_or_a_word_with_a_hyphen():
+    texts = ["涨", "了", "3", "5", "到", "e", "mail"]
+    words = [{"text": t, "start": 100 * n, "end": 100 * n + 90} for n, t in enumerate(texts)]
+    found = transcript({"key": "a", "text": "涨了3.5%到e-mail", "words": words})
+    for width in range(6, 20):
+        lines = [line.text for line in found.lines(LineLimits(width))]
+        assert not [line for line in lines if line.endswith(("3.", "e-"))], (width, lines)

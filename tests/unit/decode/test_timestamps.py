@@ -41,6 +41,14 @@ def steps(spans):
     return [(s.text, round(s.start / STEP, 3), round(s.end / STEP, 3)) for s in spans]
 
 
+def test_a_mark_inside_a_number_or_a_name_ends_no_sentence():
+    words = ["涨", "3", "5", "到", "1", "000", "看", "a", "com", "ok", "好"]
+    text = "涨3.5,到1,000。看a.com,ok.好"
+    times = [[n, n + 1] for n in range(len(words))]
+    found = [sentence.text for sentence in cut_sentences(text, words, times)]
+    assert found == ["涨3.5,", "到1,000。", "看a.com,", "ok.", "好"]
+
+
 def test_tokens_lie_between_fires():
     """A token begins a step and a half before it fires; the last ends with the recording."""
     found = clock_of(firing_at([5, 10, 20], 25)).spans(0, ["a", "b"])
