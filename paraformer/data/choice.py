@@ -34,7 +34,7 @@ class Chooser:
         self, tokenizer: CharTokenizer | SentencepieceTokenizer, choice: Choice | None = None
     ) -> None:
         self.tokenizer, self.choice = tokenizer, choice or Choice()
-        self.encode = tokenizer.encode
+        self.encode = tokenizer.encode_transcript
         self._said: object = None
         self.forget()
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import sentencepiece
 
 from paraformer.data.syllables import syllables
+from paraformer.data.tokenizer import script_runs
 from paraformer.errors import ConfigError, DataError
 
 # Places 0, 1, 2 and the last one are part of the released format.
@@ -48,7 +49,9 @@ def build_lexicon(texts: Iterable[str], english: str = "syllables", min_count: i
     """
     if english not in ENGLISH_CUTS:
         raise ConfigError(f"english={english}: unknown; choose one of {', '.join(ENGLISH_CUTS)}")
-    words = Counter(word for text in texts for word in text.lower().split())
+    words = Counter(
+        run for text in texts for word in text.lower().split() for run in script_runs(word)
+    )
     for special in (*FIRST_TOKENS, LAST_TOKEN):
         words.pop(special, None)
     if not words:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import sentencepiece
@@ -15,6 +15,9 @@ from paraformer.errors import CheckpointError, DataError
 
 # What the reference takes apart into characters when a word is not in the seg_dict.
 _SPELLED = re.compile("[\u4e00-\u9fa5A-Za-z0-9]")
+_RUN = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|<[^<>\s]+>|\S")
+_LONGEST_NAME = 5  # capitals that are letters: NBA, but not SPEECH
+_LONGEST_WORD = 64  # letters; what is longer is spelled
 
 
 class Vocabulary:
@@ -67,10 +70,11 @@ class CharTokenizer(Vocabulary):
         super().__init__(tokens, unk_symbol)
         self.seg_dict = seg_dict
         longest_first = sorted(non_linguistic_symbols, key=len, reverse=True)
+        self._cuts: dict[str, list[str]] = {}
         self._unit = re.compile("|".join([*map(re.escape, longest_first), r"\S"]))
 
     def tokenize(self, text: str) -> list[str]:
-        """Pieces of a text; nothing for an empty one (the reference says `<unk>`)."""
+        """Pieces of a text as in the reference; nothing for an empty one (there `<unk>`)."""
         if self.seg_dict is None:
             return self._unit.findall(text)
         return [piece for word in text.split() for piece in self._segment(word.lower())]
@@ -79,19 +83,66 @@ class CharTokenizer(Vocabulary):
         """Ids of the pieces of a text, in linear time whatever the length of its words."""
         return self.tokens_to_ids(self.tokenize(text))
 
-    def unknown(self, text: str) -> list[str]:
-        """The characters, or words that are not spelled, for which `encode` gives the unknown
-        token.
+    def encode_transcript(self, text: str) -> list[int]:
+        """Ids that a model is to learn for a transcript: those that are read as that text.
+
+        An English word has the same pieces beside Chinese as between blanks, and one that is not in
+        the seg_dict is cut into pieces of the vocabulary: the reference spells both, and letters in
+        a row are read as one name (`open speech` as OPENSPEECH).
         """
-        if self.seg_dict is None:
-            return [piece for piece in self.tokenize(text) if not self.is_known(piece)]
-        found = []
-        for word in text.lower().split():
-            spelled = word not in self.seg_dict and _SPELLED.match(word)
-            for part in word if spelled else (word,):
-                if not all(map(self.is_known, self._segment(part))):
-                    found.append(part)
-        return found
+        return self.tokens_to_ids(piece for _, pieces in self._parts(text) for piece in pieces)
+
+    def unknown(self, text: str) -> list[str]:
+        """The characters for which `encode_transcript` gives the unknown token."""
+        parts = self._parts(text)
+        return [part for part, pieces in parts if not all(map(self.is_known, pieces))]
+
+    def _parts(self, text: str) -> Iterator[tuple[str, list[str]]]:
+        """The words and characters of a transcript, each with its pieces."""
+        if self.seg_dict is None and not any(token.endswith("@@") for token in self.tokens):
+            yield from ((unit, [unit]) for unit in self.tokenize(text))
+            return
+        for word in text.split():
+            if found := self._listed(word):
+                yield word, found
+                continue
+            for run in script_runs(word):
+                if found := self._listed(run) or self._cut(run):
+                    yield run, found
+                else:
+                    yield from ((char, self._listed(char) or [self.unk_symbol]) for char in run)
+
+    def _listed(self, word: str) -> list[str]:
+        """The pieces of what the seg_dict has; without one, of what is a token."""
+        if self.seg_dict is not None:
+            return self.seg_dict.get(word.lower(), [])
+        return [word] if word in self._ids else []
+
+    def _cut(self, word: str) -> list[str]:
+        """An English word as few tokens `piece@@ ... piece`, the first ones the longest; nothing
+        for names in capitals, and where the vocabulary has no such tokens.
+        """
+        if len(word) < 2 or not word.isascii() or len(word) > _LONGEST_WORD:
+            return []
+        if word.isupper() and len(word) <= _LONGEST_NAME:
+            return []
+        if word not in self._cuts:
+            self._cuts[word] = self._fewest(word.lower())
+        return self._cuts[word]
+
+    def _fewest(self, word: str) -> list[str]:
+        rests: list[list[str] | None] = [None] * len(word)
+        for start in range(len(word) - 1, -1, -1):
+            for end in range(len(word), start, -1):
+                last = end == len(word)
+                piece = word[start:end] if last else f"{word[start:end]}@@"
+                rest = [] if last else rests[end]
+                if rest is None or piece not in self._ids:
+                    continue
+                best = rests[start]
+                if best is None or len(rest) + 1 < len(best):
+                    rests[start] = [piece, *rest]
+        return rests[0] or []
 
     def _segment(self, word: str) -> list[str]:
         assert self.seg_dict is not None
@@ -126,6 +177,10 @@ class SentencepieceTokenizer(Vocabulary):
         """Ids of the pieces of a text."""
         return self.tokens_to_ids(self.tokenize(text))
 
+    def encode_transcript(self, text: str) -> list[int]:
+        """The same: pieces tell where a word begins."""
+        return self.encode(text)
+
     def unknown(self, text: str) -> list[str]:
         """The pieces for which `encode` gives the unknown token."""
         return [piece for piece in self.tokenize(text) if not self.is_known(piece)]
@@ -134,6 +189,15 @@ class SentencepieceTokenizer(Vocabulary):
         """Text of pieces: the inverse of `tokenize` up to the model's normalisation."""
         text: str = self._processor.DecodePieces(list(tokens))
         return text
+
+
+def script_runs(word: str) -> list[str]:
+    """The English words, the tags and all other characters in what stands between two blanks.
+
+    >>> script_runs("打开it's<noise>mp3")
+    ['打', '开', "it's", '<noise>', 'mp', '3']
+    """
+    return _RUN.findall(word)
 
 
 def read_token_list(path: str | Path) -> list[str]:

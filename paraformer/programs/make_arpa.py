@@ -68,7 +68,7 @@ def _all_sentences(text: str, lang: str | None) -> Iterator[Sequence[str]]:
         known = read_seg_dict(seg_dict) if seg_dict.is_file() else None
         tokenizer = CharTokenizer(read_token_list(folder / "tokens.json"), known, UNKNOWN)
     for transcript in read_texts(text).table.values():
-        yield tokenizer.ids_to_tokens(tokenizer.encode(transcript))
+        yield tokenizer.ids_to_tokens(tokenizer.encode_transcript(transcript))
 
 
 def main() -> int:

@@ -16,6 +16,8 @@ from paraformer.data.tokenizer import (
     write_seg_dict,
     write_token_list,
 )
+from paraformer.data.transcripts import clean_transcript
+from paraformer.decode.text import postprocess
 from paraformer.errors import CheckpointError, DataError
 from tests.conftest import ROOT
 
@@ -41,6 +43,59 @@ def test_unlisted_word_is_spelled_and_a_mark_is_one_unknown():
     tokenizer = CharTokenizer(TOKENS, SEG_DICT)
     assert tokenizer.tokenize("HEX") == ["h", "e", "<unk>"]
     assert tokenizer.tokenize("，欢迎") == ["<unk>"]
+
+
+MIXED = ["打", "开", "o@@", "pen", "sp@@", "ee@@", "ch", *"openspchba", "'s", "1", "<unk>"]
+MIXED = list(dict.fromkeys([*MIXED, "it's", "<noise>", "'@@"]))
+MIXED_DICT = {"open": ["o@@", "pen"], "打": ["打"], "开": ["开"], "<noise>": ["<noise>"]}
+MIXED_DICT |= {char: [char] for char in "openspchba1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("打开 open speech", "打 开 o@@ pen sp@@ ee@@ ch"),
+        ("打开open speech", "打 开 o@@ pen sp@@ ee@@ ch"),
+        ("打开Open Speech打开", "打 开 o@@ pen sp@@ ee@@ ch 打 开"),
+        ("open1打<noise>开", "o@@ pen 1 打 <noise> 开"),
+        ("打 ABC 开", "打 a b c 开"),
+        ("xy", "<unk> <unk>"),
+        ("", ""),
+    ],
+)
+def test_english_beside_chinese_has_the_pieces_that_are_read_as_it(text, pieces):
+    tokenizer = CharTokenizer(MIXED, MIXED_DICT)
+    ids = tokenizer.encode_transcript(text)
+    assert tokenizer.ids_to_tokens(ids) == pieces.split()
+    assert tokenizer.unknown(text) == (["x", "y"] if text == "xy" else [])
+
+
+def test_without_seg_dict_words_are_cut_where_there_are_pieces():
+    assert CharTokenizer(MIXED).encode_transcript("打开open ABC") == [0, 1, 2, 3, *[MIXED.index("<unk>")] * 3]
+    spelled = CharTokenizer(["h", "e", "欢", "<unk>"])
+    assert spelled.encode_transcript("欢he he") == spelled.encode("欢he he") == [2, 0, 1, 0, 1]
+
+
+WORDS = ["open", "speech", "we", "zebra", "it's", "meeting", "打开", "的", "大会"]
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=8))
+def test_a_transcript_is_read_back_from_its_tokens(words):
+    """With all letters as pieces and as ends of words, as the released vocabulary has them."""
+    letters = "abcdefghijklmnopqrstuvwxyz'"
+    tokens = [*"打开的大会", *letters, *(f"{x}@@" for x in letters), "sp@@", "ee@@", "ing", "<unk>"]
+    tokenizer = CharTokenizer(tokens, {char: [char] for char in "打开的大会" + letters})
+    text = " ".join(words)
+    written = postprocess(tokens_of := tokenizer.ids_to_tokens(tokenizer.encode_transcript(text)))
+    assert "<unk>" not in tokens_of
+    assert written.tight.replace(" ", "") == text.replace(" ", "")
+    assert [w for w in written.words if w.isascii()] == [w for w in words if w.isascii()]
+    assert tokenizer.encode_transcript(clean_transcript(text)) == tokenizer.encode_transcript(text)
+
+
+def test_a_long_word_is_no_harder_than_its_length_for_transcripts():
+    tokenizer = CharTokenizer(["a", "a@@", "<unk>"], {"a": ["a"]})
+    assert tokenizer.encode_transcript("a" * 1_000_000) == [0] * 1_000_000
 
 
 def test_symbols_stay_whole_and_the_longest_wins():
