@@ -37,6 +37,7 @@ from paraformer import __version__
 from paraformer import options as opts
 from paraformer.errors import CheckpointError, ConfigError, DataError, ParaformerError
 from paraformer.programs.overrides import parse_override, typed
+from paraformer.resume import goes_on
 
 if TYPE_CHECKING:
     from paraformer.auto import AutoModel
@@ -296,6 +297,8 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
         inputs = [part.strip(" '\"") for part in inputs[0].strip("[]()").split(",", 1)]
     alone = len(inputs) == (2 if pair else 1) and is_single(inputs[0])
     alone = alone and settings.get("channel") != "split"
+    if settings.get("output_dir") and "-" not in inputs:
+        settings["resume"] = goes_on(settings["output_dir"], settings.get("resume", False))
     _check_output(output_format, alone, bool(settings.get("output_dir")))
     if command.nj > 1 and not alone:
         return _recognise_list(inputs, command, settings)

@@ -1,7 +1,11 @@
-"""A run that was stopped goes on: which lines of its tables stay, and in what order they end up."""
+"""A run that was stopped goes on: which lines of its tables stay, in what order they end up, and
+what a scheduler that starts it once more has to know.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from array import array
 from collections import Counter, deque
@@ -13,6 +17,8 @@ from typing import BinaryIO, NamedTuple
 from paraformer.documents import parse_json
 
 FAILED = "failed"
+# The environment names a file by it in which a job says how far it is; see utils/slurm.py.
+PROGRESS = "JOB_PROGRESS"
 BLANKS = r"[ \t\r\n]+"  # other blanks, such as U+3000, separate nothing in a Kaldi table
 
 
@@ -23,6 +29,40 @@ def row_id(key: str) -> str:
     'a_b'
     """
     return re.sub(BLANKS, "_", key)
+
+
+def goes_on(folder: str | Path, asked: bool = False) -> bool:
+    """Whether a run keeps what is finished in the folder of its results, or file: it was asked to,
+    or an earlier start of the same job of a scheduler has begun there. The scheduler is told that
+    this work goes on, and how many bytes of results there are.
+    """
+    if not os.environ.get(PROGRESS):
+        return asked
+    begun = os.fspath(Path(folder).absolute()) in _told()
+    files = (path for path in (Path(folder), *Path(folder).rglob("*")) if path.is_file())
+    tell_progress(folder, str(sum(path.stat().st_size for path in files)))
+    return asked or begun
+
+
+def tell_progress(folder: str | Path, amount: str) -> None:
+    """Tell the scheduler, if there is one, that the work in a folder goes on when it is started
+    again, and how far it was at this start: two starts with the same amount make no progress.
+    """
+    place = os.environ.get(PROGRESS)
+    if place:
+        told = {**_told(), os.fspath(Path(folder).absolute()): amount}
+        draft = Path(f"{place}.draft")
+        draft.write_text(json.dumps(told) + "\n", encoding="utf-8")
+        draft.replace(place)
+
+
+def _told() -> dict[str, str]:
+    """Folder -> amount, as this job has told it so far."""
+    try:
+        told = parse_json(Path(os.environ.get(PROGRESS, "")).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 class _Line(NamedTuple):

@@ -133,19 +133,26 @@ def _wait_for(condition, folder: Path) -> None:
         time.sleep(0.1)
 
 
-def wait_and_hurry(process: subprocess.Popen[str], env: dict[str, str], seconds: float) -> str:
-    """Wait for a program and return its stderr; a job that is queued again starts after three
-    seconds instead of the two minutes that Slurm prescribes: in the second of its end it would be
-    killed, since its credential counts as revoked.
+_HURRIED: set[str] = set()  # the jobs, with the number of their starts
+
+
+def hurry_once(env: dict[str, str]) -> None:
+    """A job that is queued again starts after three seconds instead of the two minutes that Slurm
+    prescribes: in the second of its end it would be killed, since its credential counts as revoked.
     """
-    deadline, hurried = time.monotonic() + seconds, set()
+    asked = ["squeue", "-h", "-t", "PENDING", "-O", "JobID:20,RestartCnt:10,Reason:30"]
+    listed = subprocess.run(asked, env=env, capture_output=True, text=True, check=False)
+    for line in listed.stdout.splitlines():
+        if line.split()[-1] == "BeginTime" and line not in _HURRIED:
+            _HURRIED.add(line)
+            soon = ["scontrol", "update", f"JobId={line.split()[0]}", "StartTime=now+3"]
+            subprocess.run(soon, env=env, check=False)
+
+
+def wait_and_hurry(process: subprocess.Popen[str], env: dict[str, str], seconds: float) -> str:
+    """Wait for a program and return its stderr; its jobs that are queued again start soon."""
+    deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
-        asked = ["squeue", "-h", "-t", "PENDING", "-o", "%A %r"]
-        listed = subprocess.run(asked, env=env, capture_output=True, text=True, check=False)
-        for job, reason in (line.split(maxsplit=1) for line in listed.stdout.splitlines()):
-            if reason == "BeginTime" and job not in hurried:
-                soon = ["scontrol", "update", f"JobId={job}", "StartTime=now+3"]
-                subprocess.run(soon, env=env, check=False)
-                hurried.add(job)
+        hurry_once(env)
         time.sleep(0.2)
     return process.communicate(timeout=5)[1]

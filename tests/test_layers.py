@@ -55,6 +55,7 @@ ALLOWED: dict[str, set[str]] = {
         "nn",
         "score",
         "documents",
+        "resume",
         "limits",
         "files",
         "errors",

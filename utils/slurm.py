@@ -9,8 +9,13 @@ Kaldi's slurm.pl, what sbatch is told for an option; without one (and without co
 
 {conf}
 
-A job that is told to stop by SIGUSR1, as it is before its time limit, or by a SIGTERM without
-being cancelled, may end in peace and is queued again: a trainer goes on where it was. Ctrl-C
+A command that goes on where it was when it is started again says so, and how far it is at each
+start, in the file that $JOB_PROGRESS names; the trainers, decoders and `funasr +output_dir=` do.
+Such a command is asked to end by SIGTERM before the time limit of its job, 120 s or a quarter of
+the limit, and is queued again; if two starts were equally far the job has failed, as has one that
+reaches its limit and does not go on: they need more --time. A job that gets SIGUSR1 in other ways
+is treated alike, but any command is asked then, and one that ends with code 0 may be started once
+more without a word of progress. SIGTERM, which takes the node away, always queues again. Ctrl-C
 cancels the jobs. The folder of the logs must be seen by all nodes, be it late.
 """
 
@@ -32,6 +37,7 @@ from jobs import (
     GRACE_SECONDS,
     STOP_SIGNALS,
     Failure,
+    Job,
     Plan,
     Stopped,
     UsageError,
@@ -40,7 +46,6 @@ from jobs import (
     enter,
     finish,
     start,
-    warn,
 )
 
 CONF = """\
@@ -54,7 +59,10 @@ option gpu=0
 option gpu=* --gres gpu:$0
 option max_jobs_run=*"""
 # A trainer may need so long to save; less than Slurm grants before the time limit (see CONF).
-REQUEUE_GRACE_SECONDS = 100.0
+REQUEUE_GRACE_SECONDS, LEAST_GRACE_SECONDS, LEFT_SECONDS = 100.0, 5.0, 10.0
+# Of a time limit, the notice takes no greater share; Slurm may give it a minute early.
+NOTICE_SHARE, EARLY_SECONDS = 0.25, 65.0
+_NOTICE = re.compile(r"(B:)?USR1@(\d+)")
 # Slurm sends its signals to the command as well, which may end before this program gets its own.
 SIGNAL_SECONDS = 0.5
 # Who cancels a job asks its command too: asked twice, it would be disturbed while it saves.
@@ -63,10 +71,17 @@ FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.1, 2.0
 ASK_SECONDS = 5.0  # between questions to Slurm, which many may ask
 # Until a job that Slurm no longer has counts as lost: its result may show late on this machine.
 LOST_SECONDS = 60.0
+SILENT_SECONDS = 3600.0  # of a Slurm that does not answer
 # What Slurm ended itself will not leave a result.
 ENDED = ("CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "PREEMPTED")
 ENDED_SECONDS = 3.0
 AT_WORK = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "STOPPED")
+# Why Slurm would let a job wait for ever.
+NEVER = (
+    *("PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "DependencyNeverSatisfied"),
+    *("InvalidAccount", "InvalidQOS", "launch failed requeued held"),
+)
+MORE_TIME = "give it more --time"
 TASK = "--task"  # on the node: slurm.py --task FILE
 
 
@@ -119,6 +134,13 @@ def read_conf(path: str) -> Conf:
     return conf
 
 
+class Result(NamedTuple):
+    """An exit code; `reason` where the log cannot tell why."""
+
+    code: int
+    reason: str
+
+
 class Array(NamedTuple):
     """Jobs that Slurm has."""
 
@@ -130,8 +152,8 @@ class Array(NamedTuple):
         """The log of one job."""
         return Path(self.plan.numbered(self.plan.log, number))
 
-    def results(self) -> dict[int, int]:
-        """Exit codes of the jobs that have ended.
+    def results(self) -> dict[int, Result]:
+        """Those of the jobs that have ended.
 
         The folder is listed anew, since a network file system remembers that a file is missing.
         """
@@ -139,16 +161,24 @@ class Array(NamedTuple):
         for entry in os.listdir(self.folder):
             match = re.fullmatch(rf"{re.escape(self.job_id)}\.(\d+)\.code", entry)
             if match and (text := (self.folder / entry).read_text().strip()):
-                found[int(match[1])] = int(text)
+                code, _, reason = text.partition(" ")
+                found[int(match[1])] = Result(int(code), reason)
         return found
 
     def states(self) -> dict[int, str] | None:
-        """What Slurm says of its jobs; None if it says nothing."""
-        done = _ask("squeue", "--noheader", "-r", "-t", "all", "-j", self.job_id, "-o", "%K %T")
+        """What Slurm says of its jobs: a state, or why one will never run; None if it says
+        nothing.
+        """
+        done = _ask("squeue", "--noheader", "-r", "-t", "all", "-j", self.job_id, "-o", "%K %T %r")
         if done.returncode and "nvalid job id" not in done.stderr:
             return None
-        pairs = (line.split() for line in done.stdout.splitlines())
-        return {int(key) if key.isdecimal() else self.plan.first: state for key, state in pairs}
+        found = {}
+        for line in done.stdout.splitlines():
+            key, state, *words = line.split()
+            reason = " ".join(words).replace("_", " ")
+            number = int(key) if key.isdecimal() else self.plan.first
+            found[number] = reason if state == "PENDING" and reason in NEVER else state
+        return found
 
 
 def _ask(*command: str) -> subprocess.CompletedProcess[str]:
@@ -164,12 +194,13 @@ def submit(plan: Plan) -> Array:
     plan.whole("--gpu", 0, 0)
     options = {option.lstrip("-").replace("-", "_"): v for option, v in plan.options.items()}
     command = read_conf(options.pop("config", "")).sbatch(options)
+    command, notice = shorten_notice(command, seconds_of(options.get("time", "")))
     log = Path(plan.numbered(plan.log, plan.first))
     stem = Path(plan.log).stem
     folder = log.parent / "q" / f"{stem}.{os.getpid()}.{time.time_ns() // 10**6}"
     folder.mkdir(parents=True)
     task = folder / "task.json"
-    task.write_text(json.dumps(plan._asdict()))
+    task.write_text(json.dumps({**plan._asdict(), "notice": notice}))
     script = folder / "job.sh"
     inner = [sys.executable, str(Path(__file__).resolve()), TASK, str(task.resolve())]
     script.write_text(f"#!/usr/bin/env bash\nexec {shlex.join(inner)}\n")
@@ -185,6 +216,38 @@ def submit(plan: Plan) -> Array:
     if done.returncode:
         raise UsageError(f"{shlex.join(command)}: {' '.join(done.stderr.split())}")
     return Array(plan, folder, done.stdout.strip().split(";")[0])
+
+
+def seconds_of(limit: str) -> int:
+    """A time as sbatch reads it, which counts in minutes begun; 0 for what is no limit.
+
+    >>> [seconds_of(text) for text in ("2:00", "90", "0:20", "1:0:0", "1-12", "1-0:30", "INFINITE")]
+    [120, 5400, 60, 3600, 129600, 88200, 0]
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", limit)
+    if not match:
+        return 0
+    days, *parts = (int(part or 0) for part in match.groups())
+    if not match[1] and not match[4]:  # minutes, minutes:seconds
+        parts = [0, *parts[:2]]
+    hours, minutes, seconds = parts
+    whole = 86400 * days + 3600 * hours + 60 * minutes + seconds
+    return -(-whole // 60) * 60
+
+
+def shorten_notice(command: list[str], limit: int) -> tuple[list[str], int]:
+    """A command of sbatch that sends SIGUSR1 no earlier than a share of the limit before its end,
+    and how many seconds that is; 0 if it does not send it.
+    """
+    notice = 0
+    for place, word in enumerate(command):
+        if match := _NOTICE.search(word):
+            notice = int(match[2])
+            if limit:
+                notice = min(notice, int(limit * NOTICE_SHARE))
+            changed = f"{match[1] or ''}USR1@{notice}"
+            command = [*command[:place], _NOTICE.sub(changed, word), *command[place + 1 :]]
+    return command, notice
 
 
 def run_all(plan: Plan) -> list[Failure]:
@@ -207,32 +270,45 @@ def watch(array: Array) -> Iterator[list[Failure] | None]:
     """None again and again while jobs are at work, in the end those that failed."""
     missing: dict[int, tuple[float, str]] = {}  # since when and what became of it
     poll, asked = FIRST_POLL_SECONDS, time.monotonic()
+    answered = asked
     while True:
-        codes = array.results()
-        left = [n for n in array.plan.numbers if n not in codes]
-        lost = {n: _lost(missing[n], array) for n in left if n in missing}
+        results = array.results()
+        left = [n for n in array.plan.numbers if n not in results]
+        lost = {n: _lost(*missing[n], array) for n in left if n in missing}
         lost = {n: reason for n, reason in lost.items() if reason}
         if len(lost) == len(left):
             break
         yield None
         time.sleep(poll)
         poll = min(1.2 * poll, LAST_POLL_SECONDS)
-        if time.monotonic() - asked > ASK_SECONDS and (states := array.states()) is not None:
-            asked = time.monotonic()
-            gone = {n: states.get(n, "") for n in left if states.get(n, "") not in AT_WORK}
-            missing = {n: missing.get(n, (asked, state)) for n, state in gone.items()}
-    failed = [Failure(n, array.log(n)) for n, code in codes.items() if code]
+        if time.monotonic() - asked > ASK_SECONDS:
+            states, asked = array.states(), time.monotonic()
+            if states is not None:
+                answered = asked
+            elif asked - answered > SILENT_SECONDS:
+                states = dict.fromkeys(left, "UNKNOWN, since squeue does not answer")
+            if states is not None:
+                gone = {n: states.get(n, "") for n in left if states.get(n, "") not in AT_WORK}
+                missing = {
+                    n: missing.get(n, (asked, ""))[:1] + (state,) for n, state in gone.items()
+                }
+    if lost:
+        cancel(array)  # what will never run
+    failed = [Failure(n, array.log(n), r.reason) for n, r in results.items() if r.code]
     failed += [Failure(n, array.log(n), reason) for n, reason in lost.items()]
     yield sorted(failed)
 
 
-def _lost(missing: tuple[float, str], array: Array) -> str:
+def _lost(since: float, state: str, array: Array) -> str:
     """Why a job will leave no result, empty as long as it still may."""
-    since, state = missing
-    if time.monotonic() - since < (ENDED_SECONDS if state in ENDED else LOST_SECONDS):
+    soon = state in ENDED or state in NEVER
+    if time.monotonic() - since < (ENDED_SECONDS if soon else LOST_SECONDS):
         return ""
+    if state in NEVER:
+        return f"Slurm would let it wait for ever ({state}); look at its options, such as --time"
     what = f"ended by Slurm, {state}" if state else "Slurm has it no longer"
-    return f"{what}, and it left no result; see {array.folder}"
+    remedy = f"; {MORE_TIME}" if state == "TIMEOUT" else ""
+    return f"{what}, and it left no result; see {array.folder}{remedy}"
 
 
 def cancel(array: Array) -> None:
@@ -246,45 +322,140 @@ def cancel(array: Array) -> None:
         time.sleep(FIRST_POLL_SECONDS)
 
 
+class Start(NamedTuple):
+    """One start of a job on its node."""
+
+    job: Job
+    stem: Path  # of the files of this job, of all its starts
+    notice: int  # seconds
+
+    @property
+    def progress(self) -> Path:
+        """Where the command tells how far it was when it was started, if it goes on at all."""
+        return self.stem.with_name(f"{self.stem.name}.progress")
+
+    def told(self) -> str:
+        """What it has told; "" if nothing."""
+        return self.progress.read_text("utf-8", "replace") if self.progress.exists() else ""
+
+    def leave(self, code: int, reason: str = "") -> None:
+        """The result, for who waits for it; no reader sees half of it."""
+        draft = self.stem.with_name(f"{self.stem.name}.part")
+        draft.write_text(f"{code} {reason}".strip() + "\n")
+        draft.replace(self.stem.with_name(f"{self.stem.name}.code"))
+
+    def why_no_more(self, limit: str) -> str:
+        """Why it is not queued again after it was asked to end; empty if it is."""
+        told, note = self.told(), self.stem.with_name(f"{self.stem.name}.stopped")
+        if not told and self.job.process.returncode:
+            return f"{limit}: it does not go on when it is started again; {MORE_TIME}"
+        if note.exists() and note.read_text("utf-8") == told:
+            return f"{limit}: no progress between two starts; {MORE_TIME}"
+        note.write_text(told, "utf-8")
+        return ""
+
+
 def work(path: str) -> int:
     """On the node: run the job that Slurm's environment names, and leave its exit code."""
     task = Path(path)
-    plan = Plan(**json.loads(task.read_text()))
+    settings = json.loads(task.read_text())
+    notice = settings.pop("notice")
+    plan = Plan(**settings)
     number = int(os.environ.get("SLURM_ARRAY_TASK_ID", plan.first))
     job_id = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ["SLURM_JOB_ID"])
+    stem = task.with_name(f"{job_id}.{number}")
     signals = catch_signals((*STOP_SIGNALS, signal.SIGUSR1))
     again = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
-    job = start(plan, number, again=again)
-    while job.process.poll() is None and not signals:
-        time.sleep(FIRST_POLL_SECONDS)
-    if job.process.poll() not in (0, None):
-        time.sleep(SIGNAL_SECONDS)
-    if signals:
-        wanted = signals[0] == signal.SIGUSR1 or _state() == "RUNNING"
-        if wanted:
-            end_all([job], REQUEUE_GRACE_SECONDS)
-            return _requeue()
-        end_all([job], GRACE_SECONDS, CANCEL_SECONDS)
-        return 128 + signals[0]
-    finish(job)
-    code = job.process.returncode
-    draft = task.with_name(f"{job_id}.{number}.part")
-    draft.write_text(f"{code}\n")
-    draft.replace(draft.with_suffix(".code"))
+    environment = {"JOB_PROGRESS": f"{stem}.progress"}
+    own = Start(start(plan, number, environment, again=again), stem, notice)
+    stopped = attend(own, signals)
+    if stopped == signal.SIGUSR1:
+        return make_room(own)
+    if stopped:
+        return stop(own, stopped)
+    finish(own.job)
+    code = own.job.process.returncode
+    own.leave(code)
     return 0 if code == 0 else 1
 
 
-def _state() -> str:
-    """Whether Slurm still counts this job as running."""
+def attend(own: Start, signals: Sequence[int]) -> int:
+    """Wait for the end of the command, 0, or for the signal by which it is to be ended.
+
+    One that does not go on when it is started again is left alone when its time limit is near.
+    """
+    noticed, near = False, False
+    process = own.job.process
+    while process.poll() is None:
+        if others := [number for number in signals if number != signal.SIGUSR1]:
+            return others[0]
+        if signals and not noticed:
+            noticed, near = True, is_near(own.notice)
+        if noticed and (not near or own.told()):
+            return signal.SIGUSR1
+        time.sleep(FIRST_POLL_SECONDS)
+    if process.returncode:
+        time.sleep(SIGNAL_SECONDS)
+    others = [number for number in signals if number != signal.SIGUSR1]
+    return others[0] if others else signal.SIGUSR1 if signals and own.told() else 0
+
+
+def make_room(own: Start) -> int:
+    """Ask the command to end, and queue the job again if that brings it further."""
+    facts = job_facts()
+    left = seconds_left(facts) - LEFT_SECONDS
+    end_all([own.job], max(LEAST_GRACE_SECONDS, min(REQUEUE_GRACE_SECONDS, left)))
+    limit = facts.get("TimeLimit", "UNLIMITED")
+    how = "stopped by SIGUSR1"
+    if is_near(own.notice, facts):
+        how = f"stopped {own.notice} s before its time limit of {limit}"
+    if reason := own.why_no_more(how):
+        own.leave(128 + signal.SIGUSR1, reason)
+        return 1
+    return requeue(own)
+
+
+def stop(own: Start, number: int) -> int:
+    """End the command after a signal other than SIGUSR1: the job may be cancelled, be at its time
+    limit, or lose its node, upon which it is queued again.
+    """
+    facts = job_facts()
+    if facts.get("JobState") == "RUNNING":
+        end_all([own.job], REQUEUE_GRACE_SECONDS)
+        return requeue(own)
+    end_all([own.job], GRACE_SECONDS, CANCEL_SECONDS)
+    if facts.get("Reason") == "TimeLimit":
+        limit = facts.get("TimeLimit", "")
+        own.leave(128 + number, f"ended by Slurm at its time limit of {limit}; {MORE_TIME}")
+    return 128 + number
+
+
+def job_facts() -> dict[str, str]:
+    """What Slurm says of this job; empty if it does not answer."""
+    os.environ["SLURM_TIME_FORMAT"] = "standard"
     done = _ask("scontrol", "show", "job", "-o", os.environ["SLURM_JOB_ID"])
-    match = re.search(r"\bJobState=(\S+)", done.stdout)
-    return match[1] if match else ""
+    pairs = (word.partition("=") for word in done.stdout.split())
+    return {key: value for key, _, value in pairs}
 
 
-def _requeue() -> int:
+def seconds_left(facts: dict[str, str]) -> float:
+    """Until the time limit."""
+    try:
+        return time.mktime(time.strptime(facts["EndTime"], "%Y-%m-%dT%H:%M:%S")) - time.time()
+    except (KeyError, ValueError):  # Unknown
+        return float("inf")
+
+
+def is_near(notice: int, facts: dict[str, str] | None = None) -> bool:
+    """Whether the time limit is what a SIGUSR1 is about."""
+    return seconds_left(job_facts() if facts is None else facts) <= notice + EARLY_SECONDS
+
+
+def requeue(own: Start) -> int:
+    """Queue the job again; it has failed if Slurm refuses."""
     done = _ask("scontrol", "requeue", os.environ["SLURM_JOB_ID"])
-    if done.returncode:
-        warn(f"scontrol requeue: {' '.join(done.stderr.split())}")
+    if done.returncode > 0:  # one that Slurm has ended with the job has done its work
+        own.leave(1, f"scontrol requeue: {' '.join(done.stderr.split())}")
     return done.returncode
 
 

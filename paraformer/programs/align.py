@@ -2,7 +2,8 @@
 
 Writes into `out`: ctm (`id 1 start duration word`, NIST's and Kaldi's table of word times),
 intervals (`id start end word`: words and `<sil>` without gaps from 0 to the end of each utterance,
-as a TextGrid tier has them), both in seconds; failed (`id reason`); and at the end stats.json.
+as a TextGrid tier has them), both in seconds; utt2dur (`id seconds`); failed (`id reason`), each
+line as soon as it is known; and at the end stats.json.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from itertools import compress
 from pathlib import Path
 
 import torch
@@ -26,24 +28,28 @@ from paraformer.decode.align import Alignment, ForcedAligner, Outcome, pair_text
 from paraformer.decode.recognize import Batching
 from paraformer.decode.timestamps import SILENCE, Span
 from paraformer.errors import DataError, ParaformerError
-from paraformer.formats import GrowingTables
+from paraformer.formats import GrowingTables, find_finished
 from paraformer.hub import find_model
 from paraformer.limits import check_values
 from paraformer.models.checkpoint import load_aligner
 from paraformer.programs.decode import LIMITS, data_items, raw_rate, result_folder
 from paraformer.programs.hydra_main import run
+from paraformer.resume import goes_on
 
 log = logging.getLogger(__name__)
 
 TABLES = ("ctm", "intervals")
+WHOLE = "utt2dur"  # the last line of each utterance
 
 
 class Times:
-    """The tables of the results in `out`, which holds nothing of an earlier run."""
+    """The tables of the results in `out`. Only resume keeps what an earlier run has finished."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, resume: bool = False) -> None:
+        finished = find_finished(out, [WHOLE], TABLES) if resume else None
+        names = [*TABLES, WHOLE, "failed"]
         self.done = self.words = 0
-        self.tables = GrowingTables(out, [*TABLES, "failed", "stats.json"], [*TABLES, "failed"])
+        self.tables = GrowingTables(out, [*names, "stats.json"], names, finished)
 
     def add(self, key: str, outcome: Outcome, seconds: float) -> None:
         """Write the word times of an utterance, or why there are none."""
@@ -57,6 +63,7 @@ class Times:
             self.tables.add("intervals", key, f"{start:.3f} {end:.3f} {text}")
             if text != SILENCE:
                 self.tables.add("ctm", key, f"1 {start:.3f} {end - start:.3f} {text}")
+        self.tables.add(WHOLE, key, f"{seconds:.3f}")
 
 
 def tile(found: Alignment, seconds: float) -> list[Span]:
@@ -90,16 +97,20 @@ def align(config: DictConfig) -> int:
     aligner = ForcedAligner(release, choose_device(config.device), dtype)
     batching = Batching(config.batch_size, config.batch_frames / 100)
     seconds: list[float] = []
-    times = Times(out)
+    times = Times(out, goes_on(out, config.resume))
+    keys = [item.key for item in items]
+    pending = list(compress(items, times.tables.pending(keys)))
+    times.done = len(items) - len(pending)
     begun = time.perf_counter()
     absent = DataError("no text of this id; add it to the table of texts")
-    pairs = [(item, texts.get(item.key, absent)) for item in items]
+    pairs = [(item, texts.get(item.key, absent)) for item in pending]
     outcomes = aligner.stream(read_pairs(pairs, release.frontend, fs, seconds), batching)
-    bar = tqdm(outcomes, total=len(items), desc="align", unit="utt", disable=None, leave=False)
+    bar = tqdm(outcomes, total=len(pending), desc="align", unit="utt", disable=None, leave=False)
     with closing(times.tables):
         for place, outcome in enumerate(bar):
-            times.add(items[place].key, outcome, seconds[place])
-    _write_stats(out, config, times, seconds, time.perf_counter() - begun)
+            times.add(pending[place].key, outcome, seconds[place])
+        times.tables.finish(keys)
+    _write_stats(out, config, times, len(items), seconds, time.perf_counter() - begun)
     log.info("aligned %d of %d utterances, %d words", times.done, len(items), times.words)
     return 0 if times.done >= config.min_success * len(items) else 1
 
@@ -111,13 +122,13 @@ def _texts(path: Path, keys: Sequence[str]) -> Mapping[str, str | DataError]:
 
 
 def _write_stats(
-    out: Path, config: DictConfig, times: Times, seconds: list[float], elapsed: float
+    out: Path, config: DictConfig, times: Times, total: int, seconds: list[float], elapsed: float
 ) -> None:
     heard = sum(seconds)
     stats = {
         "model": str(config.model),
         "data": str(config.data),
-        "utterances": len(seconds),
+        "utterances": total,
         "aligned": times.done,
         "words": times.words,
         "audio_seconds": round(heard, 3),

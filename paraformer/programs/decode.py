@@ -43,6 +43,7 @@ from paraformer.models.checkpoint import load_directory
 from paraformer.options import RATE, SHARE, THREADS
 from paraformer.programs.hydra_main import run
 from paraformer.results import WRITTEN, in_digits, outcome_result
+from paraformer.resume import goes_on
 from paraformer.timed_formats import TABLE_FILES, TimedFolder, is_timed
 from paraformer.transcripts import LineLimits
 
@@ -138,10 +139,11 @@ def decode(config: DictConfig) -> int:
     search = replace(search, hotwords=hotwords)
     listed = _open(Path(config.data), config.use_feats, raw_rate(config.fs))
     beside = [name for kind, name in TABLE_FILES.items() if kind == config.output_format]
-    texts = Texts(out, config.nbest, config.resume, beside, numerals)
+    resume = goes_on(out, config.resume)
+    texts = Texts(out, config.nbest, resume, beside, numerals)
     pending = texts.tables.pending(listed.keys)
     work = listed.those(pending)
-    files = _result_files(out, config)
+    files = _result_files(out, config, resume)
     begun = time.perf_counter()
     outcomes = recognizer.stream(work.feats(release.frontend), search, batching)
     shown = tqdm(outcomes, "decode", len(work.keys), unit="utt", disable=None, leave=False)
@@ -173,12 +175,12 @@ def _add(
     texts.add(key, outcome)
 
 
-def _result_files(out: Path, config: DictConfig) -> TimedFolder | None:
+def _result_files(out: Path, config: DictConfig, resume: bool) -> TimedFolder | None:
     """Where results go besides the tables."""
     if config.output_format == "text":
         return None
     limits = LineLimits(config.max_line_chars, config.max_line_s)
-    return TimedFolder(out, config.output_format, limits, config.resume)
+    return TimedFolder(out, config.output_format, limits, resume)
 
 
 def result_folder(out: str, data: str) -> Path:

@@ -46,6 +46,7 @@ from paraformer.live import DEAF, FINAL, Event, LivePipeline, LiveState
 from paraformer.models.checkpoint import load_directory
 from paraformer.programs.decode import LIMITS, data_items, raw_rate, result_folder
 from paraformer.programs.hydra_main import run
+from paraformer.resume import goes_on
 
 log = logging.getLogger(__name__)
 
@@ -267,8 +268,9 @@ def decode_streaming(config: DictConfig) -> int:
     pipeline = load_pipeline(config, chunking)
     items = data_items(Path(config.data))
     keys = [item.key for item in items]
+    resume = goes_on(out, config.resume)
     # A line of `text` comes first and one of `delay` last.
-    finished = find_finished(out, ["text", "delay"], ["ctm"]) if config.resume else None
+    finished = find_finished(out, ["text", "delay"], ["ctm"]) if resume else None
     begun = time.perf_counter()
     with closing(GrowingTables(out, [*TABLES, "stats.json"], TABLES, finished)) as tables:
         server = Server(pipeline, config.simulate)

@@ -6,12 +6,11 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import kaldiio
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
@@ -22,12 +21,14 @@ from paraformer.data.channels import MIX, Selector
 from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import cut
 from paraformer.data.segments import parse_place, wrong_place
-from paraformer.data.tables import read_table, write_table
+from paraformer.data.tables import read_table
 from paraformer.errors import AudioError, ConfigError, DataError, ParaformerError
 from paraformer.formats import check_folder
 from paraformer.limits import Limits, check
 from paraformer.options import RATE, SHARE, THREADS
+from paraformer.programs.growing_archive import GrowingArchive
 from paraformer.programs.hydra_main import run
+from paraformer.resume import goes_on
 
 log = logging.getLogger(__name__)
 
@@ -126,11 +127,19 @@ def make_fbank(config: DictConfig) -> int:
     total = sum(len(r.segments) for r in recordings) * len(speeds)
     if not total:
         raise DataError(f"{config.data}: holds no recordings; each line is `id file`")
-    results = _work(job, recordings, config.num_threads)
-    bar = tqdm(results, total=total, desc="make_fbank", unit="utt", disable=None, leave=False)
     # The path that the scp will hold: as given, so relative to where the recipe runs.
     stem = f"{config.out}/{config.name or Path(config.data).name.removesuffix('.scp')}"
-    written = _write(stem, bar, COMPRESSION if config.compress else None)
+    check_folder(config.out)
+    resume = goes_on(f"{stem}.ark.part", config.resume)
+    archive = GrowingArchive(stem, COMPRESSION if config.compress else None, resume)
+    pending = [left for recording in recordings if (left := _left(recording, archive, speeds))]
+    wanted = sum(len(r.segments) for r in pending) * len(speeds)
+    results = _work(job, pending, config.num_threads)
+    bar = tqdm(results, total=wanted, desc="make_fbank", unit="utt", disable=None, leave=False)
+    with closing(archive):
+        _write(archive, bar)
+    archive.finish()
+    written = len(archive)
     log.info("wrote %d of %d utterances", written, total)
     return 0 if written >= config.min_success * total else 1
 
@@ -176,28 +185,22 @@ def _work(
             yield from waiting.popleft().result()
 
 
+def _left(recording: Recording, done: GrowingArchive, speeds: list[float]) -> Recording | None:
+    """The utterances that lack features at some speed; None if there are none."""
+    left = [
+        s for s in recording.segments if any(_at_speed(s.utterance, x) not in done for x in speeds)
+    ]
+    return Recording(recording.source, left) if left else None
+
+
 def _write(
-    stem: str, results: Iterable[tuple[str, Tensor | ParaformerError]], compression: int | None
-) -> int:
-    """Write the ark, and when it is whole its scp and frame counts; returns how many there are."""
-    ark = Path(f"{stem}.ark")
-    check_folder(ark.parent)
-    draft = ark.with_name(f"{ark.name}.part")
-    places: dict[str, str] = {}
-    frames: dict[str, str] = {}
-    with draft.open("wb") as file:
-        for utterance, feats in results:
-            if isinstance(feats, ParaformerError):
-                log.warning("utterance '%s': %s", utterance, feats)
-                continue
-            places[utterance] = f"{stem}.ark:{file.tell() + len(utterance.encode()) + 1}"
-            frames[utterance] = str(len(feats))
-            matrix = feats.numpy().astype(np.float32, copy=False)
-            kaldiio.save_ark(file, {utterance: matrix}, compression_method=compression)
-    draft.replace(ark)
-    write_table(f"{stem}.scp", places)
-    write_table(f"{stem}.utt2num_frames", frames)
-    return len(places)
+    archive: GrowingArchive, results: Iterable[tuple[str, Tensor | ParaformerError]]
+) -> None:
+    for utterance, feats in results:
+        if isinstance(feats, ParaformerError):
+            log.warning("utterance '%s': %s", utterance, feats)
+        elif utterance not in archive:
+            archive.add(utterance, feats)
 
 
 def main() -> int:

@@ -7,8 +7,10 @@ files for Audacity.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,20 +23,22 @@ from paraformer.auto import choose_device
 from paraformer.data.blocks import read_blocks
 from paraformer.data.datadir import write_data_dir
 from paraformer.data.inputs import Item
-from paraformer.data.tables import read_table, write_table, write_text
+from paraformer.data.tables import read_rows, read_table, write_table, write_text
 from paraformer.decode.endpoint import Span
 from paraformer.decode.vad import VoiceActivity
 from paraformer.errors import ConfigError, ParaformerError
-from paraformer.formats import check_folder
+from paraformer.formats import GrowingTables, check_folder, find_finished
 from paraformer.hub import find_model
 from paraformer.limits import check_values
 from paraformer.models.checkpoint import load_vad
 from paraformer.options import CallOptions, limits_of
 from paraformer.programs.decode import LIMITS, raw_rate
 from paraformer.programs.hydra_main import run
+from paraformer.resume import goes_on, row_id
 
 log = logging.getLogger(__name__)
 
+DRAFT = ".found"  # `id [seconds, [start, end], ...]`, in ms
 VAD_OPTIONS = ("max_end_silence_time", "max_single_segment_time", "speech_noise_thres")
 
 
@@ -68,15 +72,32 @@ def segment(config: DictConfig) -> int:
     if (out / "wav.scp").resolve() == table.resolve():
         raise ConfigError(f"out={config.out}: {table} would be written over; give another folder")
     found = Found()
-    bar = tqdm(sorted(sources), desc="segment", unit="rec", disable=None, leave=False)
-    for key in bar:
-        _search(detector, Item(key, sources[key], from_list=True), found, fs)
+    with closing(_draft(out, found, sorted(sources), goes_on(out, config.resume))) as draft:
+        pending = [key for key in sorted(sources) if key not in found.spans]
+        bar = tqdm(pending, desc="segment", unit="rec", disable=None, leave=False)
+        for key in bar:
+            seconds = _search(detector, Item(key, sources[key], from_list=True), found, fs)
+            if key in found.spans:
+                draft.add(DRAFT, key, json.dumps([seconds, *found.spans[key]]))
     _write(out, sources, found, config)
+    (out / DRAFT).unlink()
     spoken = sum(span.end_ms - span.start_ms for _, _, span in found.utterances()) / 1000
     count = sum(len(spans) for spans in found.spans.values())
     log.info("%d segments, %.1f s of %.1f s", count, spoken, found.seconds)
     log.info("segmented %d of %d recordings", len(found.spans), len(sources))
     return 0 if len(found.spans) >= config.min_success * len(sources) else 1
+
+
+def _draft(out: Path, found: Found, keys: list[str], resume: bool) -> GrowingTables:
+    """The table of what is found, which a run that is stopped leaves; resume: it is read first."""
+    finished = find_finished(out, [DRAFT], []) if resume else None
+    rows = {row.key: row.value for row in read_rows(out / DRAFT)} if len(finished or ()) else {}
+    for key in keys:
+        if row_id(key) in rows:
+            seconds, *spans = json.loads(rows[row_id(key)])
+            found.spans[key] = [Span(*span) for span in spans]
+            found.seconds += seconds
+    return GrowingTables(out, [DRAFT], [DRAFT], finished)
 
 
 def _detector(config: DictConfig) -> VoiceActivity:
@@ -93,8 +114,10 @@ def _detector(config: DictConfig) -> VoiceActivity:
     )
 
 
-def _search(detector: VoiceActivity, item: Item, found: Found, fs: int | None) -> None:
-    """Segment one recording, of which never more than a minute is held where that can be."""
+def _search(detector: VoiceActivity, item: Item, found: Found, fs: int | None) -> float:
+    """Segment one recording, of which never more than a minute is held where that can be; returns
+    its seconds.
+    """
     samples = 0
 
     def counted() -> Iterator[Tensor]:
@@ -108,9 +131,10 @@ def _search(detector: VoiceActivity, item: Item, found: Found, fs: int | None) -
     except ParaformerError as error:
         log.warning("recording '%s': %s", item.key, error)
         found.failed[item.key] = " ".join(str(error).split())
-        return
+        return 0.0
     found.spans[item.key] = spans
     found.seconds += samples / detector.frontend.fs
+    return samples / detector.frontend.fs
 
 
 def _write(out: Path, sources: dict[str, str], found: Found, config: DictConfig) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from paraformer.data.dataset import Batch
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.limits import check_fields, limited
+from paraformer.resume import tell_progress
 from paraformer.train.losses import Losses
 from paraformer.train.objective import TrainObjective, autocast
 from paraformer.train.optim import Optim
@@ -164,6 +165,8 @@ class Trainer:
         A run that `max_steps` ends inside an epoch goes on from there when that is raised later.
         """
         previous = {number: signal.signal(number, self._stop) for number in STOP_SIGNALS}
+        if self.ranks.first:
+            tell_progress(self.folder, " ".join(map(str, self.position)))
         try:
             if self.training.measure_start and self.position == Position():
                 self._measure(0, "is the start")

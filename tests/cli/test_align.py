@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 
@@ -73,6 +74,25 @@ def test_intervals_are_without_gaps(data, tmp_path):
         spoken = [row[2] for row in rows if row[2] != SILENCE]
         assert "".join(spoken) == FACTS["utt"][key]["text"].replace(" ", "")
     stats = json.loads((out / "stats.json").read_text("utf-8"))
+    assert (stats["utterances"], stats["aligned"]) == (5, 3)
+
+
+def test_a_run_that_was_stopped_goes_on(data, tmp_path):
+    """What is finished is not read again, and all tables end up as those of one run."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(data, whole) == 0
+    shutil.copytree(whole, parts)
+    for name, lines in {"utt2dur": 1, "ctm": -1, "intervals": -2, "failed": 2}.items():
+        kept = (parts / name).read_text("utf-8").splitlines(keepends=True)[:lines]
+        (parts / name).write_text("".join(kept) + "clip_b 1 0.", "utf-8")
+    (first,) = [row.key for row in read_rows(parts / "utt2dur")][:1]
+    table = (data / "wav.scp").read_text("utf-8").splitlines()
+    table = [f"{first} gone.wav" if line.startswith(first) else line for line in table]
+    (data / "wav.scp").write_text("\n".join(table), "utf-8")
+    assert run(data, parts, resume=True) == 0
+    for name in ("ctm", "intervals", "utt2dur", "failed"):
+        assert (parts / name).read_text("utf-8") == (whole / name).read_text("utf-8"), name
+    stats = json.loads((parts / "stats.json").read_text("utf-8"))
     assert (stats["utterances"], stats["aligned"]) == (5, 3)
 
 

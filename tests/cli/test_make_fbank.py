@@ -20,6 +20,7 @@ from paraformer.data.frontend import Frontend, low_frame_rate
 from paraformer.data.tables import read_table
 from paraformer.errors import ConfigError, DataError
 from paraformer.programs.compute_cmvn import compute_cmvn
+from paraformer.programs.growing_archive import GrowingArchive
 from paraformer.programs.make_fbank import make_fbank
 from tests.conftest import ROOT
 
@@ -100,6 +101,33 @@ def test_threads_and_speeds_change_ids_and_lengths_only_as_said(data, tmp_path):
     slow = Frontend().fbank(resample(read_audio(data / "u2.wav"), 14400, 16000))
     assert len(slow) > len(one["u2"]) > len(one["sp1.1-u2"])
     near(one["sp0.9-u2"], slow, STORED)
+
+
+def test_a_run_that_was_stopped_goes_on(data, tmp_path, monkeypatch):
+    """Even where it was killed in the middle of a matrix, and what is there is not read again."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    settings = {"data": str(data), "speeds": [1.0, 0.9]}
+    make_fbank(configured("fbank", out=str(whole), **settings))
+    add = GrowingArchive.add
+
+    def stop_at_the_fourth(archive, utterance, feats):
+        if len(archive) == 3:
+            raise KeyboardInterrupt
+        add(archive, utterance, feats)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GrowingArchive, "add", stop_at_the_fourth)
+        with pytest.raises(KeyboardInterrupt):
+            make_fbank(configured("fbank", out=str(parts), **settings))
+    (first,) = (path for path in data.glob("*.wav") if path.stem == "u1")
+    first.unlink()
+    for path in parts.glob("*.part"):
+        path.write_bytes(path.read_bytes() + b"u2 half")
+    assert make_fbank(configured("fbank", out=str(parts), resume=True, **settings)) == 0
+    assert {p.name for p in parts.iterdir()} == {p.name for p in whole.iterdir()}
+    for path in whole.iterdir():
+        theirs = path.read_bytes().replace(str(whole).encode(), str(parts).encode())
+        assert (parts / path.name).read_bytes() == theirs, path
 
 
 def test_segments_are_cut_from_their_recordings(data, tmp_path):

@@ -18,8 +18,10 @@ from omegaconf import OmegaConf
 from paraformer.data.datadir import DataDir
 from paraformer.data.tables import read_table
 from paraformer.errors import ConfigError, DataError
+from paraformer.programs import segment as module
 from paraformer.programs.segment import segment
 from tests.conftest import ROOT
+from tests.hub_server import files_of
 
 INPUTS = ROOT / "tests" / "fixtures" / "oracle" / "inputs"
 MODEL = ROOT / "tests" / "fixtures" / "oracle" / "fsmn_vad"
@@ -59,6 +61,29 @@ def test_segments_are_those_of_the_reference(data, tmp_path):
     assert list(read_table(out / "failed")) == ["lost"]
     assert not (out / "rttm").exists()
     assert not (out / "labels").exists()
+
+
+def test_a_run_that_was_stopped_goes_on(data, tmp_path, monkeypatch):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(data, whole) == 0
+    search = module._search
+
+    def stop_behind_the_first(detector, item, *rest):
+        if item.key == "lost":
+            raise KeyboardInterrupt
+        return search(detector, item, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_search", stop_behind_the_first)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, parts)
+    keys = []
+    monkeypatch.setattr(
+        module, "_search", lambda _, item, *rest: keys.append(item.key) or search(_, item, *rest)
+    )
+    assert run(data, parts, resume=True) == 0
+    assert keys == ["lost", "quiet"]
+    assert files_of(parts) == files_of(whole)
 
 
 @pytest.mark.parametrize("silence", [200, 400])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.slurm import cluster, needs_slurm, wait_and_hurry
+from tests.slurm import cluster, hurry_once, needs_slurm, wait_and_hurry
 
 pytestmark = pytest.mark.cli
 SLURM = [sys.executable, str(ROOT / "utils" / "slurm.py")]
@@ -129,6 +130,100 @@ def test_a_job_that_gets_a_signal_is_queued_again(slurm, tmp_path, name):
     assert (process.returncode, err) == (0, "")
     assert body(tmp_path / "x.log")[-1] == "goes on"  # behind bash's word on the end of its child
     assert (tmp_path / "x.log").read_text().count("# Started at") == 2
+
+
+def signalled(slurm, folder, script: str, *options: str) -> tuple[int, str]:
+    """Exit code and stderr of a job that gets SIGUSR1 at each of its starts, once `on` is there."""
+    with subprocess.Popen(
+        [*SLURM, *options, "x.log", "bash", "-c", script],
+        cwd=folder,
+        env=slurm,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        while process.poll() is None:
+            hurry_once(slurm)
+            if (folder / "on").exists():
+                job = (folder / "on").read_text().strip()
+                (folder / "on").unlink()
+                subprocess.run(["scancel", "--batch", "--signal=USR1", job], env=slurm, check=True)
+            time.sleep(0.2)
+        return process.returncode, process.stderr.read()
+
+
+ON = "echo $SLURM_JOB_ID > on.part; mv on.part on"
+
+
+@needs_slurm
+def test_a_job_is_queued_again_as_long_as_it_says_that_it_gets_further(slurm, tmp_path):
+    """The third start is as far as the second, so the job has failed, and says how to help it."""
+    script = f"echo x >> n; head -n 2 n | tee $JOB_PROGRESS; {ON}; {REST}"
+    code, err = signalled(slurm, tmp_path, script)
+    assert code == 1
+    assert "slurm.py: job 1: stopped by SIGUSR1: no progress between two starts; give it " in err
+    assert (tmp_path / "x.log").read_text().count("# Started at") == 3
+
+
+@needs_slurm
+def test_a_job_that_does_not_go_on_is_not_queued_again(slurm, tmp_path):
+    code, err = signalled(slurm, tmp_path, f"{ON}; {REST}")
+    assert code == 1
+    assert "slurm.py: job 1: stopped by SIGUSR1: it does not go on when it is started again" in err
+    assert (tmp_path / "x.log").read_text().count("# Started at") == 1
+
+
+@needs_slurm
+def test_close_to_its_time_limit_only_a_job_that_goes_on_is_stopped(slurm, tmp_path):
+    """The others have all of their time: this one ends well after the signal."""
+    script = f"{ON}; while [ -e on ]; do sleep 0.1; done; sleep 2; echo ended"
+    code, err = signalled(slurm, tmp_path, script, "--time", "1")
+    assert (code, err) == (0, "")
+    assert body(tmp_path / "x.log") == ["ended"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "notice"),
+    [("2:00", 30), ("0:20", 15), ("1:0:0", 120), ("1-0", 120), ("UNLIMITED", 120)],
+)
+def test_a_short_time_limit_has_a_short_notice(tmp_path, limit, notice):
+    """A quarter of it; sbatch is a stand-in that refuses, whose command is shown."""
+    (tmp_path / "sbatch").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = run("--time", limit, "x.log", "true", cwd=tmp_path, env=env)
+    assert done.returncode == 2
+    assert f"--time {limit} --signal B:USR1@{notice} " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("N/A PENDING PartitionTimeLimit", "Slurm would let it wait for ever (PartitionTimeLimit)"),
+        ("N/A PENDING launch_failed_requeued_held", "wait for ever (launch failed requeued held)"),
+        ("N/A TIMEOUT TimeLimit", "ended by Slurm, TIMEOUT, and it left no result"),
+        ("", "Slurm has it no longer"),
+        (None, "squeue does not answer"),
+    ],
+)
+def test_it_always_comes_back(tmp_path, monkeypatch, line, reason):
+    """Whatever squeue says of a job that leaves no result, or if it says nothing."""
+    monkeypatch.syspath_prepend(str(ROOT / "utils"))
+    slurm = importlib.import_module("slurm")
+    for name in ("ASK_SECONDS", "LOST_SECONDS", "ENDED_SECONDS", "SILENT_SECONDS"):
+        monkeypatch.setattr(slurm, name, 0.0)
+    asked = []
+
+    def answer(*command):
+        asked.append(command[0])
+        code = 1 if line is None else 0
+        return subprocess.CompletedProcess(command, code, line or "", "down" if code else "")
+
+    monkeypatch.setattr(slurm, "_ask", answer)
+    monkeypatch.setattr(slurm, "GRACE_SECONDS", 0.0)
+    plan = slurm.Plan("", 1, 1, str(tmp_path / "x.log"), ["true"], {})
+    *_, failed = slurm.watch(slurm.Array(plan, tmp_path, "7"))
+    assert [job.number for job in failed] == [1] and reason in failed[0].reason
+    assert "scancel" in asked
 
 
 @needs_slurm

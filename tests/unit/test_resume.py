@@ -13,7 +13,7 @@ from paraformer import AutoModel
 from paraformer.errors import ConfigError
 from paraformer.formats import ResultFolder
 from paraformer.models.checkpoint import save_directory
-from paraformer.resume import Finished
+from paraformer.resume import Finished, goes_on, tell_progress
 from tests import tiny
 from tests.conftest import ROOT
 
@@ -44,6 +44,26 @@ def test_what_is_finished_stays_and_all_else_goes(tmp_path):
     expected = {"text": "a 一\nd 四\n", "token": "a 一\nd 四\n", "failed": ""}
     expected["ctm"] = "a 1 0.1\na 1 0.2\n"
     assert content(tmp_path) == {name: text.encode() for name, text in expected.items()}
+
+
+def test_a_job_that_is_started_again_goes_on_with_its_own_work_alone(tmp_path, monkeypatch):
+    """And says how far it was, in the file that its scheduler names."""
+    out, told = tmp_path / "out", tmp_path / "progress"
+    out.mkdir()
+    write(out, text="of yesterday\n")
+    assert not goes_on(out) and goes_on(out, True) and not told.exists()
+    monkeypatch.setenv("JOB_PROGRESS", str(told))
+    assert not goes_on(out), "what lies there is of another job"
+    first = told.read_text()
+    write(out, text="a 1\n")
+    assert goes_on(out) and told.read_text() != first
+    second = told.read_text()
+    assert goes_on(out) and told.read_text() == second, "no progress"
+    assert not goes_on(tmp_path / "other") and goes_on(out)
+    tell_progress(tmp_path / "exp", "1 2 3")
+    assert json.loads(told.read_text())[str(tmp_path / "exp")] == "1 2 3"
+    told.write_text("words of a script")
+    assert not goes_on(out)
 
 
 def test_lines_end_up_in_the_order_of_the_ids(tmp_path):

@@ -1,0 +1,90 @@
+"""A Kaldi archive that grows, and goes on growing after a run that was stopped."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import kaldiio
+import numpy as np
+from torch import Tensor
+
+from paraformer.data.tables import write_table
+from paraformer.formats import check_folder, table_line
+
+
+class _Row(NamedTuple):
+    """Where the features of an utterance are: byte of the matrix, frames, byte behind it."""
+
+    place: int
+    frames: int
+    end: int
+
+
+class GrowingArchive:
+    """NAME.ark, NAME.scp and NAME.utt2num_frames of a stem `folder/NAME`. Until all is there it is
+    NAME.ark.part, beside which NAME.rows.part says what it holds; resume: both are gone on with.
+    """
+
+    def __init__(self, stem: str, compression: int | None = None, resume: bool = False) -> None:
+        """compression: Kaldi's method; None: float32."""
+        self.stem, self.compression = stem, compression
+        check_folder(Path(stem).parent)
+        self._draft, self._list = Path(f"{stem}.ark.part"), Path(f"{stem}.rows.part")
+        self._rows = self._kept() if resume else {}
+        self._ark = self._draft.open("ab")
+        self._ark.truncate(max((row.end for row in self._rows.values()), default=0))
+        with self._list.open("w", encoding="utf-8", errors="surrogateescape") as table:
+            table.writelines(_line(key, row) for key, row in self._rows.items())
+        self._table = self._list.open("a", encoding="utf-8", errors="surrogateescape")
+
+    def __contains__(self, utterance: object) -> bool:
+        return utterance in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, utterance: str, feats: Tensor) -> None:
+        """Write the features (T, n_mels) of an utterance."""
+        place = self._ark.seek(0, 2) + len(utterance.encode()) + 1
+        matrix = feats.numpy().astype(np.float32, copy=False)
+        kaldiio.save_ark(self._ark, {utterance: matrix}, compression_method=self.compression)
+        self._ark.flush()
+        self._rows[utterance] = _Row(place, len(feats), self._ark.tell())
+        self._table.write(_line(utterance, self._rows[utterance]))
+        self._table.flush()
+
+    def close(self) -> None:
+        """Close the files; what they hold can be gone on with."""
+        self._ark.close()
+        self._table.close()
+
+    def finish(self) -> None:
+        """Give the archive its name, and write its tables."""
+        self.close()
+        rows = self._rows
+        ark = self._draft.with_suffix("")
+        self._draft.replace(ark)
+        write_table(f"{self.stem}.scp", {k: f"{self.stem}.ark:{r.place}" for k, r in rows.items()})
+        write_table(f"{self.stem}.utt2num_frames", {k: str(r.frames) for k, r in rows.items()})
+        self._list.unlink()
+
+    def _kept(self) -> dict[str, _Row]:
+        """What an earlier run has written whole."""
+        rows: dict[str, _Row] = {}
+        if not (self._draft.is_file() and self._list.is_file()):
+            return rows
+        size = self._draft.stat().st_size
+        text = self._list.read_text(encoding="utf-8", errors="surrogateescape")
+        for line in text.splitlines(keepends=True):
+            key, *numbers = line.rsplit(" ", 3)
+            with suppress(ValueError, TypeError):
+                row = _Row(*map(int, numbers))
+                if line.endswith("\n") and row.end <= size:
+                    rows[key] = row
+        return rows
+
+
+def _line(key: str, row: _Row) -> str:
+    return table_line(key, " ".join(map(str, row))) + "\n"
