@@ -10,6 +10,7 @@ from types import ModuleType
 from paraformer.errors import ConfigError
 
 DISTRIBUTION = "paraformer-toolkit"
+LAST_TORCHAUDIO = (2, 11)
 # Module that is imported -> package that brings it, extra of setup.cfg that names the package.
 EXTRAS = {
     "jieba": ("jieba", "punc"),
@@ -48,15 +49,18 @@ def load_torchaudio(what: str) -> ModuleType:
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"{what}: torchaudio does not load ({reason}); it has to fit torch: "
-            f"pip install 'torchaudio=={torch_release()}.*'"
+            f"pip install 'torchaudio=={torchaudio_release()}.*'"
         ) from error
     return torchaudio
 
 
-def torch_release() -> str:
-    """Major and minor number of the torch that is installed, which those of torchaudio follow."""
+def torchaudio_release() -> str:
+    """Major and minor number of the torchaudio that fits the torch that is installed: the same, up
+    to the last that there is, which goes with every later torch.
+    """
     version = str(import_module("torch").__version__)
-    return ".".join(version.split(".")[:2])
+    release = tuple(int(part) for part in version.split(".")[:2])
+    return ".".join(map(str, min(release, LAST_TORCHAUDIO)))
 
 
 def pip_line(*extras: str) -> str:

@@ -18,7 +18,7 @@ from paraformer.decode.itn import Numerals
 from paraformer.decode.language_model import LanguageModel
 from paraformer.error_report import report_html
 from paraformer.errors import ConfigError
-from paraformer.extras import EXTRAS, load_extra, load_torchaudio, torch_release
+from paraformer.extras import EXTRAS, load_extra, load_torchaudio, torchaudio_release
 from paraformer.programs.train import make_writer
 from paraformer.score import pinyin, score, units
 from paraformer.timed_formats import check_extra
@@ -142,7 +142,18 @@ def test_a_torchaudio_that_does_not_fit_is_one_line(monkeypatch, error):
         load_torchaudio("local/align_ctc.py")
     line = str(caught.value)
     assert line.startswith(f"local/align_ctc.py: torchaudio does not load ({error}); ")
-    assert line.endswith(f"pip install 'torchaudio=={torch_release()}.*'")
+    assert line.endswith(f"pip install 'torchaudio=={torchaudio_release()}.*'")
+
+
+@pytest.mark.parametrize(
+    ("torch", "torchaudio"),
+    [("2.4.1", "2.4"), ("2.9.0+cpu", "2.9"), ("2.10.0a0+git1", "2.10"), ("2.11.0+cu130", "2.11")]
+    + [(f"2.{minor}.0", "2.11") for minor in (12, 13, 14, 15)],
+)
+def test_the_torchaudio_that_is_advised_is_one_that_there_is(monkeypatch, torch, torchaudio):
+    """The newest at the package index is 2.11.1, which asks for torch 2.11 or later."""
+    monkeypatch.setattr("torch.__version__", torch)
+    assert torchaudio_release() == torchaudio
 
 
 def imported(tree: ast.AST) -> set[str]:
