@@ -53,7 +53,7 @@ NESTED = ("vad_kwargs.", "punc_kwargs.")
 COMMANDS = ("doctor", "completion")
 HOME = ("~/", f"~{os.sep}")
 # Loggers of what is said even where it is no warning.
-TALKERS = ("paraformer.decode.hotwords", "paraformer.hub")
+TALKERS = ("paraformer.decode.hotwords", "paraformer.hub", "paraformer.data.inputs")
 BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 
@@ -159,7 +159,7 @@ def _main(argv: list[str]) -> int:
         raise ConfigError("no input; give audio files, a list or a folder, see funasr --help")
     level = logging.INFO if command.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    # Said unless silence is asked for: which hotwords are heard; what is fetched, and where to.
+    # Said unless silence is asked for: hotwords that are heard, downloads, files passed over.
     quiet = settings.get("disable_log") or settings.get("log_level")
     for name in TALKERS:
         logging.getLogger(name).setLevel(logging.NOTSET if quiet else logging.INFO)

@@ -5,7 +5,9 @@ result. Audio is read only when its turn comes, and so are the lines of lists.
 from __future__ import annotations
 
 import glob
+import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -32,17 +34,16 @@ from paraformer.data.lists import (
     TableFile,
     from_object,
 )
+from paraformer.data.media import AUDIO
 from paraformer.errors import ConfigError, DataError, ParaformerError
 
 __all__ = ["OVERSHOOT_SECONDS", "Cache", "Inputs", "Item", "Segment", "cut", "list_items"]
 
+log = logging.getLogger(__name__)
+
 LISTS = (*TABLES, *JSON)
-AUDIO = (
-    *(".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".amr", ".wma"),
-    *(".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".oga", ".m4b", ".mka", ".3gp"),
-    *(".mp4", ".webm", ".mkv", ".mov", ".pcm", ".raw"),
-)
 NAMELESS = ("", "")
+SHOWN_ENDS = 5
 _BYTES = (bytes, bytearray, memoryview)
 
 
@@ -190,12 +191,28 @@ class _One:
 
 
 class _Folder:
-    """All the audio files in and below a folder, in the order of their names."""
+    """All the audio files in and below a folder, in the order of their names; how many others there
+    are is said.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.paths = sorted(_audio_files(folder), key=lambda path: path.split(os.sep))
-        if not self.paths:
-            raise DataError(f"{folder}: no audio file and no wav.scp in it; give another folder")
+        found, others = list[str](), Counter[str]()
+        for place, _, names in os.walk(folder):
+            for name in names:
+                path, end = os.path.join(place, name), os.path.splitext(name)[1].lower()
+                if end in AUDIO and os.path.isfile(path):
+                    found.append(path)
+                elif not name.startswith("."):
+                    others[end or "no ending"] += 1
+        kinds = ", ".join(f"{count} {end}" for end, count in others.most_common(SHOWN_ENDS))
+        if not found:
+            there = f"{others.total()} others: {kinds}" if others else "it is empty"
+            raise DataError(
+                f"{folder}: no audio file and no wav.scp in it ({there}); give another folder"
+            )
+        if others:
+            log.info("%s: %d other files are passed over (%s)", folder, others.total(), kinds)
+        self.paths = sorted(found, key=lambda path: path.split(os.sep))
 
     def names(self) -> Iterator[Name]:
         """See `_Part`."""
@@ -204,14 +221,6 @@ class _Folder:
     def items(self) -> Iterator[Later]:
         """See `_Part`."""
         return ((("", path), partial(named, path, Path(path))) for path in self.paths)
-
-
-def _audio_files(folder: Path) -> Iterator[str]:
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(place, name)
-            if os.path.splitext(name)[1].lower() in AUDIO and os.path.isfile(path):
-                yield path
 
 
 def _expand(source: object, segments: str) -> Iterator[_Part]:

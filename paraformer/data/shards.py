@@ -33,7 +33,8 @@ from paraformer.data.dataset import (
     too_short,
 )
 from paraformer.data.frontend import Frontend
-from paraformer.data.inputs import AUDIO, Item
+from paraformer.data.inputs import Item
+from paraformer.data.media import AUDIO
 from paraformer.data.recordings import UNREADABLE
 from paraformer.data.soundfiles import header
 from paraformer.data.tables import parse_rows

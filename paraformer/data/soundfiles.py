@@ -18,13 +18,13 @@ from torch import Tensor
 from paraformer.data import big_endian, ffmpeg, riff, voc
 from paraformer.data.containers import TEXT_HEAD, foreign_name, is_text
 from paraformer.data.links import UNKNOWN_FRAMES, Chain, Part, links
+from paraformer.data.media import HEADERLESS
 from paraformer.data.resample import check_rate
 from paraformer.data.windows import Window
 from paraformer.errors import AudioError
 
 log = logging.getLogger(__name__)
 
-RAW_SUFFIXES = (".raw", ".pcm")
 # Samples read at a time from a damaged file: at most so many sound ones are lost.
 DAMAGE_BLOCK = 1024
 BLOCK_VALUES = 1 << 20
@@ -49,7 +49,7 @@ def _forward(file: Part) -> _Forward:
 
 def is_raw(path: str | Path) -> bool:
     """Whether a file is named as samples without a header."""
-    return str(path).lower().endswith(RAW_SUFFIXES)
+    return str(path).lower().endswith(HEADERLESS)
 
 
 def openable(file: str | Path | Window) -> str | bytes | Window:

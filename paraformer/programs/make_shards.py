@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from paraformer.data.choice import report_dropped
 from paraformer.data.dataset import text_fault
-from paraformer.data.inputs import AUDIO, Item, list_items
+from paraformer.data.inputs import Item, list_items
+from paraformer.data.media import AUDIO, HEADERLESS
 from paraformer.data.recordings import UNREADABLE, Reader
 from paraformer.data.shards import quote_key
 from paraformer.data.tables import read_rows, read_table, write_text
@@ -33,8 +34,6 @@ from paraformer.options import SHARE
 from paraformer.programs.hydra_main import run
 
 log = logging.getLogger(__name__)
-
-HEADERLESS = (".pcm", ".raw")
 
 
 def make_shards(config: DictConfig) -> int:

@@ -494,7 +494,7 @@ def test_a_file_cannot_lead_to_another(tmp_path, name):
     by_ffmpeg(tmp_path, "ts", LOSSY["ts"], X).rename(other)
     content = LED_ASTRAY[name].format(other=other)
     # With a byte that no text has: a mere text does not come as far as ffmpeg.
-    for end, why in (("\0", "cannot decode it, nor can ffmpeg"), ("", "cannot decode it, it is a")):
+    for end, why in (("\0", "cannot decode it, (nor can|and) ffmpeg"), ("", "it, it is a text")):
         (tmp_path / name).write_text(content + end)
         with pytest.raises(AudioError, match=why) as caught:
             read_audio(str(tmp_path / name))
