@@ -16,6 +16,7 @@ from paraformer.alignment_task import AlignTask
 from paraformer.data.channels import MIX, check_channel
 from paraformer.data.inputs import Inputs, Item
 from paraformer.decode.align import ForcedAligner
+from paraformer.decode.hotwords import is_given
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Recognizer
 from paraformer.decode.streaming import Streamer
@@ -120,8 +121,8 @@ class AutoModel:
     """
 
     def __init__(self, model: str | Path = opts.DEFAULT_MODEL, **keywords: Any) -> None:
-        self._made = {"model": model, **keywords}
         keywords = opts.renamed(keywords)
+        self._made = {"model": model, **keywords}
         opts.refuse_not_built(keywords)
         passive = (*opts.NOT_BUILT, *opts.WITHOUT_EFFECT)
         given = {key: value for key, value in keywords.items() if key not in passive}
@@ -253,7 +254,7 @@ class AutoModel:
         opts.refuse_not_built(keywords)
         built = opts.names(opts.BuildOptions)
         for key in {*built} & {*keywords} - {*opts.LOGGING}:
-            if keywords[key] and keywords[key] != getattr(self._build, key):
+            if keywords[key] is not None and keywords[key] != getattr(self._build, key):
                 raise ConfigError(f"{key}: is chosen once, in AutoModel({key}=...); not in a call")
         passive = (*opts.NOT_BUILT, *opts.WITHOUT_EFFECT, *built)
         given = {key: value for key, value in keywords.items() if key not in passive}
@@ -263,7 +264,7 @@ class AutoModel:
                 raise opts.unknown_key(key, known, "generate", "funasr")
         call = opts.CallOptions(**{**self.defaults, **given})
         self._check_data_type(opts.data_types(call.data_type))
-        if call.hotword and not isinstance(self.task, SpeechTask):
+        if is_given(call.hotword) and not isinstance(self.task, SpeechTask):
             raise ConfigError("hotword: goes with a recogniser; leave it out")
         return call
 

@@ -69,6 +69,10 @@ class Limits(NamedTuple):
         return f"{text}, the second not below the first" if self.rising else text
 
 
+# Of sampling rates, in Hz.
+RATE = Limits(1, 1_000_000, whole=True)
+
+
 def limited(default: Any, low: float = -math.inf, high: float = math.inf, **kinds: bool) -> Any:
     """A field of a dataclass within `Limits`; whole and pair follow from its default."""
     several = isinstance(default, tuple)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from paraformer.data.containers import is_container
 from paraformer.data.inputs import Cache, Item
+from paraformer.data.items import check_piece
 from paraformer.decode.streaming import Chunking, Stream, Streamer, StreamingRecognizer, Token
 from paraformer.errors import ConfigError, ParaformerError
 
@@ -52,8 +53,7 @@ class OnlineModel:
             )
         recognizer = self.recognizer(chunking)
         rate = recognizer.release.frontend.fs
-        if fs not in (None, rate):
-            raise ConfigError(f"fs={fs}: the pieces of a stream must have {rate} Hz; resample them")
+        check_piece(item, fs, rate)
         before: Stream = cache.get("stream") or recognizer.open()
         tokens, stream = recognizer.feed(before, item.read(rate, rate), end)
         text = stream.text.text if end else stream.text.settled

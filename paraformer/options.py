@@ -7,12 +7,19 @@ of the command line is.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from paraformer.errors import ConfigError
-from paraformer.limits import MOST_READINGS, MOST_SECONDS, MOST_WEIGHT, Limits, check_fields
+from paraformer.limits import (
+    MOST_READINGS,
+    MOST_SECONDS,
+    MOST_WEIGHT,
+    RATE,
+    Limits,
+    check_fields,
+)
 
 DEFAULT_MODEL = "paraformer-zh-mini"
 # Keywords of the reference whose work is not in this version.
@@ -49,9 +56,10 @@ ALIASES = {
     "timestamps": "pred_timestamp",
     "model_hub": "hub",
 }
+# Options of which several may be given, in any form.
+_SEVERAL = ("hotword", "key", "chunk_size", "data_type")
 THREADS = Limits(1, 1024, whole=True)  # far more than that ends the process
 SHARE = Limits(0, 1)
-RATE = Limits(1, 1_000_000, whole=True)
 _COUNT = Limits(1, 1_000_000, whole=True)
 _READINGS = Limits(1, MOST_READINGS, whole=True)
 _BONUS = Limits(-MOST_WEIGHT, MOST_WEIGHT)
@@ -271,8 +279,13 @@ def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
         name = ALIASES.get(key, key)
         if name in named:
             raise ConfigError(f"{key}: is {name}, which is given too; give one of them")
-        named[name] = value
+        named[name] = _held(value) if name in _SEVERAL else value
     return named
+
+
+def _held(value: Any) -> Any:
+    """What can be read only once, such as a generator or an open file, as a list."""
+    return list(value) if isinstance(value, Iterator) else value
 
 
 def unknown_key(key: str, known: Iterable[str], where: str, program: str = "") -> ConfigError:

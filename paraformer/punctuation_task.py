@@ -48,7 +48,10 @@ class PunctuationTask:
     def feed(self, source: Any, call: CallOptions) -> Result:
         """See `Task`."""
         no_digits(call)
-        ((key, text),) = list_texts(source, call.key)
+        texts = list_texts(source, call.key)
+        if len(texts) != 1:
+            raise ConfigError("cache: give one piece of one text a call")
+        ((key, text),) = texts
         state: PunctuationState = call.cache.get("state") or PunctuationState()
         marked, state = self.punctuator.punctuate_chunk(text, state)
         if call.is_final:
@@ -68,6 +71,7 @@ def list_texts(source: Any, key: Any = "") -> list[tuple[str, str]]:
     texts = [source] if isinstance(source, str) or not _has_entries(source) else list(source)
     if not all(isinstance(text, str) for text in texts):
         raise ConfigError("input: is no text; give a text, a list of texts or a file of texts")
+    texts = [text.rstrip("\r\n") for text in texts]  # as an open file gives them
     keys = given_keys(key, len(texts))
     if keys is None:
         keys = [f"text_{n}" if len(texts) > 1 else "text" for n in range(1, len(texts) + 1)]

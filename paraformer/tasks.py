@@ -18,6 +18,7 @@ from tqdm import tqdm
 from paraformer.data.blocks import read_blocks
 from paraformer.data.channels import MIX
 from paraformer.data.inputs import Cache, Inputs, Item, list_items
+from paraformer.data.items import check_piece
 from paraformer.data.recordings import header_samples
 from paraformer.data.tokenizer import SentencepieceTokenizer
 from paraformer.decode.hotwords import HotwordMemo
@@ -315,8 +316,7 @@ class SpeechTask(RecordingTask):
         """The segments that a piece ends, with their marks, and what is said of the next one."""
         session = self.live(call).session()
         rate = session.pipeline.rate
-        if call.fs not in (None, rate):
-            raise ConfigError(f"fs={call.fs}: the pieces of a stream must have {rate} Hz")
+        check_piece(item, call.fs, rate)
         session.state = call.cache.get("live") or session.state
         events = session.feed(item.read(rate, rate)) + (session.flush() if end else [])
         call.cache.clear()
@@ -381,8 +381,7 @@ class VadTask(RecordingTask):
         """See `Task`: [start, -1] where speech begins, [-1, end] where it ends."""
         vad, item = _adjusted(self.vad, call), _one_item(source, call)
         rate = vad.frontend.fs
-        if call.fs not in (None, rate):
-            raise ConfigError(f"fs={call.fs}: the pieces of a stream must have {rate} Hz")
+        check_piece(item, call.fs, rate)
         state: VadState = call.cache.get("state") or vad.initial_state()
         wave = item.read(rate, rate)
         spans, state = vad.feed(wave, state, call.is_final, _piece_ms(call))
@@ -394,18 +393,21 @@ class VadTask(RecordingTask):
 
 def chunking(call: CallOptions) -> Chunking:
     """How a stream is cut."""
-    given = call.chunk_size
-    sizes = tuple(given) if isinstance(given, (list, tuple)) else (given,)
     return Chunking(
-        sizes,  # type: ignore[arg-type]  # its length is checked there
+        tuple(_sizes(call)),  # type: ignore[arg-type]  # its length is checked there
         call.encoder_chunk_look_back,
         call.decoder_chunk_look_back,
     )
 
 
+def _sizes(call: CallOptions) -> list[int]:
+    given: Any = call.chunk_size
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+
+
 def _piece_ms(call: CallOptions) -> int:
     """`chunk_size` of a VAD: milliseconds."""
-    sizes = call.chunk_size if isinstance(call.chunk_size, list) else [call.chunk_size]
+    sizes = _sizes(call)
     if len(sizes) != 1 or not isinstance(sizes[0], int) or not 1 <= sizes[0] <= MOST_PIECE_MS:
         raise ConfigError(f"chunk_size={call.chunk_size}: a VAD takes milliseconds, such as 200")
     return sizes[0]

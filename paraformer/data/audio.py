@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import soundfile
 import torch
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from paraformer.data.keys import URL
 from paraformer.data.resample import check_rate, resample
 from paraformer.data.soundfiles import channels_first, header, is_raw, open_decoder
 from paraformer.errors import AudioError
+from paraformer.limits import RATE, check
 
 __all__ = ["count_channels", "finished", "read_audio", "read_channels", "resample"]
 
@@ -51,7 +53,7 @@ def read_audio(
     tensor([0.0000, 0.5000])
     """
     name = _name(source)
-    wave, rate = _read(source, name, fs or RAW_RATE, allow_pipe)
+    wave, rate = _read(source, name, _rate(fs), allow_pipe)
     return finished(Selector(name, channel)(wave), rate, target_fs, name)
 
 
@@ -68,7 +70,7 @@ def read_channels(
     torch.Size([2, 3])
     """
     name = _name(source)
-    wave, rate = _read(source, name, fs or RAW_RATE, allow_pipe)
+    wave, rate = _read(source, name, _rate(fs), allow_pipe)
     channels = wave[None] if wave.dim() == 1 else wave
     return torch.stack([finished(one, rate, target_fs, name) for one in channels])
 
@@ -89,6 +91,14 @@ def finished(wave: Tensor, rate: int, target_fs: int, name: str, begin: float = 
     """(N,) at `rate` -> (N',) at `target_fs`; `begin`: where it lies in its recording, seconds."""
     check_sound(wave, name, rate or target_fs, begin)
     return resample(wave, check_rate(rate, name), target_fs)
+
+
+def _rate(fs: int | None) -> int:
+    """The rate of what has none of its own."""
+    if fs is None:
+        return RAW_RATE
+    check("fs", fs, RATE)
+    return int(fs)
 
 
 def _name(source: object) -> str:
@@ -115,6 +125,8 @@ def _read(source: object, name: str, fs: int, allow_pipe: bool) -> tuple[Tensor,
         return _read_bytes(bytes(source), name, fs)
     if isinstance(source, Path):
         return _read_file(source, fs)
+    if isinstance(source, soundfile.SoundFile):
+        return from_array(source.read(dtype="float32"), name), source.samplerate
     if hasattr(source, "read"):
         return _read_bytes(_content(source.read(), name), name, fs)
     if not isinstance(source, str) or not source.strip():

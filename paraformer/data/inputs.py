@@ -21,7 +21,7 @@ from torch import Tensor
 
 from paraformer.data.audio import count_channels
 from paraformer.data.channels import MIX, SPLIT, check_channel
-from paraformer.data.items import OVERSHOOT_SECONDS, Cache, Item, Segment, at_hand, cut, named
+from paraformer.data.items import OVERSHOOT_SECONDS, Cache, Item, Segment, at_hand, cut, named, taken
 from paraformer.data.keys import URL, distinct_keys
 from paraformer.data.lists import (
     JSON,
@@ -157,9 +157,10 @@ def given_keys(key: object, count: int) -> list[str] | None:
     >>> given_keys("a", 1), given_keys(["a", 2], 2), given_keys("", 2)
     (['a'], ['a', '2'], None)
     """
-    if key is None or key == "":
+    if key is None or (isinstance(key, str) and not key):
         return None
-    keys = [str(k) for k in key] if isinstance(key, (list, tuple)) else [str(key)]
+    several = key if isinstance(key, Iterable) and not isinstance(key, (str, *_BYTES)) else [key]
+    keys = [str(k) for k in several]
     if len(keys) != count:
         raise ConfigError(f"key: {len(keys)} ids for {count} inputs; give one id for each")
     return keys
@@ -224,15 +225,15 @@ class _Folder:
 
 
 def _expand(source: object, segments: str) -> Iterator[_Part]:
+    if isinstance(source, np.ndarray) and source.dtype.kind in "UO":  # of names, or of arrays
+        source = source.tolist()
     if isinstance(source, (str, Path)):
         yield from _expand_path(source, segments)
     elif isinstance(source, (*_BYTES, np.ndarray, Tensor)):
         yield _One(Item("", source))
     elif hasattr(source, "read"):
-        content = source.read()
-        if isinstance(content, str):
-            raise DataError("input: a file that gives text, not bytes; open it with 'rb'")
-        yield _One(Item("", content))
+        content, rate = taken(source)
+        yield _One(Item("", content, fs=rate))
     elif isinstance(source, Mapping):
         yield _One(from_object(source, "input"))
     elif isinstance(source, Iterable):

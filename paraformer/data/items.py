@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+import soundfile
 from torch import Tensor
 
 from paraformer.data.audio import read_audio, read_channels
 from paraformer.data.channels import MIX, Selector
 from paraformer.data.keys import key_of
-from paraformer.errors import AudioError, DataError
+from paraformer.errors import AudioError, ConfigError, DataError
 
 Input = TypeVar("Input")
 
@@ -37,6 +38,7 @@ class Item:
     path: str = ""  # what `key` was taken from; "" for an id that was given, which stays
     channel: str | int = MIX  # or the number of one
     recording: str = ""  # of a segment: what it is a stretch of
+    fs: int | None = None  # the item's own, of samples without a header; goes before the call's
 
     def read(self, fs: int | None, target_fs: int, cache: Cache | None = None) -> Tensor:
         """Samples (N,) at `target_fs`; segments or channels of one recording in a row read
@@ -44,7 +46,8 @@ class Item:
         """
         if isinstance(self.source, DataError):
             raise self.source
-        form: dict[str, Any] = {"fs": fs, "target_fs": target_fs, "allow_pipe": self.from_list}
+        own = fs if self.fs is None else self.fs
+        form: dict[str, Any] = {"fs": own, "target_fs": target_fs, "allow_pipe": self.from_list}
         mixed = self.channel == MIX
         if cache is None or (self.segment is None and mixed):
             wave = read_audio(self.source, channel=self.channel, **form)
@@ -81,6 +84,29 @@ def cut(wave: Tensor, fs: int, start: float, end: float | None) -> Tensor:
             "mend the segments file"
         )
     return wave[round(start * fs) : None if end is None else round(end * fs)]
+
+
+def taken(source: Any) -> tuple[Any, int | None]:
+    """What an input gives that can be read only once, an open file, and the rate it has of its own;
+    others as they are.
+    """
+    if isinstance(source, soundfile.SoundFile):
+        return source.read(dtype="float32", always_2d=True), source.samplerate
+    if not hasattr(source, "read"):
+        return source, None
+    content = source.read()
+    if isinstance(content, str):
+        raise DataError("input: a file that gives text, not bytes; open it with 'rb'")
+    return content, None
+
+
+def check_piece(item: Item, fs: int | None, rate: int) -> None:
+    """Refuse a piece of a stream of another rate: resampled by itself, it would not fit the next."""
+    for given in (fs, item.fs):
+        if given not in (None, rate):
+            raise ConfigError(
+                f"fs={given}: the pieces of a stream must have {rate} Hz; resample them"
+            )
 
 
 def at_hand(one: Input) -> Callable[[], Input]:

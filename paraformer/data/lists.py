@@ -19,15 +19,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paraformer.data.channels import MIX
-from paraformer.data.items import Item, Segment, named
+from paraformer.data.items import Item, Segment, named, taken
 from paraformer.data.keys import URL, distinct_keys
 from paraformer.data.segments import parse_place, wrong_place
 from paraformer.data.tables import iter_lines, iter_rows
 from paraformer.documents import parse_json
 from paraformer.errors import DataError
+from paraformer.limits import RATE
 
 TABLES = (".scp", ".txt", ".text")
 JSON = (".json", ".jsonl")
+_OWN_KEYS = {"key", "source", "fs"}
+# What lists to train with have besides; `text` and others are those of newer ones.
+_KNOWN_KEYS = _OWN_KEYS | {
+    *("source_len", "target", "target_len", "text", "text_language", "text_len", "speech_length"),
+    *("emo_target", "event_target", "with_or_wo_itn", "prompt", "hotword"),
+}
 _SEPARATOR = re.compile(r"[/\\]")
 
 
@@ -46,6 +53,7 @@ class Entry(NamedTuple):
     key: str
     path: str  # see `Name`
     source: Any
+    fs: int | None = None  # see `Item`
 
 
 class ListFile(ABC):
@@ -62,7 +70,7 @@ class ListFile(ABC):
     def names(self) -> Iterator[Name]:
         """What the entries are called; this pass also finds which ids are repeated."""
         hashes = array("q")
-        for _, key, path, _ in self.entries():
+        for _, key, path, *_ in self.entries():
             if not path:
                 hashes.append(hash(key))
             yield key, path
@@ -80,7 +88,7 @@ class ListFile(ABC):
         """The entries, and what is wrong with one whose id has stood before."""
         first: dict[str, int] = {}
         for entry in self.entries():
-            line, key, path, _ = entry
+            line, key, path, *_ = entry
             known = line
             if not path and self._repeated and hash(key) in self._repeated:
                 known = first.setdefault(key, line)
@@ -189,11 +197,11 @@ class JsonFile(ListFile):
         """See `ListFile`."""
         for line, value in self._values():
             item = from_object(value, f"{self.path}:{line}")
-            yield Entry(line, "" if item.path else item.key, item.path, item.source)
+            yield Entry(line, "" if item.path else item.key, item.path, item.source, item.fs)
 
     def item(self, entry: Entry) -> Item:
         """See `ListFile`."""
-        line, key, path, source = entry
+        line, key, path, source, fs = entry
         if isinstance(source, str):
             source = self.locate(source)
             if source.rstrip().endswith("|"):
@@ -201,7 +209,7 @@ class JsonFile(ListFile):
                     f"{self.path}:{line}: a command is run only from a list of lines `id command "
                     "|`, never from JSON; write such a list"
                 )
-        return named(path, source) if path else Item(key, source)
+        return replace(named(path, source) if path else Item(key, source), fs=fs)
 
     def _values(self) -> Iterator[tuple[int, object]]:
         """(line, value) of JSON lines, or of the entries of one JSON document."""
@@ -261,10 +269,23 @@ def from_object(value: object, where: str) -> Item:
     if not isinstance(value, Mapping) or "source" not in value:
         remedy = "give the array alone, its rate as fs" if _is_array(value) else "mend this entry"
         return Item(where, DataError(f'{where}: not {{"key": ..., "source": ...}}; {remedy}'))
-    source = value["source"]
-    if not value.get("key") and isinstance(source, str):
-        return named(source, source)
-    return Item(str(value.get("key") or ""), source)
+    key, fs = value.get("key"), value.get("fs")
+    key = "" if key is None else str(key)
+    if wrong := _wrong_entry(value):
+        return Item(key or where, DataError(f"{where}: {wrong}"))
+    source, own = taken(value["source"])
+    item = named(source, source) if isinstance(source, str) and not key else Item(key, source)
+    return replace(item, fs=fs if own is None else own)
+
+
+def _wrong_entry(value: Mapping[str, Any]) -> str:
+    """What is wrong with the keys beside `source`, "" if nothing is."""
+    for name in value:
+        if name not in _KNOWN_KEYS:
+            listed = ", ".join(sorted(_OWN_KEYS))
+            return f"unknown key '{name}'; an entry has {listed}, and of a training list its text"
+    fs = value.get("fs")
+    return "" if fs is None or RATE.allow(fs) else f"fs={fs!r}; give {RATE}"
 
 
 def _is_array(value: object) -> bool:
@@ -299,7 +320,7 @@ class SegmentsFile(ListFile):
 
     def item(self, entry: Entry) -> Item:
         """See `ListFile`."""
-        line, key, _, value = entry
+        line, key, _, value, _ = entry
         where, wrong = f"{self.path}:{line}", wrong_place(value)
         if wrong:
             return Item(key, DataError(f"{where}: {wrong}; mend this line"))

@@ -8,7 +8,7 @@ for, `<unk>` too, keeps its place.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -306,11 +306,12 @@ def pair_texts(source: object, keys: Sequence[str]) -> list[str | DataError]:
     A file (see `names_file`) is a table `id text` or plain (see `read_texts`). Where no id of it is
     one of `keys`, its texts go to them in their order.
     """
-    if isinstance(source, (list, tuple)):
-        for text in source:
+    if isinstance(source, Iterable) and not isinstance(source, (str, bytes, Mapping)):
+        texts = list(source)
+        for text in texts:
             if not isinstance(text, str):
                 raise DataError(f"text: {text!r} in the list is none; give texts, or one file")
-        return _in_order(source, keys, "text")
+        return _in_order(texts, keys, "text")
     if not isinstance(source, (str, Path)):
         raise DataError(f"text: {type(source).__name__} is none; give a string, a list or a file")
     if isinstance(source, str) and not names_file(source):

@@ -178,14 +178,31 @@ def _entries(given: object) -> Iterator[_Given]:
         for text, weight in given.items():
             yield _Given(str(text), _number(weight, str(text)))
     elif isinstance(given, Iterable) and not isinstance(given, (bytes, bytearray)):
-        for entry in given:
-            if not isinstance(entry, str):
-                raise DataError(f"hotword: {entry!r} in the list is no text; give words alone")
-            yield _with_weight(entry)
+        yield from _in_list(list(given))
     else:
         raise DataError(
             f"hotword: {type(given).__name__} holds no words; give a string, a list or a file"
         )
+
+
+def _in_list(entries: Sequence[object]) -> Iterator[_Given]:
+    """Words, or the lines of a file or the rows of a table, each of a word and maybe its weight."""
+    if entries and all(isinstance(entry, bytes) for entry in entries):
+        yield from _lines(b"".join(entries), "hotword")  # type: ignore[arg-type]
+        return
+    for entry in entries:
+        row = entry if isinstance(entry, (list, tuple)) else [entry]
+        numbers = row[1:] and isinstance(row[-1], (int, float))
+        if not all(isinstance(part, str) for part in (row[:-1] if numbers else row)):
+            raise DataError(f"hotword: {entry!r} in the list is no text; give words alone")
+        yield _with_weight(" ".join(map(str, row)).removeprefix("\ufeff"))
+
+
+def is_given(given: object) -> bool:
+    """Whether there is a word in an argument, or what will be refused as none."""
+    if given is None or isinstance(given, str):
+        return bool(given and given.strip())
+    return not hasattr(given, "__len__") or len(given) > 0
 
 
 def _in_string(text: str) -> Iterator[_Given]:
