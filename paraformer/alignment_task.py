@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from paraformer.data.inputs import Item, list_items
+from paraformer.data.inputs import Inputs, Item
 from paraformer.data.items import at_hand
 from paraformer.decode.align import Alignment, ForcedAligner, Outcome, pair_texts, read_pairs
 from paraformer.decode.recognize import Batching
@@ -16,7 +16,7 @@ from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.formats import check_format
 from paraformer.options import CallOptions, data_types
 from paraformer.output import Output, Results, Tables
-from paraformer.results import WRITTEN, Result, alignment_result
+from paraformer.results import WRITTEN, Result, alignment_result, head
 
 # Tables in output_dir/tp_res, the reference's.
 TABLES = Tables(("timestamp_list", "timestamp_str"), place="tp_res")
@@ -33,9 +33,10 @@ class AlignTask:
         """See `Task`; (wav, text) or (wav.scp, text.txt), see `pair_texts`."""
         check_format(call.output_format)
         sounds, given = _pair(source, call)
-        items = list_items(sounds, call.key, call.segments, call.channel)
+        inputs = Inputs(sounds, call.key, call.segments, call.channel)
+        items = list(inputs)
         texts = pair_texts(given, [item.key for item in items])
-        output = Output(call, len(items), TABLES)
+        output = Output(call, len(items), TABLES, inputs.origins)
         pairs = zip(items, texts, strict=True)
         pending = output.pending((pair[0].key, at_hand(pair)) for pair in pairs)
         return output.stream(self._aligned(list(pending), call))
@@ -50,7 +51,7 @@ class AlignTask:
         bar = tqdm(outcomes, total=len(pairs), unit="utt", disable=hidden, leave=False)
         for place, ((item, text), outcome) in enumerate(zip(pairs, bar, strict=True)):
             found = _result(outcome, text, seconds[place], call.sentence_timestamp)
-            yield {"key": item.key, **found}
+            yield {**head(item), **found}
 
     def feed(self, source: Any, call: CallOptions) -> Result:
         """See `Task`."""

@@ -197,7 +197,9 @@ class AutoModel:
     def generate(self, input: Any, **keywords: Any) -> list[Result]:  # noqa: A002
         """One result for each input, in its order: `key`, `text`, `confidence`, `audio_seconds`,
         `tokens` and `token_confidence`; with nbest above 1 also `nbest`, the readings; with
-        vad_model `segments` (start and end in ms, text). A VAD gives `value`, [start, end] in ms.
+        vad_model `segments` (start and end in ms, text); of a stretch that a Kaldi `segments` names
+        also `recording` and `start`, where it begins there in ms, from which all times count. A VAD
+        gives `value`, [start, end] in ms.
 
         input: file, URL, wav.scp or other list, folder, bytes, array (with `fs`), or a list of
         these; a text, list or file of texts for punctuation. What cannot be recognised has an empty

@@ -11,8 +11,9 @@
 key=value, +key=value, ++key=value, --key=value and --key value are equal, and a value means itself.
 One recording prints its text, a list or several files a line `key text` each (blanks in a key
 become `_`), output_format=json an object a line. Subtitles (srt, vtt, lrc, tsv) and textgrid are
-files in output_dir, or on stdout if there is one input; ctm and stm are a table. Results go to
-stdout, all else to stderr. A command (`id sox x.mp3 -t wav - |`) runs only from a list of lines.
+files in output_dir, or on stdout if there is one input; ctm and stm are a table, sorted as sclite
+wants it. Of segments these are files and times of whole recordings. Results go to stdout, all else
+to stderr. A command (`id sox x.mp3 -t wav - |`) runs only from a list of lines.
 Exit code 1 if the only input fails, or less than min_success of a list; 130 after Ctrl-C and 143
 after SIGTERM: what is finished is in output_dir, and the same command with resume=true does the
 rest, what has failed included. Finished texts are not printed again.
@@ -321,6 +322,8 @@ def _recognise_list(
     alone: bool = False,
 ) -> int:
     """The results of inputs by a model, or by processes that have one each."""
+    from paraformer.programs.printing import printing
+
     source: Any = [_source(name) for name in inputs]
     source = source[0] if len(source) == 1 else source
     begun = time.perf_counter()
@@ -341,12 +344,12 @@ def _recognise_list(
             )
         else:
             results = model.stream(source, **shown)
-        with closing(results):
+        with closing(results), printing(results.origins, settings, alone) as show:
             for result in results:
                 counts.add(result)
                 if "error" in result and command.strict:
                     raise DataError(f"stopped at '{result['key']}', as strict=true asks")
-                print(_shown(result, settings, alone), end="", flush=True)
+                show(result)
         counts.total += results.skipped
     except KeyboardInterrupt as stop:
         folder = settings.get("output_dir")
@@ -370,27 +373,6 @@ def _check_output(output_format: str, alone: bool, has_folder: bool) -> None:
         raise ConfigError(
             f"output_format={output_format}: is a file for each recording; give output_dir=FOLDER"
         )
-
-
-def _shown(result: dict[str, Any], settings: Mapping[str, Any], alone: bool) -> str:
-    """What is printed of a result; what is wrong with one stands in the log."""
-    from paraformer.formats import format_result
-    from paraformer.results import shown_text
-    from paraformer.timed_formats import format_timed, is_timed
-    from paraformer.transcripts import LineLimits
-
-    output_format = settings.get("output_format", "text")
-    if is_timed(output_format):
-        if settings.get("output_dir") or "error" in result:
-            return ""
-        keys = ("max_line_chars", "max_line_s")
-        limits = LineLimits(**{key: settings[key] for key in keys if key in settings})
-        return format_timed(result, output_format, limits)
-    if output_format == "text" and "error" in result and alone:
-        return ""
-    if output_format == "text" and "text" in result:
-        result = {**result, "text": shown_text(result)}
-    return format_result(result, output_format, alone) + "\n"
 
 
 def _live_blocks(name: str, model: AutoModel, settings: Mapping[str, Any]) -> Iterable[Any] | None:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from typing import Any, NamedTuple, TypeVar
 
+from paraformer.data.origins import Origins
 from paraformer.formats import TABLES, ResultFolder
 from paraformer.options import CallOptions
 from paraformer.results import WRITTEN, Result
-from paraformer.timed_formats import TABLE_FILES, TimedFolder, is_timed
+from paraformer.timed_folder import TimedFolder
+from paraformer.timed_formats import is_timed
 from paraformer.transcripts import LineLimits
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,11 @@ class Results(Iterator[Result]):
         """Inputs so far that are finished since an earlier run (`resume`)."""
         return self._output.skipped if self._output is not None else 0
 
+    @property
+    def origins(self) -> Origins:
+        """Where the inputs come from."""
+        return self._output.origins if self._output is not None else Origins()
+
     def close(self) -> None:
         """Stop the work; what is finished is in `output_dir`."""
         if isinstance(self._results, Generator):
@@ -50,9 +57,12 @@ class Results(Iterator[Result]):
 class Output:
     """The folders of one call, if it names one, and which of its inputs are still to be done."""
 
-    def __init__(self, call: CallOptions, total: int, tables: Tables) -> None:
-        """total: how many inputs there are, or about so many."""
+    def __init__(
+        self, call: CallOptions, total: int, tables: Tables, origins: Origins | None = None
+    ) -> None:
+        """total: how many inputs there are, or about so many. origins: where they come from."""
         self.total, self.skipped = total, 0
+        self.origins = origins or Origins()
         # Ids of all inputs: what was finished and what is done now gets their order in the end.
         self._order: list[str] | None = [] if call.resume else None
         self.folder: ResultFolder | None = None
@@ -64,15 +74,15 @@ class Output:
         # First, for what it lacks is said before an earlier run's tables are emptied.
         if is_timed(call.output_format):
             limits = LineLimits(call.max_line_chars, call.max_line_s)
-            self.timed = TimedFolder(call.output_dir, call.output_format, limits, call.resume)
-        beside = [name for kind, name in TABLE_FILES.items() if kind == call.output_format]
+            where = (call.output_dir, call.output_format, limits, call.resume)
+            self.timed = TimedFolder(*where, self.origins)
         self.folder = ResultFolder(
             call.output_dir,
             call.nbest,
             tables.timed,
             names=tables.names,
             resume=call.resume,
-            beside=beside,
+            beside=self.timed.beside if self.timed is not None else (),
             place=tables.place,
         )
 

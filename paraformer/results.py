@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from paraformer.data.channels import MIX
+from paraformer.data.items import Item
 from paraformer.data.words import HALF_WIDTH
 from paraformer.decode.align import Alignment
 from paraformer.decode.itn import Numerals, rewrite_result
@@ -31,6 +33,18 @@ Result = dict[str, Any]
 WRITTEN = "readings"
 # What `en_post_proc` writes in place of Chinese marks; the reference's.
 ENGLISH_MARKS = str.maketrans({**HALF_WIDTH, "、": ","})
+
+
+def head(item: Item) -> Result:
+    """What a result says of where it is from: of a segment the recording, and where in it the
+    segment begins, in ms; the other times of a result count from there.
+    """
+    found: Result = {"key": item.key}
+    if item.channel != MIX:
+        found["channel"] = item.channel
+    if item.segment is not None and item.recording:
+        found |= {"recording": item.recording, "start": round(1000 * item.segment.start)}
+    return found
 
 
 def outcome_result(outcome: Outcome, seconds: float, nbest: int, timed: bool = False) -> Result:

@@ -16,7 +16,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from paraformer.data.blocks import read_blocks
-from paraformer.data.channels import MIX
 from paraformer.data.inputs import Cache, Inputs, Item, list_items
 from paraformer.data.items import check_piece
 from paraformer.data.recordings import header_samples
@@ -40,6 +39,7 @@ from paraformer.output import Output, Results, Tables
 from paraformer.results import (
     WRITTEN,
     Result,
+    head,
     in_digits,
     outcome_result,
     recording_result,
@@ -105,7 +105,7 @@ def stream_items(
     work: Work,
 ) -> Results:
     """Results of the inputs that are to be done."""
-    output = Output(call, inputs.total, tables)
+    output = Output(call, inputs.total, tables, inputs.origins)
     return output.stream(work(output.pending(inputs.keyed()), output.left))
 
 
@@ -447,11 +447,6 @@ def _blocks(
                 bar.update(len(block) / rate)
 
     return blocks
-
-
-def head(item: Item) -> Result:
-    """What a result says of where it is from."""
-    return {"key": item.key} | ({} if item.channel == MIX else {"channel": item.channel})
 
 
 def _noted(items: Iterator[Item], heads: deque[Result]) -> Iterator[Item]:

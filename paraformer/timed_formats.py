@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import html
 import io
-import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,20 +16,10 @@ from paraformer.extras import load_extra
 from paraformer.formats import (
     TIMED_FILES,
     TIMED_TABLES,
-    check_folder,
-    format_result,
     row_id,
     table_line,
 )
 from paraformer.transcripts import Line, LineLimits, Transcript, Word, transcript
-
-# What ends the names of files that hold one recording.
-SUFFIXES = {name: name for name in TIMED_FILES} | {"textgrid": "TextGrid"}
-# One that holds all.
-TABLE_FILES = {name: name for name in TIMED_TABLES} | {"json": "results.jsonl"}
-# What some system takes in no name of a file.
-_UNSAFE = re.compile(r"""[/\\:*?"<>|\0-\x1f]|^\.+$""")
-LONGEST_STEM = 200
 
 
 def is_timed(output_format: str) -> bool:
@@ -47,89 +37,12 @@ def format_timed(
     >>> format_timed(result, "ctm")
     'a 1 0.390 0.240 好 0.5000\\n'
     """
-    return _FORMATS[output_format](transcript(result), limits or LineLimits())
+    return format_parts([transcript(result)], output_format, limits or LineLimits())
 
 
-class TimedFolder:
-    """A folder that results go to as they come: for ctm and stm one table of that name, sorted in
-    the end as sclite wants it; for json results.jsonl; else a file `key.suffix` for each
-    recording. resume: what is there stays.
-
-    Which file is whose depends on the order of all ids, so those that failed are added too, and
-    those whose lines or files are there are kept.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path,
-        output_format: str,
-        limits: LineLimits | None = None,
-        resume: bool = False,
-    ) -> None:
-        check_extra(output_format)
-        self.folder = check_folder(folder)
-        self.output_format, self.limits = output_format, limits or LineLimits()
-        self._names: set[str] = set()
-        name = TABLE_FILES.get(output_format)
-        self._table = self.folder / name if name else None
-        if self._table:
-            self._write(self._table, "", "a" if resume else "w")
-
-    def keep(self, key: str) -> None:
-        """The next recording is that of this id, whose lines or file are there."""
-        if not self._table:
-            self._name(key)
-
-    def add(self, result: Mapping[str, Any]) -> None:
-        """Write one result; one that failed has nothing to write."""
-        if "error" in result:
-            self.keep(str(result["key"]))
-            return
-        if self.output_format == "json":
-            text = format_result(result, "json") + "\n"
-        else:
-            text = format_timed(result, self.output_format, self.limits)
-        if self._table:
-            self._write(self._table, text, "a")
-        else:
-            self._write(self.folder / self._name(str(result["key"])), text)
-
-    def close(self) -> None:
-        """Sort the table by id; lines of one recording stay in their order."""
-        if self._table and self.output_format in TIMED_TABLES:
-            lines = self._table.read_bytes().splitlines(keepends=True)
-            lines.sort(key=lambda line: line.split(b" ", 1)[0])
-            self._table.write_bytes(b"".join(lines))
-
-    def _name(self, key: str) -> str:
-        """A file name that no other recording has."""
-        stem = _short(_UNSAFE.sub("_", row_id(key))) or "_"
-        suffix = SUFFIXES[self.output_format]
-        name, number = f"{stem}.{suffix}", 1
-        while name in self._names:
-            number += 1
-            name = f"{stem}_{number}.{suffix}"
-        self._names.add(name)
-        return name
-
-    @staticmethod
-    def _write(path: Path, text: str, mode: str = "w") -> None:
-        try:
-            # A key need not be text of any encoding.
-            with path.open(mode, encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-                file.write(text)
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror}; give another output_dir") from error
-
-
-def _short(stem: str) -> str:
-    """A file name that is not too long for a file system, which counts bytes.
-
-    >>> len(_short("a" * 300)), _short("好" * 100) == "好" * 66
-    (200, True)
-    """
-    content = stem.encode("utf-8", "surrogatepass")
-    return content[:LONGEST_STEM].decode("utf-8", "ignore") if len(content) > LONGEST_STEM else stem
+def format_parts(parts: Sequence[Transcript], output_format: str, limits: LineLimits) -> str:
+    """The same for the parts of one recording, each with its times in that."""
+    return _FORMATS[output_format](parts, limits)
 
 
 def check_extra(output_format: str) -> None:
@@ -153,10 +66,16 @@ def _spoken(line: Line) -> str:
     return f"{line.speaker}: {line.text}" if line.speaker else line.text
 
 
-def _subtitles(found: Transcript, limits: LineLimits, kind: str) -> str:
+def _lines(parts: Sequence[Transcript], limits: LineLimits) -> list[Line]:
+    """The lines of all parts of a recording in the order of time."""
+    lines = [line for part in parts for line in part.lines(limits)]
+    return sorted(lines, key=lambda line: (line.start, line.end))
+
+
+def _subtitles(parts: Sequence[Transcript], limits: LineLimits, kind: str) -> str:
     pysubs2 = _pysubs2(kind)
     subtitles = pysubs2.SSAFile()
-    for line in found.lines(limits):
+    for line in _lines(parts, limits):
         # To pysubs2 a backslash begins a command; WebVTT has marks of its own.
         text = _spoken(line).replace("\\", "＼")
         text = html.escape(text, quote=False) if kind == "vtt" else text
@@ -182,17 +101,17 @@ def _vtt_time(ms: int) -> str:
     return _srt_time(ms).replace(",", ".")
 
 
-def _srt(found: Transcript, limits: LineLimits) -> str:
-    return _subtitles(found, limits, "srt")
+def _srt(parts: Sequence[Transcript], limits: LineLimits) -> str:
+    return _subtitles(parts, limits, "srt")
 
 
-def _vtt(found: Transcript, limits: LineLimits) -> str:
-    return _subtitles(found, limits, "vtt")
+def _vtt(parts: Sequence[Transcript], limits: LineLimits) -> str:
+    return _subtitles(parts, limits, "vtt")
 
 
-def _lrc(found: Transcript, limits: LineLimits) -> str:
+def _lrc(parts: Sequence[Transcript], limits: LineLimits) -> str:
     """A line is shown until the next one; an empty one ends it where silence follows."""
-    lines = found.lines(limits)
+    lines = _lines(parts, limits)
     shown: list[str] = []
     for place, line in enumerate(lines):
         shown.append(f"[{_lrc_time(line.start)}]{_spoken(line)}\n")
@@ -207,55 +126,97 @@ def _lrc_time(ms: int) -> str:
     return f"{ms // 60000:02d}:{ms // 1000 % 60:02d}.{ms // 10 % 100:02d}"
 
 
-def _tsv(found: Transcript, limits: LineLimits) -> str:
+def _tsv(parts: Sequence[Transcript], limits: LineLimits) -> str:
     """Times in ms, in the columns that whisper writes."""
-    rows = [f"{line.start}\t{line.end}\t{_spoken(line)}\n" for line in found.lines(limits)]
+    rows = [f"{line.start}\t{line.end}\t{_spoken(line)}\n" for line in _lines(parts, limits)]
     return "start\tend\ttext\n" + "".join(rows)
 
 
-def _textgrid(found: Transcript, limits: LineLimits) -> str:
-    """Tiers `words` and `lines`, in seconds; only the latter where no word has times."""
+def _textgrid(parts: Sequence[Transcript], limits: LineLimits) -> str:
+    """Tiers `words` and `lines`, in seconds; only the latter where no word has times. Parts that
+    overlap stand in tiers of their own, `words_2` and so on.
+    """
     textgrid = _praatio()
-    end = max(found.milliseconds, 1) / 1000
+    end = max([1, *(part.milliseconds for part in parts)]) / 1000
     grid = textgrid.Textgrid(0, end)
-    tiers: dict[str, Iterable[Word | Line]] = {"lines": found.lines(limits)}
-    if not found.stretches:
-        tiers = {"words": found.words, **tiers}
-    for name, spans in tiers.items():
-        entries = [(span.start / 1000, span.end / 1000, span.text) for span in spans]
-        grid.addTier(textgrid.IntervalTier(name, entries, 0, end))
+    for number, layer in enumerate(_layers(parts), 1):
+        tiers: dict[str, Iterable[Word | Line]] = {"lines": _lines(layer, limits)}
+        if not any(part.stretches for part in parts):
+            tiers = {"words": [word for part in layer for word in part.words], **tiers}
+        for name, spans in tiers.items():
+            entries = [(span.start / 1000, span.end / 1000, span.text) for span in spans]
+            own = name if number == 1 else f"{name}_{number}"
+            grid.addTier(textgrid.IntervalTier(own, entries, 0, end))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "grid"
         grid.save(str(path), "long_textgrid", includeBlankSpaces=True)
         return path.read_text(encoding="utf-8")
 
 
-def _ctm(found: Transcript, limits: LineLimits) -> str:
-    """`key channel start duration word [confidence]`, in seconds."""
-    if found.stretches:
+def _layers(parts: Sequence[Transcript]) -> list[list[Transcript]]:
+    """The parts in the order of time, in as few rows as have no two that overlap."""
+    layers: list[list[Transcript]] = [[]]
+    for part in sorted(parts, key=_begin):
+        free = (row for row in layers if not row or _end(row[-1]) <= _begin(part))
+        row = next(free, None)
+        if row is None:
+            row = []
+            layers.append(row)
+        row.append(part)
+    return layers
+
+
+def _begin(part: Transcript) -> int:
+    spans: list[Word | Line] = [*part.words, *part.stretches]
+    return min((span.start for span in spans), default=0)
+
+
+def _end(part: Transcript) -> int:
+    spans: list[Word | Line] = [*part.words, *part.stretches]
+    return max((span.end for span in spans), default=0)
+
+
+def _ctm(parts: Sequence[Transcript], limits: LineLimits) -> str:
+    """`file channel start duration word [confidence]`, in seconds."""
+    rows: list[tuple[int, str]] = []
+    for part in parts:
+        refuse_stretches(part, "ctm")
+        for word in part.words:
+            start, length = word.start / 1000, (word.end - word.start) / 1000
+            row = f"{part.channel} {start:.3f} {length:.3f} {_one(word.text)}"
+            row += "" if word.confidence is None else f" {word.confidence:.4f}"
+            rows.append((word.start, table_line(part.key, row) + "\n"))
+    return _in_time(rows)
+
+
+def refuse_stretches(found: Transcript, output_format: str) -> None:
+    """Refuse what is without the times that a format needs."""
+    if output_format == "ctm" and found.stretches:
         raise DataError(
             f"'{found.key}': only segments have times, and ctm needs those of words; take a model "
             "that gives them (BiCifParaformer, SeacoParaformer), or output_format=stm"
         )
-    lines = []
-    for word in found.words:
-        row = f"1 {word.start / 1000:.3f} {(word.end - word.start) / 1000:.3f} {_one(word.text)}"
-        row += "" if word.confidence is None else f" {word.confidence:.4f}"
-        lines.append(table_line(found.key, row) + "\n")
-    return "".join(lines)
 
 
-def _stm(found: Transcript, limits: LineLimits) -> str:
-    """`key channel speaker start end words`, in seconds, a line a sentence, without marks where the
-    words are known; who speaks is the key where nobody knows better.
+def _stm(parts: Sequence[Transcript], limits: LineLimits) -> str:
+    """`file channel speaker start end words`, in seconds, a line a sentence, without marks where
+    the words are known; who speaks is the file where nobody knows better.
     """
-    lines = []
-    for line in found.sentences():
-        text = " ".join(_one(word.text) for word in line.words) or line.text
-        speaker = _one(line.speaker or found.key)
-        row = f"1 {speaker} {line.start / 1000:.3f} {line.end / 1000:.3f} {text}"
-        lines.append(table_line(found.key, row) + "\n")
-    return "".join(lines)
+    rows: list[tuple[int, str]] = []
+    for part in parts:
+        for line in part.sentences():
+            text = " ".join(_one(word.text) for word in line.words) or line.text
+            speaker = _one(line.speaker or part.speaker or part.key)
+            times = f"{line.start / 1000:.3f} {line.end / 1000:.3f}"
+            # A first word in <> would be taken for a label, so one stands before it.
+            label = "<o> " if text.startswith("<") else ""
+            row = f"{part.channel} {speaker} {times} {label}{text}"
+            rows.append((line.start, table_line(part.key, row) + "\n"))
+    return _in_time(rows)
+
+
+def _in_time(rows: list[tuple[int, str]]) -> str:
+    return "".join(row for _, row in sorted(rows, key=itemgetter(0)))
 
 
 def _one(text: str) -> str:
@@ -263,7 +224,7 @@ def _one(text: str) -> str:
     return row_id(text.strip())
 
 
-_FORMATS: dict[str, Callable[[Transcript, LineLimits], str]] = {
+_FORMATS: dict[str, Callable[[Sequence[Transcript], LineLimits], str]] = {
     "srt": _srt,
     "vtt": _vtt,
     "lrc": _lrc,

@@ -66,6 +66,15 @@ class Transcript(NamedTuple):
     words: list[Word]
     pieces: list[str]  # of each word: joined and stripped they are the text
     stretches: list[Line]  # what has times where no word has
+    channel: str = "1"  # of the recording
+    speaker: str = ""  # of all of it
+
+    def moved(self, by: int) -> Transcript:
+        """The same in a recording in which it begins so many ms after the start."""
+        words = [w._replace(start=w.start + by, end=w.end + by) for w in self.words]
+        stretches = [s._replace(start=s.start + by, end=s.end + by) for s in self.stretches]
+        length = self.milliseconds + by
+        return self._replace(words=words, stretches=stretches, milliseconds=length)
 
     def sentences(self) -> list[Line]:
         """Lines that end with a sentence, a change of speaker or a second of silence."""
@@ -140,9 +149,10 @@ class Transcript(NamedTuple):
         return AT_PAUSE if pause >= PAUSE_MS else ANYWHERE
 
 
-def transcript(result: Mapping[str, Any]) -> Transcript:
+def transcript(result: Mapping[str, Any], exact: bool = False) -> Transcript:
     """The times of a result of recognition: `words`, else `timestamp`, else `sentence_info`, else
-    `segments`, in ms; put in order, inside the recording, none shorter than 1 ms.
+    `segments`, in ms; put in order, inside the recording, none shorter than 1 ms, unless they are
+    to stay exact.
     """
     key = str(result.get("key", ""))
     if "text" not in result:
@@ -161,7 +171,7 @@ def transcript(result: Mapping[str, Any]) -> Transcript:
     timed += [(line.start, line.end) for line in stretches]
     last = max((end for _, end in timed), default=0)
     most = int(1000 * float(result.get("audio_seconds") or 0.0)) or last
-    times = in_order(timed, most, key)
+    times = timed if exact else in_order(timed, most, key)
     pairs = list(zip(words, times, strict=False))
     words = [word._replace(start=start, end=end) for word, (start, end) in pairs]
     stretches = [

@@ -28,8 +28,8 @@ from paraformer.data.inputs import Inputs, Item
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.formats import check_folder, check_format
 from paraformer.output import Results, Tables
-from paraformer.results import Result
-from paraformer.tasks import head, progress, stream_items
+from paraformer.results import Result, head
+from paraformer.tasks import progress, stream_items
 
 log = logging.getLogger(__name__)
 

@@ -45,10 +45,12 @@ utils/split_data.py --per-utt "$data" "$nj"
   "$program" model="$model" data="$data/split${nj}utt/JOB" out="$out/part.JOB" \
   num_threads="$num_threads" min_success=0 "$@"
 
-join() { # the parts of a table
+join() { # the parts of a table, sorted by id and by what else is named
+  local table=$1
+  shift
   for ((n = 1; n <= nj; n++)); do
-    cat "$out/part.$n/$1"
-  done | LC_ALL=C sort -s -k1,1
+    cat "$out/part.$n/$table"
+  done | LC_ALL=C sort -s -k1,1 "$@"
 }
 
 join text >"$out/.text.tmp"
@@ -60,7 +62,8 @@ if ! awk -v made="$made" -v wanted="$total" -v share="$min_success" \
   echo "$0: less than $min_success of them; look into $out/log/decode.*.log" >&2
   exit 1
 fi
-for table in ctm delay; do
-  if [ -f "$out/part.1/$table" ]; then join "$table" >"$out/$table"; fi
-done
+if [ -f "$out/part.1/delay" ]; then join delay >"$out/delay"; fi
+# By file, channel and time, since a recording may have segments in several parts.
+if [ -f "$out/part.1/ctm" ]; then join ctm -k2,2 -k3,3n >"$out/ctm"; fi
+if [ -f "$out/part.1/stm" ]; then join stm -k2,2 -k4,4n >"$out/stm"; fi
 mv "$out/.text.tmp" "$out/text"

@@ -35,6 +35,7 @@ from paraformer.data.lists import (
     from_object,
 )
 from paraformer.data.media import AUDIO
+from paraformer.data.origins import Origins
 from paraformer.errors import ConfigError, DataError, ParaformerError
 
 __all__ = ["OVERSHOOT_SECONDS", "Cache", "Inputs", "Item", "Segment", "cut", "list_items"]
@@ -104,6 +105,14 @@ class Inputs(Iterable[Item]):
     def total(self) -> int:
         """How many items there are; where recordings are split, two of each."""
         return self._count * (2 if self.channel == SPLIT else 1)
+
+    @property
+    def origins(self) -> Origins:
+        """What the tables beside the lists tell."""
+        lists = [part for part in self._parts if isinstance(part, ListFile)]
+        cut = [part for part in lists if isinstance(part, SegmentsFile)]
+        paths = [part.path for part in (*lists, *(part.recordings for part in cut))]
+        return Origins((path.parent for path in paths), bool(cut))
 
     def __iter__(self) -> Iterator[Item]:
         return (make() for _, make in self.keyed())

@@ -6,9 +6,11 @@ Standard library only: the programs in `utils/` start with it.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
-from paraformer.data.tables import fields
+from paraformer.data.tables import fields, read_table
+from paraformer.errors import DataError
 
 
 class Place(NamedTuple):
@@ -49,6 +51,19 @@ def parse_place(value: str) -> Place:
     recording, start, end, *more = fields(value)
     channel = int(more[0]) if more and more[0] != "-1" else None
     return Place(recording, float(start), float(end) if float(end) >= 0 else None, channel)
+
+
+def read_places(path: str | Path) -> dict[str, Place]:
+    """The places of the utterances of a `segments`, in its order; a wrong line is an error."""
+    places: dict[str, Place] = {}
+    for key, value in read_table(path).items():
+        wrong = wrong_place(value)
+        if wrong:
+            folder = Path(path).parent
+            remedy = f"correct it or run utils/fix_data_dir.py {folder}"
+            raise DataError(f"{path}: '{key}': {wrong}; {remedy}")
+        places[key] = parse_place(value)
+    return places
 
 
 def _number(word: str) -> float:

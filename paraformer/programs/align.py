@@ -1,6 +1,7 @@
 """When each word of known texts was spoken, by a released forced aligner.
 
-Writes into `out`: ctm (`id 1 start duration word`, NIST's and Kaldi's table of word times),
+Writes into `out`: ctm (`recording channel start duration word`, NIST's and Kaldi's table of word
+times; of segments the times are those of their recordings, and results.jsonl has what was found);
 intervals (`id start end word`: words and `<sil>` without gaps from 0 to the end of each utterance,
 as a TextGrid tier has them), both in seconds; utt2dur (`id seconds`); failed (`id reason`), each
 line as soon as it is known; and at the end stats.json.
@@ -21,7 +22,8 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from paraformer.auto import choose_device
-from paraformer.data.inputs import list_items
+from paraformer.data.inputs import Item, list_items
+from paraformer.data.origins import Origins
 from paraformer.data.tables import write_text
 from paraformer.data.texts import read_texts
 from paraformer.decode.align import Alignment, ForcedAligner, Outcome, pair_texts, read_pairs
@@ -32,38 +34,40 @@ from paraformer.formats import GrowingTables, find_finished
 from paraformer.hub import find_model
 from paraformer.limits import check_values
 from paraformer.models.checkpoint import load_aligner
-from paraformer.programs.decode import LIMITS, data_items, raw_rate, result_folder
+from paraformer.programs.decode import LIMITS, data_items, origins_of, raw_rate, result_folder
 from paraformer.programs.hydra_main import run
+from paraformer.results import alignment_result, head
 from paraformer.resume import goes_on
+from paraformer.timed_folder import TimedFolder
 
 log = logging.getLogger(__name__)
 
-TABLES = ("ctm", "intervals")
 WHOLE = "utt2dur"  # the last line of each utterance
+TABLES = ("intervals", WHOLE, "failed")
 
 
 class Times:
     """The tables of the results in `out`. Only resume keeps what an earlier run has finished."""
 
-    def __init__(self, out: Path, resume: bool = False) -> None:
-        finished = find_finished(out, [WHOLE], TABLES) if resume else None
-        names = [*TABLES, WHOLE, "failed"]
+    def __init__(self, out: Path, origins: Origins, resume: bool = False) -> None:
         self.done = self.words = 0
-        self.tables = GrowingTables(out, [*names, "stats.json"], names, finished)
+        self.ctm = TimedFolder(out, "ctm", resume=resume, origins=origins, exact=True)
+        others = [TABLES[0], *self.ctm.beside]
+        finished = find_finished(out, [WHOLE], others) if resume else None
+        self.tables = GrowingTables(out, [*TABLES, "stats.json"], TABLES, finished)
 
-    def add(self, key: str, outcome: Outcome, seconds: float) -> None:
+    def add(self, item: Item, script: str, outcome: Outcome, seconds: float) -> None:
         """Write the word times of an utterance, or why there are none."""
         if isinstance(outcome, ParaformerError):
-            log.warning("utterance '%s': %s", key, outcome)
-            self.tables.add("failed", key, str(outcome))
+            log.warning("utterance '%s': %s", item.key, outcome)
+            self.tables.add("failed", item.key, str(outcome))
             return
         self.done += 1
         self.words += len(outcome.words)
+        self.ctm.add({**head(item), **alignment_result(outcome, script, seconds)})
         for text, start, end in tile(outcome, seconds):
-            self.tables.add("intervals", key, f"{start:.3f} {end:.3f} {text}")
-            if text != SILENCE:
-                self.tables.add("ctm", key, f"1 {start:.3f} {end - start:.3f} {text}")
-        self.tables.add(WHOLE, key, f"{seconds:.3f}")
+            self.tables.add("intervals", item.key, f"{start:.3f} {end:.3f} {text}")
+        self.tables.add(WHOLE, item.key, f"{seconds:.3f}")
 
 
 def tile(found: Alignment, seconds: float) -> list[Span]:
@@ -97,7 +101,7 @@ def align(config: DictConfig) -> int:
     aligner = ForcedAligner(release, choose_device(config.device), dtype)
     batching = Batching(config.batch_size, config.batch_frames / 100)
     seconds: list[float] = []
-    times = Times(out, goes_on(out, config.resume))
+    times = Times(out, origins_of(folder, items), goes_on(out, config.resume))
     keys = [item.key for item in items]
     pending = list(compress(items, times.tables.pending(keys)))
     times.done = len(items) - len(pending)
@@ -106,9 +110,10 @@ def align(config: DictConfig) -> int:
     pairs = [(item, texts.get(item.key, absent)) for item in pending]
     outcomes = aligner.stream(read_pairs(pairs, release.frontend, fs, seconds), batching)
     bar = tqdm(outcomes, total=len(pending), desc="align", unit="utt", disable=None, leave=False)
-    with closing(times.tables):
+    with closing(times.tables), closing(times.ctm):
         for place, outcome in enumerate(bar):
-            times.add(pending[place].key, outcome, seconds[place])
+            item, script = pairs[place]
+            times.add(item, str(script), outcome, seconds[place])
         times.tables.finish(keys)
     _write_stats(out, config, times, len(items), seconds, time.perf_counter() - begun)
     log.info("aligned %d of %d utterances, %d words", times.done, len(items), times.words)

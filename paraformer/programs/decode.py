@@ -4,7 +4,8 @@ Writes into `out`: text, token and score (the utterance's log-probability and me
 a line for each utterance that could be decoded; failed (`id reason`); and with nbest above 1,
 nbest/N/{text,token,score}; each line as soon as it is known. output_format adds to these: json
 results.jsonl; ctm or stm a table of that name; srt, vtt, lrc, tsv and textgrid a file for each
-utterance. At the end, stats.json.
+recording, which are made of results.jsonl in the end where there are segments. At the end,
+stats.json.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import compress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +28,11 @@ from tqdm import tqdm
 
 from paraformer.auto import choose_device
 from paraformer.data.archives import load_archive
+from paraformer.data.channels import MIX
 from paraformer.data.frontend import Frontend
-from paraformer.data.inputs import Cache, Item, list_items
+from paraformer.data.inputs import Cache, Item, Segment, list_items
+from paraformer.data.origins import Origins
+from paraformer.data.segments import Place, read_places
 from paraformer.data.tables import read_table, readable, write_text
 from paraformer.decode.hotwords import HotwordMemo
 from paraformer.decode.itn import Numerals, shared_numerals
@@ -42,9 +45,10 @@ from paraformer.limits import Limits, check, check_values
 from paraformer.models.checkpoint import load_directory
 from paraformer.options import RATE, SHARE, THREADS
 from paraformer.programs.hydra_main import run
-from paraformer.results import WRITTEN, in_digits, outcome_result
+from paraformer.results import WRITTEN, head, in_digits, outcome_result
 from paraformer.resume import goes_on
-from paraformer.timed_formats import TABLE_FILES, TimedFolder, is_timed
+from paraformer.timed_folder import TimedFolder
+from paraformer.timed_formats import is_timed
 from paraformer.transcripts import LineLimits
 
 log = logging.getLogger(__name__)
@@ -61,23 +65,21 @@ LIMITS = {
 
 @dataclass
 class Work:
-    """Utterances in the order of their ids, where each comes from, what makes its features, and the
-    seconds of those seen so far; 0: not read.
+    """Utterances in the order of their ids, what makes their features, and the seconds of those
+    seen so far; 0: not read.
     """
 
-    keys: list[str]
-    sources: list[Any]
-    make: Callable[[list[Any], Frontend, list[float]], Iterator[Feats]]
+    items: list[Item]
+    make: Callable[[list[Item], Frontend, list[float]], Iterator[Feats]]
     seconds: list[float] = field(default_factory=list)
 
     def those(self, chosen: Sequence[bool]) -> Work:
         """The same of some utterances."""
-        keys, sources = (list(compress(each, chosen)) for each in (self.keys, self.sources))
-        return Work(keys, sources, self.make)
+        return Work(list(compress(self.items, chosen)), self.make)
 
     def feats(self, frontend: Frontend) -> Iterator[Feats]:
         """The features of each, or why there are none."""
-        return self.make(self.sources, frontend, self.seconds)
+        return self.make(self.items, frontend, self.seconds)
 
 
 class Texts:
@@ -138,49 +140,57 @@ def decode(config: DictConfig) -> int:
     hotwords = HotwordMemo(recognizer.model, release.tokenizer).listening(config.hotword)
     search = replace(search, hotwords=hotwords)
     listed = _open(Path(config.data), config.use_feats, raw_rate(config.fs))
-    beside = [name for kind, name in TABLE_FILES.items() if kind == config.output_format]
     resume = goes_on(out, config.resume)
-    texts = Texts(out, config.nbest, resume, beside, numerals)
-    pending = texts.tables.pending(listed.keys)
+    files = _result_files(out, config, listed.items, resume)
+    texts = Texts(out, config.nbest, resume, files.beside if files else (), numerals)
+    keys = [item.key for item in listed.items]
+    pending = texts.tables.pending(keys)
     work = listed.those(pending)
-    files = _result_files(out, config, resume)
     begun = time.perf_counter()
     outcomes = recognizer.stream(work.feats(release.frontend), search, batching)
-    shown = tqdm(outcomes, "decode", len(work.keys), unit="utt", disable=None, leave=False)
+    shown = tqdm(outcomes, "decode", len(work.items), unit="utt", disable=None, leave=False)
     bar = zip(shown, work.seconds)  # noqa: B905 (what is read ahead is longer)
     with closing(texts.tables), closing(files) if files else nullcontext():
-        for key, todo in zip(listed.keys, pending, strict=True):
+        for item, todo in zip(listed.items, pending, strict=True):
             if todo:
                 outcome, seconds = next(bar)
-                _add(texts, files, key, outcome, seconds)
+                _add(texts, files, item, outcome, seconds)
             elif files:
-                files.keep(key)
-        texts.tables.finish(listed.keys)
+                files.keep(item.key)
+        texts.tables.finish(keys)
     elapsed = time.perf_counter() - begun
-    total, done = len(listed.keys), len(listed.keys) - len(work.keys) + texts.done
+    total, done = len(keys), len(keys) - len(work.items) + texts.done
     _write_stats(out, config, total, done, sum(work.seconds), elapsed)
     log.info("decoded %d of %d utterances", done, total)
     return 0 if done >= config.min_success * total else 1
 
 
 def _add(
-    texts: Texts, files: TimedFolder | None, key: str, outcome: Outcome, seconds: float
+    texts: Texts, files: TimedFolder | None, item: Item, outcome: Outcome, seconds: float
 ) -> None:
     if files:
-        result = {"key": key, **outcome_result(outcome, seconds, len(texts.ranks))}
+        result = {**head(item), **outcome_result(outcome, seconds, len(texts.ranks))}
         if texts.numerals and "error" not in result:
             result = in_digits(result, texts.numerals)
         result.pop(WRITTEN, None)
         files.add(result)
-    texts.add(key, outcome)
+    texts.add(item.key, outcome)
 
 
-def _result_files(out: Path, config: DictConfig, resume: bool) -> TimedFolder | None:
+def _result_files(
+    out: Path, config: DictConfig, items: Sequence[Item], resume: bool
+) -> TimedFolder | None:
     """Where results go besides the tables."""
     if config.output_format == "text":
         return None
     limits = LineLimits(config.max_line_chars, config.max_line_s)
-    return TimedFolder(out, config.output_format, limits, resume)
+    origins = origins_of(Path(config.data), items)
+    return TimedFolder(out, config.output_format, limits, resume, origins)
+
+
+def origins_of(folder: Path, items: Sequence[Item]) -> Origins:
+    """What the tables of a data directory tell of its utterances."""
+    return Origins([folder], any(item.recording for item in items))
 
 
 def result_folder(out: str, data: str) -> Path:
@@ -216,15 +226,25 @@ def _must_be_folder(data: Path) -> None:
 def _open(data: Path, use_feats: bool, fs: int | None) -> Work:
     _must_be_folder(data)
     if use_feats and (data / "feats.scp").is_file():
-        table = dict(sorted(read_table(data / "feats.scp").items()))
-        return Work(list(table), list(table.values()), _stored)
-    items = data_items(data)
-    return Work([item.key for item in items], list(items), partial(_computed, fs=fs))
+        table = read_table(data / "feats.scp")
+        segments = read_places(data / "segments") if (data / "segments").is_file() else {}
+        return Work([_stored_item(k, table[k], segments.get(k)) for k in sorted(table)], _stored)
+    return Work(data_items(data), partial(_computed, fs=fs))
 
 
-def _stored(places: Sequence[str], frontend: Frontend, seconds: list[float]) -> Iterator[Feats]:
+def _stored_item(key: str, archive: str, place: Place | None) -> Item:
+    """An utterance whose features lie in an archive."""
+    if place is None:
+        return Item(key, archive)
+    channel = MIX if place.channel is None else place.channel
+    segment = Segment(place.start, place.end)
+    return Item(key, archive, segment, recording=place.recording, channel=channel)
+
+
+def _stored(items: Sequence[Item], frontend: Frontend, seconds: list[float]) -> Iterator[Feats]:
     """Log-mel features of an archive, stacked and normalised."""
-    for place in places:
+    for item in items:
+        place = str(item.source)
         seconds.append(0.0)
         try:
             fbank = torch.from_numpy(np.array(load_archive(place), dtype=np.float32))

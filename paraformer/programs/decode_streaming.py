@@ -1,9 +1,10 @@
 """Text of a Kaldi data directory by a streaming model, as it would come while one speaks.
 
-Writes into `out`: text, ctm (`id 1 start duration token confidence`, seconds), delay (`id first
-last rtf`: milliseconds from the end of the first token to its text, and from the end of the audio
-to the last text; compute time by audio time), failed (`id reason`), each line as soon as it is
-known and those before it are written; at the end, stats.json. With `streams` above 1 so many
+Writes into `out`: text, ctm (`recording channel start duration token confidence`, seconds), delay
+(`id first last rtf`: milliseconds from the end of the first token to its text, and from the end of
+the audio to the last text; compute time by audio time), failed (`id reason`), each line as soon as
+it is known and those before it are written; at the end, stats.json. The ctm of segments has the
+times of their recordings, and is made of results.jsonl in the end. With `streams` above 1 so many
 utterances are decoded side by side.
 Without `simulate`, delays are what the compute times would make of audio that comes in real time.
 
@@ -44,13 +45,15 @@ from paraformer.hub import find_model
 from paraformer.limits import Limits, check, check_values
 from paraformer.live import DEAF, FINAL, Event, LivePipeline, LiveState
 from paraformer.models.checkpoint import load_directory
-from paraformer.programs.decode import LIMITS, data_items, raw_rate, result_folder
+from paraformer.programs.decode import LIMITS, data_items, origins_of, raw_rate, result_folder
 from paraformer.programs.hydra_main import run
+from paraformer.results import Result, head
 from paraformer.resume import goes_on
+from paraformer.timed_folder import TimedFolder
 
 log = logging.getLogger(__name__)
 
-TABLES = ("text", "ctm", "delay", "failed")
+TABLES = ("text", "delay", "failed")
 MODELS = ("model", "vad_model", "punc_model", "second_pass")
 
 
@@ -143,18 +146,34 @@ class Totals:
     done: int = 0
 
 
-def write_lane(tables: GrowingTables, lane: Lane, totals: Totals) -> None:
+@dataclass
+class Sheets:
+    """What is written of the utterances."""
+
+    tables: GrowingTables
+    ctm: TimedFolder
+
+
+def lane_result(lane: Lane) -> Result:
+    """The tokens of an utterance that has ended, and their times."""
+    tokens = [
+        {"text": t.text, "start": t.start_ms, "end": t.end_ms, "confidence": t.confidence}
+        for t in lane.tokens
+    ]
+    text = join_texts(lane.texts)
+    return {**head(lane.item), "text": text, "words": tokens, "audio_seconds": lane.seconds}
+
+
+def write_lane(sheets: Sheets, lane: Lane, totals: Totals) -> None:
     """The lines of an utterance that has ended."""
-    key, seconds = lane.item.key, lane.seconds
+    key, seconds, tables = lane.item.key, lane.seconds, sheets.tables
     if lane.error is not None:
         report_failed(tables, key, lane.error)
         return
     last = 1000 * (lane.free - seconds)
     rtf = lane.spent / seconds if seconds else 0.0
     tables.add("text", key, join_texts(lane.texts))
-    for token in lane.tokens:
-        start, length = token.start_ms / 1000, (token.end_ms - token.start_ms) / 1000
-        tables.add("ctm", key, f"1 {start:.3f} {length:.3f} {token.text} {token.confidence:.4f}")
+    sheets.ctm.add(lane_result(lane))
     first = "-" if lane.first_delay is None else f"{lane.first_delay:.0f}"
     tables.add("delay", key, f"{first} {last:.0f} {rtf:.4f}")
     totals.done += 1
@@ -182,11 +201,11 @@ def waves(
 
 
 def decode_list(
-    server: Server, items: list[Item], tables: GrowingTables, most: int, fs: int | None = None
+    server: Server, items: list[Item], sheets: Sheets, most: int, fs: int | None = None
 ) -> Totals:
     """Decode the items, at most so many at a time; their lines are in the order of the list."""
     totals, lanes, unwritten = Totals(), list[Lane](), deque[Lane]()
-    coming = waves(items, server.rate, fs, tables)
+    coming = waves(items, server.rate, fs, sheets.tables)
     with tqdm(total=len(items), desc="decode", unit="utt", disable=None, leave=False) as bar:
         while True:
             while len(lanes) < most and (pair := next(coming, None)) is not None:
@@ -198,7 +217,7 @@ def decode_list(
                 lane.close(server.rate)
                 bar.update()
             while unwritten and unwritten[0].ended:
-                write_lane(tables, unwritten.popleft(), totals)
+                write_lane(sheets, unwritten.popleft(), totals)
             lanes = [lane for lane in lanes if not lane.ended]
 
 
@@ -270,12 +289,15 @@ def decode_streaming(config: DictConfig) -> int:
     keys = [item.key for item in items]
     resume = goes_on(out, config.resume)
     # A line of `text` comes first and one of `delay` last.
-    finished = find_finished(out, ["text", "delay"], ["ctm"]) if resume else None
+    origins = origins_of(Path(config.data), items)
+    ctm = TimedFolder(out, "ctm", resume=resume, origins=origins, exact=True)
+    finished = find_finished(out, ["text", "delay"], ctm.beside) if resume else None
+    tables = GrowingTables(out, [*TABLES, "stats.json"], TABLES, finished)
     begun = time.perf_counter()
-    with closing(GrowingTables(out, [*TABLES, "stats.json"], TABLES, finished)) as tables:
+    with closing(ctm), closing(tables):
         server = Server(pipeline, config.simulate)
         pending = list(compress(items, tables.pending(keys)))
-        totals = decode_list(server, pending, tables, config.streams, fs)
+        totals = decode_list(server, pending, Sheets(tables, ctm), config.streams, fs)
         tables.finish(keys)
     totals.done += len(items) - len(pending)
     stats = statistics_of(config, totals, len(items), time.perf_counter() - begun)

@@ -20,7 +20,7 @@ from paraformer.data.audio import read_audio, read_channels, resample
 from paraformer.data.channels import MIX, Selector
 from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import cut
-from paraformer.data.segments import parse_place, wrong_place
+from paraformer.data.segments import read_places
 from paraformer.data.tables import read_table
 from paraformer.errors import AudioError, ConfigError, DataError, ParaformerError
 from paraformer.formats import check_folder
@@ -153,14 +153,7 @@ def read_recordings(data: str) -> list[Recording]:
     if not (folder / "segments").exists():
         return [Recording(source, [Segment(key)]) for key, source in sources.items()]
     recordings: dict[str, Recording] = {}
-    for utterance, value in read_table(folder / "segments").items():
-        wrong = wrong_place(value)
-        if wrong:
-            raise DataError(
-                f"{folder / 'segments'}: '{utterance}': {wrong}; "
-                f"correct it or run utils/fix_data_dir.py {folder}"
-            )
-        name, start, end, channel = parse_place(value)
+    for utterance, (name, start, end, channel) in read_places(folder / "segments").items():
         segment = Segment(utterance, start, end, channel)
         recordings.setdefault(name, Recording(sources.get(name, ""), [])).segments.append(segment)
     return list(recordings.values())

@@ -1,8 +1,8 @@
 """Where in recordings somebody speaks, by a released voice activity detector.
 
 Writes into `out` a data directory without transcripts, of which nothing older is left: wav.scp (the
-recordings with speech), segments and utt2dur; failed (`id reason`); and on demand RTTM and label
-files for Audacity.
+recordings with speech), segments, utt2dur, and what `data` says of recordings (reco2dur,
+reco2file_and_channel); failed (`id reason`); and on demand RTTM and label files for Audacity.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from paraformer.auto import choose_device
 from paraformer.data.blocks import read_blocks
 from paraformer.data.datadir import write_data_dir
+from paraformer.data.faults import RECORDING_TABLES
 from paraformer.data.inputs import Item
 from paraformer.data.tables import read_rows, read_table, write_table, write_text
 from paraformer.decode.endpoint import Span
@@ -71,6 +72,7 @@ def segment(config: DictConfig) -> int:
     sources = read_table(table)
     if (out / "wav.scp").resolve() == table.resolve():
         raise ConfigError(f"out={config.out}: {table} would be written over; give another folder")
+    known = {} if table.name != "wav.scp" else _recording_tables(table.parent)
     found = Found()
     with closing(_draft(out, found, sorted(sources), goes_on(out, config.resume))) as draft:
         pending = [key for key in sorted(sources) if key not in found.spans]
@@ -79,7 +81,7 @@ def segment(config: DictConfig) -> int:
             seconds = _search(detector, Item(key, sources[key], from_list=True), found, fs)
             if key in found.spans:
                 draft.add(DRAFT, key, json.dumps([seconds, *found.spans[key]]))
-    _write(out, sources, found, config)
+    _write(out, {**known, "wav.scp": sources}, found, config)
     (out / DRAFT).unlink()
     spoken = sum(span.end_ms - span.start_ms for _, _, span in found.utterances()) / 1000
     count = sum(len(spans) for spans in found.spans.values())
@@ -137,7 +139,14 @@ def _search(detector: VoiceActivity, item: Item, found: Found, fs: int | None) -
     return samples / detector.frontend.fs
 
 
-def _write(out: Path, sources: dict[str, str], found: Found, config: DictConfig) -> None:
+def _recording_tables(folder: Path) -> dict[str, dict[str, str]]:
+    """What stands of recordings beside a wav.scp."""
+    there = [name for name in RECORDING_TABLES if (folder / name).is_file()]
+    return {name: read_table(folder / name) for name in there}
+
+
+def _write(out: Path, sources: dict[str, dict[str, str]], found: Found, config: DictConfig) -> None:
+    """sources: tables of recordings, of which those with speech stay."""
     segments, durations, speakers = {}, {}, []
     for name, recording, (start, end) in found.utterances():
         segments[name] = f"{recording} {start / 1000:.2f} {end / 1000:.2f}"
@@ -146,8 +155,12 @@ def _write(out: Path, sources: dict[str, str], found: Found, config: DictConfig)
             f"SPEAKER {recording} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} "
             "<NA> <NA> speech <NA> <NA>\n"
         )
-    wavs = {key: sources[key] for key, spans in found.spans.items() if spans}
-    write_data_dir(out, {"wav.scp": wavs, "segments": segments, "utt2dur": durations})
+    spoken = [key for key, spans in found.spans.items() if spans]
+    kept = {
+        name: {key: table[key] for key in spoken if key in table} for name, table in sources.items()
+    }
+    kept = {name: table for name, table in kept.items() if table or name == "wav.scp"}
+    write_data_dir(out, {**kept, "segments": segments, "utt2dur": durations})
     write_table(out / "failed", found.failed)
     (out / "rttm").unlink(missing_ok=True)  # of an earlier run
     if config.rttm:

@@ -86,6 +86,17 @@ def test_a_run_that_was_stopped_goes_on(data, tmp_path, monkeypatch):
     assert files_of(parts) == files_of(whole)
 
 
+def test_what_is_known_of_recordings_is_kept(data, tmp_path):
+    """Without it no ctm of the segments would have NIST's names."""
+    rows = "clip_b sw01 A\nlost sw02 A\nquiet sw01 B\n"
+    (data / "reco2file_and_channel").write_text(rows)
+    (data / "reco2dur").write_text("quiet 0.5\n")
+    assert run(data, tmp_path / "out") == 0
+    assert (tmp_path / "out" / "reco2file_and_channel").read_text() == "clip_b sw01 A\n"
+    assert DataDir(tmp_path / "out").validate(text=False) == []
+    assert not (tmp_path / "out" / "reco2dur").exists()
+
+
 @pytest.mark.parametrize("silence", [200, 400])
 def test_settings_arrive(data, tmp_path, silence):
     assert run(data, tmp_path / "out", max_end_silence_time=silence) == 0

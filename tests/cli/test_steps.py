@@ -32,6 +32,24 @@ print(*sys.argv[1:])
 sys.exit(0 if names else 1)
 """
 
+# Writes a word for each segment, with the names of the tables that the part has.
+DECODE = """#!{python}
+import sys
+from pathlib import Path
+keys = dict(word.split("=", 1) for word in sys.argv[1:])
+data, out = Path(keys["data"]), Path(keys["out"])
+table = lambda name: [line.split() for line in (data / name).read_text().splitlines()]
+files = {{key: f"{{file}} {{channel}}" for key, file, channel in table("reco2file_and_channel")}}
+out.mkdir(parents=True)
+text, ctm, stm = ([] for _ in range(3))
+for key, recording, start, end in table("segments"):
+    text.append(f"{{key}} x\\n")
+    ctm.append(f"{{files[recording]}} {{start}} 0.1 {{key}}\\n")
+    stm.append(f"{{files[recording]}} spk {{start}} {{end}} {{key}}\\n")
+for name, lines in {{"text": text, "ctm": ctm, "stm": stm}}.items():
+    (out / name).write_text("".join(sorted(lines)))
+"""
+
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
@@ -45,6 +63,7 @@ def recipe(tmp_path: Path) -> Path:
     )
     for name, text in (
         ("make_fbank.py", MAKE_FBANK.format(python=sys.executable)),
+        ("decode.py", DECODE.format(python=sys.executable)),
         ("compute_cmvn.py", '#!/usr/bin/env bash\necho "$@"\n'),
     ):
         (folder / "bin" / name).write_text(text)
@@ -127,6 +146,22 @@ def test_segments_are_what_is_counted(recipe: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "2 utterances, so 2 jobs instead of 8" in done.stderr
     assert list(read_table(recipe / "d/feats.scp")) == ["a", "b"]
+
+
+def test_decoded_segments_are_joined_by_file_channel_and_time(recipe: Path) -> None:
+    """Of two recordings, whose segments several jobs have, in the order that sclite wants."""
+    data, starts = recipe / "data", {"u0": 100, "u1": 9.5, "u2": 20, "u3": 3, "u4": 0}
+    recordings = {key: "r1" if key in ("u2", "u4") else "r2" for key in starts}
+    rows = {key: f"{recordings[key]} {start} {start + 1}" for key, start in starts.items()}
+    write_table(data / "segments", rows)
+    write_table(data / "wav.scp", {"r1": "cat x |", "r2": "cat y |"})
+    write_table(data / "reco2file_and_channel", {"r1": "sw B", "r2": "sw A"})
+    done = call(recipe, "decode.sh", "--nj", "2", "model", "data", "out")
+    assert done.returncode == 0, done.stderr
+    expected = ["A 3 u3", "A 9.5 u1", "A 100 u0", "B 0 u4", "B 20 u2"]
+    for table, start in (("ctm", 2), ("stm", 3)):
+        found = [line.split() for line in (recipe / "out" / table).read_text().splitlines()]
+        assert [f"{row[1]} {row[start]} {row[-1]}" for row in found] == expected
 
 
 def test_a_faulty_directory_is_refused(recipe: Path) -> None:

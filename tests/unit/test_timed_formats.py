@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from paraformer.errors import DataError
 from paraformer.formats import TIMED_FILES, TIMED_TABLES
-from paraformer.timed_formats import TimedFolder, format_timed
+from paraformer.timed_folder import TimedFolder
+from paraformer.timed_formats import format_timed
 from paraformer.transcripts import LineLimits, transcript
 
 # 五 has a pause of more than a second before it; the marks are written as people do.

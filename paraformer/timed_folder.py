@@ -1,0 +1,192 @@
+"""A folder of files with times: one for each recording, or a table of all of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from paraformer.data.origins import Origins
+from paraformer.errors import DataError
+from paraformer.formats import TIMED_FILES, TIMED_TABLES, check_folder, format_result, row_id
+from paraformer.timed_formats import check_extra, format_parts, is_timed, refuse_stretches
+from paraformer.transcripts import LineLimits, Transcript, transcript
+
+# What ends the names of files that hold one recording.
+SUFFIXES = {name: name for name in TIMED_FILES} | {"textgrid": "TextGrid"}
+# One that holds all.
+TABLE_FILES = {name: name for name in TIMED_TABLES} | {"json": "results.jsonl"}
+# What some system takes in no name of a file.
+_UNSAFE = re.compile(r"""[/\\:*?"<>|\0-\x1f]|^\.+$""")
+LONGEST_STEM = 200
+
+
+class TimedFolder:
+    """A folder that results go to as they come: for ctm and stm one table of that name, sorted in
+    the end as sclite wants it; for json results.jsonl; else a file `key.suffix` for each
+    recording. resume: what is there stays.
+
+    Results of segments, or of recordings that have other names in ctm and stm (origins), are
+    gathered in results.jsonl, of which close makes files and tables of whole recordings.
+
+    Which file is whose depends on the order of all ids, so those that failed are added too, and
+    those whose lines or files are there are kept.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        output_format: str,
+        limits: LineLimits | None = None,
+        resume: bool = False,
+        origins: Origins | None = None,
+        exact: bool = False,
+    ) -> None:
+        """exact: see `transcript`."""
+        check_extra(output_format)
+        self.folder = check_folder(folder)
+        self.output_format, self.limits = output_format, limits or LineLimits()
+        self.origins, self.exact = origins or Origins(), exact
+        self._names: set[str] = set()
+        is_table = output_format in TIMED_TABLES
+        # Read before any work is done, since they may be none.
+        renamed = is_table and bool(self.origins.files)
+        if output_format == "stm":
+            self.origins.speaker("")
+        self._gathers = is_timed(output_format) and (self.origins.segmented or renamed)
+        name = TABLE_FILES["json"] if self._gathers else TABLE_FILES.get(output_format)
+        self._table = self.folder / name if name else None
+        if self._table:
+            self._write(self._table, "", "a" if resume else "w")
+        if self._gathers and is_table and not resume:
+            self._write(self.folder / output_format, "")
+
+    @property
+    def beside(self) -> list[str]:
+        """The table that grows here with each result, if there is one."""
+        return [self._table.name] if self._table else []
+
+    def keep(self, key: str) -> None:
+        """The next recording is that of this id, whose lines or file are there."""
+        if not self._table:
+            self._name(key)
+
+    def add(self, result: Mapping[str, Any]) -> None:
+        """Write one result; one that failed has nothing to write."""
+        if "error" in result:
+            self.keep(str(result["key"]))
+            return
+        if is_timed(self.output_format):
+            found = self._placed(result)
+        if self._gathers or self.output_format == "json":
+            text = format_result(result, "json") + "\n"
+        else:
+            text = format_parts([found], self.output_format, self.limits)
+        if self._table:
+            self._write(self._table, text, "a")
+        else:
+            self._write(self.folder / self._name(str(result["key"])), text)
+
+    def close(self) -> None:
+        """Sort the table by id; lines of one recording stay in their order."""
+        if self._gathers:
+            self._make_recordings()
+        elif self._table and self.output_format in TIMED_TABLES:
+            lines = self._table.read_bytes().splitlines(keepends=True)
+            lines.sort(key=lambda line: line.split(b" ", 1)[0])
+            self._table.write_bytes(b"".join(lines))
+
+    def _placed(self, result: Mapping[str, Any]) -> Transcript:
+        """When and by whom the words of a result were spoken in its recording."""
+        found = transcript(result, self.exact)
+        refuse_stretches(found, self.output_format)
+        if self.output_format not in TIMED_TABLES:
+            return found.moved(int(result.get("start", 0)))
+        recording, *channel = _recording(result)
+        file, name = self.origins.file_and_channel(row_id(recording), *channel)
+        speaker = self.origins.speaker(row_id(found.key)) if self.output_format == "stm" else ""
+        placed = found._replace(key=file, channel=name, speaker=speaker)
+        return placed.moved(int(result.get("start", 0)))
+
+    def _make_recordings(self) -> None:
+        """Of the results that were gathered make the file or the lines of each recording."""
+        assert self._table is not None
+        is_table = self.output_format in TIMED_TABLES
+        places = _places(self._table, self._table_order if is_table else self._file_order)
+        draft = self.folder / f".{self.output_format}.draft"
+        if is_table:
+            self._write(draft, "")
+        with self._table.open("rb") as gathered:
+            for group in sorted(places) if is_table else places:
+                parts = [self._placed(_read_row(gathered, place)) for place in places[group]]
+                text = format_parts(parts, self.output_format, self.limits)
+                if is_table:
+                    self._write(draft, text, "a")
+                else:
+                    self._write(self.folder / self._name(group[0]), text)
+        if is_table:
+            draft.replace(self.folder / self.output_format)
+
+    def _file_order(self, result: Mapping[str, Any]) -> tuple[str, ...]:
+        return (_recording(result)[0],)
+
+    def _table_order(self, result: Mapping[str, Any]) -> tuple[str, ...]:
+        recording, channel = _recording(result)
+        return self.origins.file_and_channel(row_id(recording), channel)
+
+    def _name(self, key: str) -> str:
+        """A file name that no other recording has."""
+        stem = _short(_UNSAFE.sub("_", row_id(key))) or "_"
+        suffix = SUFFIXES[self.output_format]
+        name, number = f"{stem}.{suffix}", 1
+        while name in self._names:
+            number += 1
+            name = f"{stem}_{number}.{suffix}"
+        self._names.add(name)
+        return name
+
+    @staticmethod
+    def _write(path: Path, text: str, mode: str = "w") -> None:
+        try:
+            # A key need not be text of any encoding.
+            with path.open(mode, encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+                file.write(text)
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}; give another output_dir") from error
+
+
+def _recording(result: Mapping[str, Any]) -> tuple[str, int | None]:
+    """The recording that a result is of, and which channel of it where the result is a segment."""
+    if "recording" not in result:
+        return str(result["key"]), None
+    return str(result["recording"]), result.get("channel")
+
+
+def _places(
+    table: Path, group: Callable[[Mapping[str, Any]], tuple[str, ...]]
+) -> dict[tuple[str, ...], list[tuple[int, int]]]:
+    """Where the rows of each group of results begin in a table, and how long they are."""
+    places: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+    start = 0
+    with table.open("rb") as file:
+        for line in file:
+            places.setdefault(group(json.loads(line)), []).append((start, len(line)))
+            start += len(line)
+    return places
+
+
+def _read_row(file: BinaryIO, place: tuple[int, int]) -> dict[str, Any]:
+    file.seek(place[0])
+    return dict(json.loads(file.read(place[1])))
+
+
+def _short(stem: str) -> str:
+    """A file name that is not too long for a file system, which counts bytes.
+
+    >>> len(_short("a" * 300)), _short("好" * 100) == "好" * 66
+    (200, True)
+    """
+    content = stem.encode("utf-8", "surrogatepass")
+    return content[:LONGEST_STEM].decode("utf-8", "ignore") if len(content) > LONGEST_STEM else stem
