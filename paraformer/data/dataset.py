@@ -22,7 +22,7 @@ from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import Item
 from paraformer.data.recordings import UNREADABLE, Reader, read_numbers, read_recorded
 from paraformer.data.tables import read_table
-from paraformer.data.word_times import TimedWord, marks_of, read_ctm, timed_words
+from paraformer.data.word_times import TimedWord, marks_of, read_times, report_unfit, timed_words
 from paraformer.errors import AudioError, DataError, ParaformerError
 from paraformer.limits import check_fields, limited
 
@@ -134,8 +134,8 @@ def read_utterances(
     sources = _stored(folder) if frontend is None or stored else _recorded(folder, frontend)
     text = read_table(folder / "text")
     speakers = read_table(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
-    times = read_ctm(folder / "ctm") if (folder / "ctm").is_file() else {}
-    kept, dropped = [], defaultdict(list)
+    times = read_times(folder, sources.keys() | text.keys())
+    kept, dropped, unfit = [], defaultdict(list), []
     for key in sorted(text.keys() - sources.keys()):
         dropped["no features" if stored else "no audio"].append(key)
     for key, (feats, audio, frames, fault) in sources.items():
@@ -146,7 +146,10 @@ def read_utterances(
             continue
         second = (units or {}).get(key, [])
         speaker, words = speakers.get(key, key), timed_words(times, key, ids, encode)
+        if key in times and not words:
+            unfit.append(key)
         kept.append(Utterance(key, feats, frames, ids, second, speaker, audio, words))
+    report_unfit(folder, unfit)
     if not kept:
         reasons = ", ".join(f"{len(keys)} {reason}" for reason, keys in dropped.items())
         raise DataError(f"{folder}: no usable utterance ({reasons or 'it is empty'})")

@@ -224,6 +224,7 @@ class ShardLoader:
         self.shards, self.chooser, self.units, self.block = shards, chooser, units, block
         self.frontend, self.batching, self.augment = frontend, batching, augment
         self.seed, self.readers, self.share = seed, readers, share
+        self._unfit = False  # whether words that are not their text have been named
         self._next = Place()
         self._begun: deque[Place] = deque()
         self._left_out: dict[str, str] = {}  # of the epoch
@@ -344,6 +345,13 @@ class ShardLoader:
             self.chooser.dropped["ctm or units are wrong"] += 1
             return None
         words = timed_words(times, member.key, ids, self.chooser.encode)
+        if times and not words and not self._unfit and self.share.rank == 0:
+            self._unfit = True
+            log.warning(
+                "%s: the words in the ctm of '%s' are not its text: it has no times, nor has any "
+                "other of that kind",
+                *(self.shards.path, member.key),
+            )
         speaker, item = sides.get("spk", member.key), Item(member.key, member.audio)
         return Utterance(member.key, "", frames, ids, units, speaker, item, words)
 

@@ -12,7 +12,7 @@ import io
 import logging
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from paraformer.data.inputs import Item, list_items
 from paraformer.data.media import AUDIO, HEADERLESS
 from paraformer.data.recordings import UNREADABLE, Reader
 from paraformer.data.shards import quote_key
-from paraformer.data.tables import read_rows, read_table, write_text
+from paraformer.data.tables import read_table, write_text
+from paraformer.data.word_times import read_times
 from paraformer.errors import DataError, ParaformerError
 from paraformer.formats import check_folder
 from paraformer.limits import Limits, check
@@ -45,7 +46,8 @@ def make_shards(config: DictConfig) -> int:
         raise DataError(f"{data / 'wav.scp'}: no such file; give a data directory with audio")
     for old in (out / "shards.list", *out.glob("shard-*.tar")):
         old.unlink(missing_ok=True)
-    items, sides = list_items(data), read_sides(data)
+    items = list_items(data)
+    sides = read_sides(data, {item.key for item in items})
     dropped = Counter[str]()
     packed = pack(items, sides, Reader(config.fs), dropped)
     bar = iter(tqdm(packed, "make_shards", len(items), unit="utt", disable=None, leave=False))
@@ -61,19 +63,18 @@ def make_shards(config: DictConfig) -> int:
     return 0 if written and written >= config.min_success * len(items) else 1
 
 
-def read_sides(data: Path) -> dict[str, dict[str, str]]:
-    """Kind of member -> utterance -> what it holds."""
+def read_sides(data: Path, utterances: Collection[str]) -> dict[str, dict[str, str]]:
+    """Kind of member -> utterance -> what it holds; a ctm of recordings is shared out."""
     tables = {"txt": "text", "units": "text_units", "spk": "utt2spk"}
     sides = {
         kind: read_table(data / name)
         for kind, name in tables.items()
         if kind == "txt" or (data / name).is_file()
     }
-    if (data / "ctm").is_file():
-        lines: dict[str, str] = {}
-        for row in read_rows(data / "ctm"):
-            lines[row.key] = f"{lines.get(row.key, '')}{row.key} {row.value}\n"
-        sides["ctm"] = lines
+    sides["ctm"] = {
+        key: "".join(f"{key} 1 {a:.6f} {b - a:.6f} {word}\n" for a, b, word in words)
+        for key, words in read_times(data, utterances).items()
+    }
     return sides
 
 

@@ -308,3 +308,23 @@ def test_a_list_of_five_million_lines_is_never_held_in_memory(tmp_path):
     assert place + 1 == count and seen.all()
     assert grown - before < 30_000_000  # bytes, of which `seen` has five million
     assert len(listed.starts) == -(-count // GROUP)
+
+
+def test_a_ctm_of_recordings_is_packed_by_utterance(tmp_path, caplog):
+    """Segments of one recording, whose words count from its start, in a shard as in training."""
+    soundfile.write(tmp_path / "r.wav", np.random.default_rng(0).normal(0, 0.1, 48000), 16000)
+    tables = {"wav.scp": f"r {tmp_path}/r.wav", "segments": "a r 0 1.5\nb r 1.5 3"}
+    tables |= {"text": "a 一\nb 二", "ctm": ";; c\nr 1 0.5 0.25 一\nr 1 1.75 0.5 二"}
+    for name, text in tables.items():
+        (tmp_path / name).write_text(text + "\n", encoding="utf-8")
+    plain = Batching(max_frames=10**6, frame_step=10**5, max_utterances=1)
+    packed = pack(tmp_path, tmp_path / "out")
+    ours = [*ShardLoader(ShardList(packed), chooser(), {}, tiny.frontend(), plain).epoch(0)]
+    kept, _ = read_utterances(tmp_path, chooser().encode, 6, {}, tiny.frontend())
+    for batches in (ours, Loader(kept, tiny.frontend(), plain).epoch(0)):
+        marks = {batch.keys[0]: batch.marks[0].tolist() for batch in batches}
+        assert marks == {"a": [[0.5, 1], [0.75, 2]], "b": [[0.25, 1], [0.75, 2]]}
+    (tmp_path / "text").write_text("a 一\nb 三\n", encoding="utf-8")
+    packed = pack(tmp_path, tmp_path / "out")
+    list(ShardLoader(ShardList(packed), chooser(), {}, tiny.frontend(), plain).epoch(0))
+    assert "the words in the ctm of 'b' are not its text" in caplog.text
