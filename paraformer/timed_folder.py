@@ -113,6 +113,7 @@ class TimedFolder:
     def _make_recordings(self) -> None:
         """Of the results that were gathered make the file or the lines of each recording."""
         assert self._table is not None
+        self._names.clear()
         is_table = self.output_format in TIMED_TABLES
         places = _places(self._table, self._table_order if is_table else self._file_order)
         draft = self.folder / f".{self.output_format}.draft"
