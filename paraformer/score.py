@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
-from paraformer.errors import ConfigError, DataError
+from paraformer.errors import DataError
 from paraformer.extras import load_extra
+from paraformer.tags import TAGS, tag_pattern
 
 # Han with its extensions, kana, bopomofo, hangul: each character is a unit of its own.
 _CJK = (
@@ -35,7 +36,6 @@ _UNSEEN = re.compile(
 )
 _BASIC, _RARE = 0x10000, 0x1F000  # where the scripts of the basic plane end, and all others
 _IS_RARE = re.compile("[\U00010a00-\U0001efff]")
-TAGS = "<>"  # pairs of brackets of what is no speech
 # Cells of a table that is filled in plain Python, about a second of work.
 _LARGE = 2_000_000
 
@@ -61,7 +61,7 @@ def units(text: str, raw: bool = False, tags: str = TAGS, simplified: bool = Fal
     for sign, plain in _SIGNS.items():
         text = text.replace(sign, plain)
     text = unicodedata.normalize("NFKC", text).casefold()
-    text = _THOUSANDS.sub("", _UNSEEN.sub("", _tag_pattern(tags).sub(" ", text)))
+    text = _THOUSANDS.sub("", _UNSEEN.sub("", tag_pattern(tags).sub(" ", text)))
     unit = _unit_pattern(_RARE if _IS_RARE.search(text) else _BASIC)
     joined: Units = []
     for is_letter, run in _runs(unit.findall(text), _SPELLED):
@@ -76,20 +76,6 @@ def _unit_pattern(end: int) -> re.Pattern[str]:
     marks = "".join(char for char in chars if unicodedata.category(char)[0] == "M")
     word = f"{_LETTER}+(?:[{marks}]+{_LETTER}*)*"
     return re.compile(rf"[{_CJK}][{marks}]*|{word}(?:'{word})*|\d+(?:[.:]\d+)*%?")
-
-
-@lru_cache
-def _tag_pattern(tags: str) -> re.Pattern[str]:
-    """Brackets and all between them; one that is `<` has no blanks in it: `1 < 2` is none."""
-    pairs = [unicodedata.normalize("NFKC", tags[i : i + 2]) for i in range(0, len(tags), 2)]
-    if any(len(pair) != 2 or pair[0] == pair[1] or pair[0].isalnum() for pair in pairs):
-        raise ConfigError(f"tags={tags}: are no pairs of brackets; give for instance <>[]()")
-    kinds = []
-    for pair in pairs:
-        opening, closing = map(re.escape, pair)
-        blank = r"\s" if opening == "<" else ""
-        kinds.append(f"{opening}[^{opening}{closing}{blank}]+{closing}")
-    return re.compile("|".join(kinds) or r"(?!)")
 
 
 def _in_simplified(words: Units) -> Units:

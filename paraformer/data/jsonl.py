@@ -61,7 +61,7 @@ def jsonl_to_data(lists: Iterable[str | Path], folder: str | Path) -> Converted:
         raise DataError(f"{folder}: no usable line ({_reasons(dropped) or 'the lists are empty'})")
     speakers = {key: key for key in wavs}
     write_data_dir(folder, {"wav.scp": wavs, "text": texts, "utt2spk": speakers})
-    _write_dropped(folder / DROPPED, dropped)
+    write_dropped(folder / DROPPED, dropped)
     return Converted(len(wavs), dropped)
 
 
@@ -129,7 +129,7 @@ def data_to_jsonl(data: str | Path, path: str | Path) -> Converted:
             f"{folder.path}: no usable utterance ({_reasons(dropped) or 'it is empty'})"
         )
     write_text(path, "".join(lines))
-    _write_dropped(Path(f"{path}.dropped"), dropped)
+    write_dropped(Path(f"{path}.dropped"), dropped)
     return Converted(len(lines), dropped)
 
 
@@ -177,7 +177,8 @@ def _reasons(dropped: dict[str, str]) -> str:
     )
 
 
-def _write_dropped(path: Path, dropped: dict[str, str]) -> None:
+def write_dropped(path: Path, dropped: dict[str, str]) -> None:
+    """The table of what was not taken, id and reason; none where all was."""
     path.unlink(missing_ok=True)
     if dropped:
         write_table(path, dropped)

@@ -25,7 +25,8 @@ from paraformer.data.tables import read_table, readable, write_text
 from paraformer.errors import ConfigError, DataError
 from paraformer.formats import check_folder
 from paraformer.programs.hydra_main import run
-from paraformer.score import TAGS, Report, format_aligned, pinyin, score, units
+from paraformer.score import Report, format_aligned, pinyin, score, units
+from paraformer.tags import TAGS
 
 _log = logging.getLogger(__name__)
 
