@@ -54,7 +54,9 @@ def read_cmvn(path: str | Path) -> Cmvn:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read the CMVN file ({error})") from error
+        raise DataError(
+            f"{path}: cannot read the CMVN file ({error}); make it again with compute_cmvn"
+        ) from error
     shift, scale = (_vector(text, name, path) for name in ("AddShift", "Rescale"))
     if len(shift) != len(scale):
         raise DataError(

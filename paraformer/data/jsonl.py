@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from paraformer.data.datadir import DROPPED, DataDir, Utterance, write_data_dir
 from paraformer.data.keys import URL
-from paraformer.data.tables import readable, write_table, write_text
+from paraformer.data.tables import read_whole, readable, write_table, write_text
 from paraformer.data.transcripts import wav_seconds
 from paraformer.documents import parse_json
 from paraformer.errors import AudioError, DataError
@@ -46,7 +46,7 @@ def jsonl_to_data(lists: Iterable[str | Path], folder: str | Path) -> Converted:
     texts: dict[str, str] = {}
     dropped: dict[str, str] = {}
     for path in map(Path, lists):
-        for number, line in enumerate(_read(path).split("\n"), 1):
+        for number, line in enumerate(read_whole(path).split("\n"), 1):
             if not line.strip():
                 continue
             key, source, target, reason = _entry(line, path.parent)
@@ -182,12 +182,3 @@ def write_dropped(path: Path, dropped: dict[str, str]) -> None:
     path.unlink(missing_ok=True)
     if dropped:
         write_table(path, dropped)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file (looked for {path.absolute()})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from None

@@ -37,7 +37,7 @@ from paraformer.data.inputs import Item
 from paraformer.data.media import AUDIO
 from paraformer.data.recordings import UNREADABLE
 from paraformer.data.soundfiles import header
-from paraformer.data.tables import parse_rows
+from paraformer.data.tables import decoded, parse_rows
 from paraformer.data.word_times import ctm_words, timed_words
 from paraformer.errors import AudioError, DataError
 
@@ -95,7 +95,8 @@ class ShardList:
         begin, *end = self.starts[group : group + 2]
         with self.path.open("rb") as file:
             file.seek(begin)
-            text = file.read(end[0] - begin if end else -1).decode("utf-8")
+            content = file.read(end[0] - begin if end else -1)
+        text = decoded(content, f"{self.path}: ").removeprefix("\ufeff")
         return [line for line in text.splitlines() if line.strip()]
 
     def _locate(self, line: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,32 +45,50 @@ def iter_rows(path: str | Path) -> Iterator[Row]:
 def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """(number from 1, text) of each line of a UTF-8 file."""
     number, path = 0, Path(path)
-    try:
+    with _explained(path):
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):  # noqa: B007 (named in the message)
-                yield number, line.decode("utf-8")
+            for number, line in enumerate(file, 1):
+                yield number, decoded(line, f"{path}:{number}: ")
+
+
+def read_whole(path: str | Path) -> str:
+    """The text of a UTF-8 file, its byte order mark left out."""
+    with _explained(Path(path)):
+        return decoded(Path(path).read_bytes(), f"{path}: ").removeprefix(_BOM)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Why a file cannot be read becomes a line for the user."""
+    try:
+        yield
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such file (looked for {path.absolute()}); check the path"
         ) from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; give a readable text file") from None
-    except UnicodeDecodeError as error:
-        if isinstance(error.object, bytes) and _is_binary(error.object):
-            raise DataError(
-                f"{path}:{number}: not UTF-8, with bytes that no text has; give lines `id value`"
-            ) from None
-        coding = "utf-16" if error.object.startswith(_UTF16) else "gb18030"
-        raise DataError(
-            f"{path}:{number}: not UTF-8; convert the file, for instance: iconv -f {coding} -t utf-8"
-        ) from None
     except ValueError as error:  # a name that no file can have
         raise DataError(f"{path}: {error}; check the path") from None
 
 
-def _is_binary(line: bytes) -> bool:
-    """Whether a line is of audio or the like; UTF-16 has such bytes too."""
-    return b"\0" in line and not line.startswith(_UTF16)
+def decoded(content: bytes, where: str) -> str:
+    """UTF-8 as text; `where` begins the line that says what is wrong, and ends with `: `."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        what = f"{where}not UTF-8"
+        if _is_binary(content):
+            raise DataError(f"{what}, with bytes that no text has; give a text file") from None
+        coding = "utf-16" if content.startswith(_UTF16) else "gb18030"
+        raise DataError(
+            f"{what}; convert the file, for instance: iconv -f {coding} -t utf-8"
+        ) from None
+
+
+def _is_binary(content: bytes) -> bool:
+    """Whether bytes are of audio or the like; UTF-16 has such bytes too."""
+    return b"\0" in content and not content.startswith(_UTF16)
 
 
 def parse_rows(text: str) -> list[Row]:

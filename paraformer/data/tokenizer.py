@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from paraformer.data.tables import write_text
+from paraformer.data.tables import read_whole, write_text
 from paraformer.documents import parse_json
 from paraformer.errors import CheckpointError, DataError
 
@@ -203,7 +203,7 @@ def script_runs(word: str) -> list[str]:
 def read_token_list(path: str | Path) -> list[str]:
     """Tokens of a `.json` list, or of any other file with one token a line; the id is the place."""
     path = Path(path)
-    text = _read(path)
+    text = read_whole(path)
     if path.suffix == ".json":
         tokens = _parse_json_list(path, text)
     else:
@@ -227,7 +227,7 @@ def write_token_list(path: str | Path, tokens: Sequence[str]) -> None:
 
 def read_seg_dict(path: str | Path) -> dict[str, list[str]]:
     """Lines `word piece piece ...`; a word that stands twice has the pieces of its later line."""
-    rows = [line.split() for line in _read(Path(path)).splitlines()]
+    rows = [line.split() for line in read_whole(path).splitlines()]
     return {row[0]: row[1:] for row in rows if row}
 
 
@@ -246,15 +246,6 @@ def _index(tokens: Sequence[str], where: str) -> dict[str, int]:
             )
         ids[token] = i
     return ids
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; give the model's own tokens or seg_dict") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8; convert it with iconv") from error
 
 
 def _without_numbers(lines: list[str]) -> list[str]:

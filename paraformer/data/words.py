@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unicodedata import category
 
+from paraformer.data.tables import read_whole
 from paraformer.errors import DataError
 from paraformer.extras import load_extra
 
@@ -58,8 +60,7 @@ def jieba_segmenter(user_dict: str | Path) -> Segmenter:
     HMM. Needs the package jieba.
     """
     cutter = load_jieba(f"{user_dict}: this model cuts words").Tokenizer()
-    with open(user_dict, encoding="utf8") as file:
-        cutter.load_userdict(file)
+    cutter.load_userdict(io.StringIO(read_whole(user_dict)))
     return lambda text: list(_cut(text, cutter))
 
 

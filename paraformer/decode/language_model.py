@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from paraformer.data.tables import decoded
 from paraformer.decode.search import Hypothesis
-from paraformer.errors import ConfigError
+from paraformer.errors import ConfigError, DataError
 from paraformer.extras import load_extra
 
+HEAD_BYTES = 1 << 20  # of an ARPA file that are looked at
+BINARY = b"mmap lm "  # what build_binary writes begins so
 NATS = math.log(10.0)  # of a logarithm to the base 10
 
 
@@ -20,18 +23,32 @@ class LanguageModel:
     def __init__(self, path: str | Path) -> None:
         if not Path(path).is_file():
             raise ConfigError(f"lm_file={path}: no such file; bin/make_arpa.py makes one")
+        _refuse_other_text(Path(path))
         kenlm = load_extra("kenlm", "lm_file")
         quiet = kenlm.Config()
         quiet.show_progress, quiet.arpa_complain = False, kenlm.ARPALoadComplain.NONE
         try:
             self.model = kenlm.Model(str(path), quiet)
-        except OSError as error:
+        except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
-            raise ConfigError(f"lm_file={path}: no language model ({reason})") from None
+            raise ConfigError(
+                f"lm_file={path}: no language model ({reason}); give an ARPA file"
+            ) from None
 
     def score(self, tokens: Sequence[str]) -> float:
         """Natural logarithm of the probability of a whole sentence, its end counted."""
         return NATS * float(self.model.score(" ".join(tokens)))
+
+
+def _refuse_other_text(path: Path) -> None:
+    """An ARPA file has to be UTF-8: kenlm takes others, and would know no word of them."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if not head.startswith(BINARY):
+        try:
+            decoded(head[: head.rfind(b"\n") + 1] or head, f"lm_file={path}: ")
+        except DataError as error:
+            raise ConfigError(str(error)) from None
 
 
 def shared_language_model(path: str) -> LanguageModel | None:

@@ -240,8 +240,8 @@ def read_listing(path: Path) -> Config:
     """
     try:
         metas = parse_json(path.read_text(encoding="utf8")).get("file_path_metas", NAMES)
-    except (ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: is not a JSON object ({error})") from error
+    except (ValueError, AttributeError, OSError) as error:
+        raise CheckpointError(f"{path}: is not a JSON object ({error}); copy it again") from error
     for group, key in (("frontend_conf", "cmvn_file"), ("tokenizer_conf", "seg_dict_file")):
         name = (metas.get(group) or {}).get(key)
         if isinstance(name, str) and not (path.parent / name).is_file():
