@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from door import enter, say
+from door import enter, report
 
 from paraformer.data.jsonl import data_to_jsonl
 
@@ -17,10 +17,7 @@ def main() -> int:
     parser.add_argument("destination", metavar="LIST.jsonl")
     args = parser.parse_args()
     done = data_to_jsonl(args.source, args.destination)
-    say(f"{args.destination}: {done.kept} utterances, {len(done.dropped)} dropped")
-    for reason, count in done.counts().items():
-        say(f"{count} dropped: {reason}; see {args.destination}.dropped")
-    return 0
+    return report(args.destination, done.kept, done.counts(), f"{args.destination}.dropped")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,14 @@ def enter(main: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
+def report(destination: str, kept: int, counts: Mapping[str, int], record: str) -> int:
+    """Say how many utterances were taken, and by reason how many others `record` names; 0."""
+    say(f"{destination}: {kept} utterances, {sum(counts.values())} dropped")
+    for reason, count in counts.items():
+        say(f"{count} dropped: {reason}; see {record}")
+    return 0
+
+
 def convert(function: Callable[[Mapping[str, str]], dict[str, str]], description: str) -> int:
     """A program that reads one table and writes another."""
     parser = argparse.ArgumentParser(description=description)

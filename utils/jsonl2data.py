@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from door import enter, say
+from door import enter, report
 
 from paraformer.data.jsonl import jsonl_to_data
 
@@ -17,10 +17,7 @@ def main() -> int:
     parser.add_argument("destination", metavar="DESTINATION")
     args = parser.parse_args()
     done = jsonl_to_data(args.lists, args.destination)
-    say(f"{args.destination}: {done.kept} utterances, {len(done.dropped)} dropped")
-    for reason, count in done.counts().items():
-        say(f"{count} dropped: {reason}; see {args.destination}/dropped.txt")
-    return 0
+    return report(args.destination, done.kept, done.counts(), f"{args.destination}/dropped.txt")
 
 
 if __name__ == "__main__":

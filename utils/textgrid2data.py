@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from door import enter, say
+from door import enter, report
 
 from paraformer.data.textgrid import Rules, textgrids_to_data
 
@@ -39,10 +39,7 @@ def main() -> int:
     args = parser.parse_args()
     rules = Rules(args.drop_tags, args.tiers, args.same_speakers)
     done = textgrids_to_data(args.sources, args.destination, rules)
-    say(f"{args.destination}: {done.kept} utterances, {len(done.dropped)} dropped")
-    for reason, count in done.counts().items():
-        say(f"{count} dropped: {reason}; see {args.destination}/dropped.txt")
-    return 0
+    return report(args.destination, done.kept, done.counts(), f"{args.destination}/dropped.txt")
 
 
 if __name__ == "__main__":

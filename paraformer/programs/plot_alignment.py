@@ -22,10 +22,11 @@ from paraformer.alignment_plot import (
 )
 from paraformer.auto import choose_device
 from paraformer.data.audio import read_audio
+from paraformer.data.keys import key_of
 from paraformer.data.tables import readable
-from paraformer.decode.align import ForcedAligner
+from paraformer.decode.align import ForcedAligner, pair_texts
 from paraformer.decode.recognize import Recognizer
-from paraformer.errors import ConfigError
+from paraformer.errors import ConfigError, DataError
 from paraformer.formats import check_folder
 from paraformer.hub import find_model
 from paraformer.limits import Limits, check_values
@@ -77,7 +78,10 @@ def _picture(config: DictConfig) -> Picture:
             raise ConfigError("text: an aligner needs what was said; give text='...'")
         aligner = ForcedAligner(load_aligner(directory), device)
         wave = read_audio(config.wav, target_fs=aligner.frontend.fs)
-        return picture_of_alignment(aligner, wave, str(config.text))
+        (text,) = pair_texts(str(config.text), [key_of(str(config.wav))])
+        if isinstance(text, DataError):
+            raise text
+        return picture_of_alignment(aligner, wave, text)
     if config.text:
         raise ConfigError("text: this model hears for itself; leave it out, or give an aligner")
     recognizer = Recognizer(load_directory(directory), device)

@@ -56,6 +56,26 @@ def test_raw_counts_width_blank_mark_and_case(folder):
     assert done.stdout.startswith("%CER 80.00 [ 4 / 5, 0 ins, 2 del, 2 sub ]\n")
 
 
+def test_tags_and_scripts(folder):
+    """Counted by hand: 湾 for 灣 is one of 4 units."""
+    (folder / "ref").write_text("a 我在台灣\nb [noise]\n", encoding="utf-8")
+    (folder / "hyp").write_text("a 我在台湾[噪]\nb\n", encoding="utf-8")
+    done = compute_cer(folder, "ref=ref", "hyp=hyp", "tags=<>[]")
+    assert done.stdout.startswith("%CER 25.00 [ 1 / 4, 0 ins, 0 del, 1 sub ]\n")
+    done = compute_cer(folder, "ref=ref", "hyp=hyp", "raw=true", "tags=<>[]")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    pytest.importorskip("opencc")
+    done = compute_cer(folder, "ref=ref", "hyp=hyp", "tags=<>[]", "simplified=true")
+    assert done.stdout.startswith("%CER 0.00 [ 0 / 4, 0 ins, 0 del, 0 sub ]\n")
+
+
+def test_texts_without_ids_are_refused(folder):
+    (folder / "ref").write_text("今天天气\n明天见\n", encoding="utf-8")
+    done = compute_cer(folder, "ref=ref", "hyp=ref")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "ref: no text behind any id; give `id text` a line\n"
+
+
 def test_pinyin_lines(folder):
     pytest.importorskip("pypinyin")
     (folder / "ref").write_text("a 买书\nb 他是\n", encoding="utf-8")

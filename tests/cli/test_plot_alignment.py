@@ -20,7 +20,7 @@ from paraformer.alignment_plot import (
 from paraformer.data.audio import read_audio
 from paraformer.decode.align import ForcedAligner
 from paraformer.decode.recognize import Recognizer
-from paraformer.errors import ConfigError
+from paraformer.errors import ConfigError, ParaformerError
 from paraformer.models.checkpoint import load_aligner, load_directory
 from paraformer.programs.plot_alignment import plot_alignment
 from tests.conftest import ROOT
@@ -121,10 +121,11 @@ def test_the_picture_has_its_size(tmp_path, caplog):
         ({"text": TEXT, "font": "no.ttf"}, "font=no.ttf: no such file"),
         ({"text": TEXT, "font": __file__}, "test_plot_alignment.py: is no font"),
         ({"text": TEXT, "dpi": 0}, "dpi=0"),
+        ({"text": "none.txt"}, "none.txt: no such file"),
     ],
 )
 def test_a_mistake_is_an_error(tmp_path, given, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ParaformerError, match=message):
         plot_alignment(settings(tmp_path / "a.png", **given))
     with pytest.raises(ConfigError, match=r"out=.*a\.xyz"):
         plot_alignment(settings(tmp_path / "a.xyz", text=TEXT, dpi=20))
