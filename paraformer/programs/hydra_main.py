@@ -6,6 +6,7 @@ import argparse
 import logging
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -149,6 +150,13 @@ def _value(text: str, default: object, key: str) -> object:
 
 
 def _compose(source: _Source, overrides: list[str]) -> DictConfig:
+    with warnings.catch_warnings():
+        # Hydra 1.3 calls what OmegaConf 2.4 will do without, which concerns nobody here.
+        warnings.filterwarnings("ignore", module=r"hydra\.")
+        return _composed(source, overrides)
+
+
+def _composed(source: _Source, overrides: list[str]) -> DictConfig:
     if source.folder is None:
         with initialize_config_module(_PACKAGE, version_base="1.3"):
             return compose(source.name, overrides)

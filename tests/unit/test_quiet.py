@@ -31,6 +31,7 @@ from paraformer.cli import main
 from paraformer.data.ngram import arpa_lines, estimate
 from paraformer.errors import ParaformerError
 from paraformer.hub import BUNDLED
+from paraformer.programs import hydra_main
 from tests.conftest import ROOT
 
 CLIP = BUNDLED / "paraformer-zh-mini/example/asr_example.wav"
@@ -366,3 +367,20 @@ def test_an_option_of_one_call_does_not_rule_the_next(
     assert isinstance(plain, list) and "error" not in plain[0]
     assert (answer(model, source, call) != plain) == differs
     assert answer(model, source, {}) == plain
+
+
+@pytest.mark.parametrize(("module", "heard"), [("hydra.core.utils", 0), ("paraformer.x", 1)])
+def test_what_hydra_is_warned_of_is_not_said(monkeypatch, module, heard):
+    """Hydra 1.3 calls functions that OmegaConf 2.4 says it will do without."""
+    real = hydra_main.compose
+
+    def warn(*given):
+        warnings.warn_explicit("is deprecated", FutureWarning, "utils.py", 1, module)
+        return real(*given)
+
+    monkeypatch.setattr(hydra_main, "compose", warn)
+    monkeypatch.setattr(sys, "argv", ["average_model.py", "dir=x", "out=y"])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert hydra_main.run("average_model", lambda config: 0 if config.dir == "x" else 1) == 0
+    assert len({str(each.message) for each in said}) == heard
