@@ -259,7 +259,10 @@ def _expand(source: object, segments: str) -> Iterator[_Part]:
         )
 
 
-def _expand_path(source: str | Path, segments: str) -> Iterator[_Part]:
+def _expand_path(source: str | Path, segments: str, trusted: bool = True) -> Iterator[_Part]:
+    """trusted: whether a list may hold commands, as one that was named, or is in a folder that was;
+    who writes a pattern does not know which lists it finds.
+    """
     path = Path(source)
     if not str(source).strip():
         raise DataError("input: is empty; give an audio file, a list or a folder")
@@ -268,12 +271,12 @@ def _expand_path(source: str | Path, segments: str) -> Iterator[_Part]:
     elif os.path.isdir(path):  # False where the system refuses the name, unlike Path.is_dir
         # A data directory is its wav.scp.
         has_list = os.path.isfile(path / "wav.scp")
-        yield _open_list(path / "wav.scp", segments) if has_list else _Folder(path)
+        yield _open_list(path / "wav.scp", segments, trusted) if has_list else _Folder(path)
     elif _is_list(path):
-        yield _open_list(path, segments)
+        yield _open_list(path, segments, trusted)
     elif found := _matches(str(source)):
         for name in found:
-            yield from _expand_path(name, segments)
+            yield from _expand_path(name, segments, trusted=False)
     else:
         yield _One(named(str(source), source))
 
@@ -294,8 +297,9 @@ def _matches(pattern: str) -> list[str]:
     return sorted(name for name in found if not (deep and os.path.isdir(name)))
 
 
-def _open_list(path: Path, segments: str) -> ListFile:
-    listed: ListFile = JsonFile(path) if path.suffix.lower() in JSON else TableFile(path)
+def _open_list(path: Path, segments: str, trusted: bool) -> ListFile:
+    is_json = path.suffix.lower() in JSON
+    listed: ListFile = JsonFile(path) if is_json else TableFile(path, trusted)
     _refuse_empty(listed, "id file")
     beside = path.with_name("segments")
     if segments or (path.name == "wav.scp" and beside.is_file()):

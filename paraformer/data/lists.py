@@ -106,6 +106,10 @@ class ListFile(ABC):
         where = f"{self.path}:{line}"
         return DataError(f"{where}: id '{key}' stands already in line {first}; give it another")
 
+    def _no_command(self, entry: Entry, where: str) -> DataError:
+        place = f"{self.path}:{entry.line}"
+        return DataError(f"{place}: a command is run only from a list of lines {where}")
+
     def locate(self, source: str) -> str:
         """A relative path counts from the current folder, as in Kaldi; else from the list's."""
         if source.endswith("|") or URL.match(source) or os.path.exists(source):
@@ -121,10 +125,14 @@ def _repeated(hashes: array[int]) -> frozenset[int]:
 
 
 class TableFile(ListFile):
-    """Lines `id source` or `source`; a file name with blanks may stand alone too."""
+    """Lines `id source` or `source`; a file name with blanks may stand alone too.
 
-    def __init__(self, path: Path) -> None:
+    trusted: whether commands run: who names such a list owns it; a pattern may find any.
+    """
+
+    def __init__(self, path: Path, trusted: bool = True) -> None:
         super().__init__(path)
+        self.trusted = trusted
         self._spaced = _SpacedNames(".", str(path.parent))
 
     def entries(self) -> Iterator[Entry]:
@@ -144,11 +152,13 @@ class TableFile(ListFile):
         return not os.path.exists(self.locate(value)) and os.path.isfile(alone)
 
     def item(self, entry: Entry) -> Item:
-        """See `ListFile`; such a list is its owner's, so its commands may run."""
-        source = self.locate(entry.source)
+        """See `ListFile`."""
+        source: Any = self.locate(entry.source)
+        if not self.trusted and source.rstrip().endswith("|"):
+            source = self._no_command(entry, "that is named, not of one that a pattern finds; name it")
         if entry.path:
-            return named(entry.path, source, from_list=True)
-        return Item(entry.key, source, from_list=True)
+            return named(entry.path, source, from_list=self.trusted)
+        return Item(entry.key, source, from_list=self.trusted)
 
 
 class _SpacedNames:
@@ -201,14 +211,11 @@ class JsonFile(ListFile):
 
     def item(self, entry: Entry) -> Item:
         """See `ListFile`."""
-        line, key, path, source, fs = entry
+        _, key, path, source, fs = entry
         if isinstance(source, str):
             source = self.locate(source)
             if source.rstrip().endswith("|"):
-                source = DataError(
-                    f"{self.path}:{line}: a command is run only from a list of lines `id command "
-                    "|`, never from JSON; write such a list"
-                )
+                source = self._no_command(entry, "`id command |`, never from JSON; write such a list")
         return replace(named(path, source) if path else Item(key, source), fs=fs)
 
     def _values(self) -> Iterator[tuple[int, object]]:

@@ -98,6 +98,23 @@ def test_json_runs_no_commands(folder, name, text, monkeypatch):
     assert not (folder / "X").exists()
 
 
+@pytest.mark.parametrize("pattern", ["*", "**/*", "[l]*", "lists/*", "li*"])
+def test_a_list_that_a_pattern_finds_runs_no_commands(folder, pattern, monkeypatch):
+    """Nor does one in a folder that it finds: whose lists they are, nobody has said."""
+    monkeypatch.chdir(folder)
+    (folder / "lists").mkdir()
+    for name in ("l.txt", "lists/l.scp", "lists/wav.scp"):
+        (folder / name).write_text("u touch X; cat 'a.wav' |\nv a.wav\n")
+    items = [item for item in list_items(pattern) if item.key in ("u", "v")]
+    assert {item.key for item in items} == {"u", "v"}
+    for item in items:
+        if item.key == "u":
+            assert "a command is run only from a list of lines that is named" in reason(item)
+        else:
+            assert len(read(item)) == 8000
+    assert not (folder / "X").exists()
+
+
 def test_nothing_but_a_list_runs_commands(folder, monkeypatch):
     monkeypatch.chdir(folder)
     for source in ("touch X |", ["touch X |"], {"key": "u", "source": "touch X |"}):
