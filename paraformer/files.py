@@ -14,8 +14,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_DRAFT = re.compile(r"\..+\.(?:(?P<host>[^.]+)\.)?(?P<pid>\d+)\.tmp")
+_DRAFT = re.compile(r"\.(?:.+\.)?(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
 _SET = "new"  # what drafts of several files are called
+# What is said of a folder without an index that is `half_written`.
+HALF_WRITTEN = "is half written, since its writer was stopped; write it again"
 # A process of another machine cannot be asked; a draft that it has not touched for so long is none.
 DEAD_SECONDS = 86_400
 
@@ -97,7 +99,8 @@ def _is_dead(path: Path) -> bool:
     if found is None:
         return False
     if found["host"] != _host():
-        return time.time() - path.stat().st_mtime > DEAD_SECONDS
+        touched = max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+        return time.time() - touched > DEAD_SECONDS
     return not _runs(int(found["pid"]))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from paraformer.documents import parse_json
+from paraformer.files import replacing
 
 FAILED = "failed"
 # The environment names a file by it in which a job says how far it is; see utils/slurm.py.
@@ -184,11 +185,9 @@ def _sort(path: Path, first: dict[bytes, int], later: dict[bytes, list[int]]) ->
 
 def _rewrite(path: Path, lines: Iterable[_Line]) -> None:
     """These lines of a file in place of all, at once or not at all."""
-    draft = path.with_name(f".{path.name}.draft")
-    with path.open("rb") as old, draft.open("wb") as new:
+    with replacing(path) as draft, path.open("rb") as old, draft.open("wb") as new:
         for line in lines:
             new.write(_read(old, line))
-    draft.replace(path)
 
 
 def _read(file: BinaryIO, line: _Line) -> bytes:

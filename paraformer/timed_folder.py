@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from paraformer.data.origins import Origins
 from paraformer.errors import DataError
+from paraformer.files import replacing
 from paraformer.formats import TIMED_FILES, TIMED_TABLES, check_folder, format_result, row_id
 from paraformer.timed_formats import check_extra, format_parts, is_timed, refuse_stretches
 from paraformer.transcripts import LineLimits, Transcript, transcript
@@ -59,7 +61,7 @@ class TimedFolder:
         name = TABLE_FILES["json"] if self._gathers else TABLE_FILES.get(output_format)
         self._table = self.folder / name if name else None
         if self._table:
-            self._write(self._table, "", "a" if resume else "w")
+            self._write(self._table, "", "ab" if resume else "wb")
         if self._gathers and is_table and not resume:
             self._write(self.folder / output_format, "")
 
@@ -85,7 +87,7 @@ class TimedFolder:
         else:
             text = format_parts([found], self.output_format, self.limits)
         if self._table:
-            self._write(self._table, text, "a")
+            self._write(self._table, text, "ab")
         else:
             self._write(self.folder / self._name(str(result["key"])), text)
 
@@ -96,7 +98,8 @@ class TimedFolder:
         elif self._table and self.output_format in TIMED_TABLES:
             lines = self._table.read_bytes().splitlines(keepends=True)
             lines.sort(key=lambda line: line.split(b" ", 1)[0])
-            self._table.write_bytes(b"".join(lines))
+            with replacing(self._table) as draft:
+                draft.write_bytes(b"".join(lines))
 
     def _placed(self, result: Mapping[str, Any]) -> Transcript:
         """When and by whom the words of a result were spoken in its recording."""
@@ -124,7 +127,7 @@ class TimedFolder:
                 parts = [self._placed(_read_row(gathered, place)) for place in places[group]]
                 text = format_parts(parts, self.output_format, self.limits)
                 if is_table:
-                    self._write(draft, text, "a")
+                    self._write(draft, text, "ab")
                 else:
                     self._write(self.folder / self._name(group[0]), text)
         if is_table:
@@ -149,11 +152,12 @@ class TimedFolder:
         return name
 
     @staticmethod
-    def _write(path: Path, text: str, mode: str = "w") -> None:
+    def _write(path: Path, text: str, mode: Literal["wb", "ab"] = "wb") -> None:
+        content = text.encode("utf-8", "backslashreplace")  # a key need not be text of any encoding
+        whole = replacing(path) if mode == "wb" else nullcontext(path)
         try:
-            # A key need not be text of any encoding.
-            with path.open(mode, encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-                file.write(text)
+            with whole as place, place.open(mode) as file:
+                file.write(content)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}; give another output_dir") from error
 

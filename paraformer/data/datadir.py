@@ -52,6 +52,7 @@ from paraformer.data.tables import (
     write_text,
 )
 from paraformer.errors import DataError
+from paraformer.files import together
 
 __all__ = [
     "DROPPED",
@@ -66,6 +67,9 @@ __all__ = [
 
 Tables = dict[str, dict[str, str]]
 Rows = Mapping[str, Sequence[Row]]
+EVERY_TABLE = (*KNOWN_TABLES, *DERIVED_TABLES, DROPPED)
+# Of these readers open one first: they come last, and none is there without all the others.
+INDEX = ("wav.scp", "feats.scp", "text")
 
 
 class Utterance(NamedTuple):
@@ -253,14 +257,13 @@ class DataDir:
         backup = new_backup(self.path / ".backup")
         for name in old:
             shutil.copy2(self.path / name, backup / name)
-        for name in rewritten:
-            write_text(self.path / name, texts[name])
-        for name in removed:
-            (self.path / name).unlink()
-        if dropped:
-            record = self.path / DROPPED
-            earlier = read_table(record) if record.exists() else {}
-            write_table(record, {**earlier, **dropped})
+        with together(self.path, [n for n in INDEX if n in rewritten], removed) as draft:
+            for name in rewritten:
+                write_text(draft / name, texts[name])
+            if dropped:
+                record = self.path / DROPPED
+                earlier = read_table(record) if record.exists() else {}
+                write_table(draft / DROPPED, {**earlier, **dropped})
         self._tables = None
         self.__dict__.pop("_beside", None)
         return Repair(kept, dropped, rewritten, removed, backup)
@@ -419,29 +422,34 @@ def _select(tables: Mapping[str, Mapping[str, str]], utterances: set[str]) -> Ta
 
 
 def write_data_dir(
-    destination: str | Path, tables: Tables, companions: Rows | None = None
+    destination: str | Path,
+    tables: Tables,
+    companions: Rows | None = None,
+    others: Mapping[str, str | None] | None = None,
 ) -> DataDir:
     """Write the tables, with spk2utt, as a data directory, of which nothing older is left.
-    companions: rows of files beside the known tables.
+
+    companions: rows of files beside the known tables. others: texts of files that go with them, by
+    name; None: there is none any more.
     """
-    folder = Path(destination)
-    folder.mkdir(parents=True, exist_ok=True)
     if "utt2spk" in tables:
         tables = {**tables, "spk2utt": invert(tables["utt2spk"])}
-    remove_tables(folder, but=tables)
-    for name, table in tables.items():
-        write_table(folder / name, table)
-    for name, rows in (companions or {}).items():
-        if rows:
-            write_text(folder / name, format_rows(rows))
-    return DataDir(folder)
+    beside = {name: format_rows(rows) for name, rows in (companions or {}).items() if rows}
+    texts = {**beside, **(others or {})}
+    with together(destination, INDEX, (*EVERY_TABLE, *texts)) as draft:
+        for name, table in tables.items():
+            write_table(draft / name, table)
+        for name, text in texts.items():
+            if text is not None:
+                write_text(draft / name, text)
+    return DataDir(Path(destination))
 
 
 def remove_tables(folder: Path, but: Collection[str] = ()) -> None:
     """Take away what an earlier run left of a data directory, and what was made of it since: where
     other recordings are written, an old `segments` or feats.scp would belong to none of them.
     """
-    for name in (*KNOWN_TABLES, *DERIVED_TABLES, DROPPED):
+    for name in EVERY_TABLE:
         if name not in but:
             (folder / name).unlink(missing_ok=True)
 

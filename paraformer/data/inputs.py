@@ -21,7 +21,16 @@ from torch import Tensor
 
 from paraformer.data.audio import count_channels
 from paraformer.data.channels import MIX, SPLIT, check_channel
-from paraformer.data.items import OVERSHOOT_SECONDS, Cache, Item, Segment, at_hand, cut, named, taken
+from paraformer.data.items import (
+    OVERSHOOT_SECONDS,
+    Cache,
+    Item,
+    Segment,
+    at_hand,
+    cut,
+    named,
+    taken,
+)
 from paraformer.data.keys import URL, distinct_keys
 from paraformer.data.lists import (
     JSON,

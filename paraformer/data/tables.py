@@ -45,10 +45,9 @@ def iter_rows(path: str | Path) -> Iterator[Row]:
 def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """(number from 1, text) of each line of a UTF-8 file."""
     number, path = 0, Path(path)
-    with _explained(path):
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                yield number, decoded(line, f"{path}:{number}: ")
+    with _explained(path), path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            yield number, decoded(line, f"{path}:{number}: ")
 
 
 def read_whole(path: str | Path) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from paraformer.errors import CheckpointError, ConfigError
+from paraformer.files import HALF_WRITTEN, half_written
 from paraformer.hub.huggingface import HuggingFace
 from paraformer.hub.modelscope import ModelScope
 from paraformer.hub.repository import Hub, Repository
@@ -184,6 +185,8 @@ def _with_weights(path: Path) -> Path:
         return path
     for name in ("config.yaml", "model.pt"):
         if not (path / name).is_file():
+            if half_written(path):
+                raise CheckpointError(f"{path}: {HALF_WRITTEN}")
             raise CheckpointError(
                 f"{path / name}: no such file; a model directory holds config.yaml and model.pt"
             )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from paraformer.data.tokenizer import (
 )
 from paraformer.documents import parse_json, parse_yaml
 from paraformer.errors import CheckpointError, ConfigError
+from paraformer.files import HALF_WRITTEN, half_written, together
 from paraformer.models.aligner import Aligner
 from paraformer.models.builders import (
     BUILDERS,
@@ -60,6 +62,8 @@ NAMES = {  # where each file of a directory without configuration.json lies
     "frontend_conf": {"cmvn_file": "am.mvn"},
     "jieba_usr_dict": "jieba_usr_dict",
 }
+LISTING = "configuration.json"
+TOKEN_LISTS = ("tokens.json", "tokens.txt")
 
 
 class Release(NamedTuple):
@@ -124,17 +128,16 @@ def load_vad(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Va
 
 def save_vad(path: str | Path, release: VadRelease, *, dtype: torch.dtype | None = None) -> Path:
     """Write a released directory of a VAD: weights (as `dtype` if given), config, CMVN."""
-    directory = Path(path)
-    directory.mkdir(parents=True, exist_ok=True)
     metas: Config = {"init_param": "model.pt", "config": "config.yaml"}
-    if release.frontend.cmvn is not None:
-        write_cmvn(directory / "am.mvn", release.frontend.cmvn)
-        metas["frontend_conf"] = {"cmvn_file": "am.mvn"}
-    config = _portable(release.config)
-    config.pop("tokenizer_conf")
-    _write_listing(directory, config, metas, "voice-activity-detection")
-    save_weights(directory / "model.pt", release.model, dtype)
-    return directory
+    with writing_directory(path) as directory:
+        if release.frontend.cmvn is not None:
+            write_cmvn(directory / "am.mvn", release.frontend.cmvn)
+            metas["frontend_conf"] = {"cmvn_file": "am.mvn"}
+        config = _portable(release.config)
+        config.pop("tokenizer_conf")
+        _write_listing(directory, config, metas, "voice-activity-detection")
+        save_weights(directory / "model.pt", release.model, dtype)
+    return Path(path)
 
 
 def load_aligner(path: str | Path, overrides: Mapping[str, Any] | None = None) -> AlignerRelease:
@@ -177,11 +180,13 @@ def read_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
         raise CheckpointError(f"{directory}: no such directory; give a model name or a directory")
     config_file = directory / "config.yaml"
     metas: Config = NAMES
-    listing = directory / "configuration.json"
+    listing = directory / LISTING
     if listing.is_file():
         metas = read_listing(listing)
         config_file = directory / str(metas.get("config", "config.yaml"))
     if not config_file.is_file():
+        if half_written(directory):
+            raise CheckpointError(f"{directory}: {HALF_WRITTEN}")
         raise CheckpointError(
             f"{config_file}: no such file; a model directory holds config.yaml and model.pt"
         )
@@ -279,7 +284,7 @@ def _existing(metas: Mapping[str, Any], directory: Path) -> Config:
 def _token_list(directory: Path, config: Config) -> Config:
     if isinstance((config.get("tokenizer_conf") or {}).get("token_list"), (list, str)):
         return {}
-    for name in ("tokens.json", "tokens.txt"):
+    for name in TOKEN_LISTS:
         if (directory / name).is_file():
             return {"tokenizer_conf": {"token_list": str(directory / name)}}
     raise CheckpointError(f"{directory}: holds neither tokens.json nor tokens.txt")
@@ -335,18 +340,29 @@ def save_directory(
     path: str | Path, release: Release | AlignerRelease, *, dtype: torch.dtype | None = None
 ) -> Path:
     """Write a released directory: weights (as `dtype` if given), config, tokens, CMVN, seg_dict."""
-    directory = Path(path)
-    directory.mkdir(parents=True, exist_ok=True)
     metas: Config = {"init_param": "model.pt", "config": "config.yaml"}
-    metas["tokenizer_conf"] = _save_tokenizer(directory, release.tokenizer)
-    if release.frontend.cmvn is not None:
-        write_cmvn(directory / "am.mvn", release.frontend.cmvn)
-        metas["frontend_conf"] = {"cmvn_file": "am.mvn"}
-    aligner = isinstance(release, AlignerRelease)
-    task = "speech-timestamp" if aligner else "auto-speech-recognition"
-    _write_listing(directory, _portable(release.config), metas, task)
-    save_weights(directory / "model.pt", release.model, dtype)
-    return directory
+    with writing_directory(path) as directory:
+        metas["tokenizer_conf"] = _save_tokenizer(directory, release.tokenizer)
+        if release.frontend.cmvn is not None:
+            write_cmvn(directory / "am.mvn", release.frontend.cmvn)
+            metas["frontend_conf"] = {"cmvn_file": "am.mvn"}
+        aligner = isinstance(release, AlignerRelease)
+        task = "speech-timestamp" if aligner else "auto-speech-recognition"
+        _write_listing(directory, _portable(release.config), metas, task)
+        save_weights(directory / "model.pt", release.model, dtype)
+    return Path(path)
+
+
+def writing_directory(path: str | Path) -> AbstractContextManager[Path]:
+    """A folder to write a released directory in, and what goes with it; what is in it moves to
+    `path` as a whole. Where the writer is stopped in the middle of that, `path` does not load.
+    """
+    return together(path, ("config.yaml", LISTING), stale=(*_names(NAMES), *TOKEN_LISTS))
+
+
+def _names(metas: Mapping[str, Any]) -> Iterator[str]:
+    for value in metas.values():
+        yield from _names(value) if isinstance(value, Mapping) else [str(value)]
 
 
 def _write_listing(folder: Path, config: Config, metas: Config, task: str) -> None:
@@ -359,7 +375,7 @@ def _write_listing(folder: Path, config: Config, metas: Config, task: str) -> No
         "pipeline": {"type": "funasr-pipeline"},
         "file_path_metas": metas,
     }
-    write_text(folder / "configuration.json", json.dumps(listing, indent=1) + "\n")
+    write_text(folder / LISTING, json.dumps(listing, indent=1) + "\n")
 
 
 def _save_tokenizer(directory: Path, tokenizer: Tokenizer) -> Config:
@@ -461,16 +477,15 @@ def save_punctuation(
     path: str | Path, release: PunctuationRelease, *, dtype: torch.dtype | None = None
 ) -> Path:
     """Write a released directory: weights (as `dtype` if given), config, tokens, jieba's words."""
-    directory = Path(path)
-    directory.mkdir(parents=True, exist_ok=True)
     metas: Config = {"init_param": "model.pt", "config": "config.yaml"}
     metas["tokenizer_conf"] = {"token_list": "tokens.json"}
-    write_token_list(directory / "tokens.json", release.tokenizer.tokens)
-    if release.jieba_dict is not None:
-        (directory / "jieba_usr_dict").write_bytes(release.jieba_dict.read_bytes())
-        metas["jieba_usr_dict"] = "jieba_usr_dict"
-    config = _portable(release.config)
-    config.pop("frontend_conf")
-    _write_listing(directory, config, metas, "punctuation")
-    save_weights(directory / "model.pt", release.model, dtype)
-    return directory
+    with writing_directory(path) as directory:
+        write_token_list(directory / "tokens.json", release.tokenizer.tokens)
+        if release.jieba_dict is not None:
+            (directory / "jieba_usr_dict").write_bytes(release.jieba_dict.read_bytes())
+            metas["jieba_usr_dict"] = "jieba_usr_dict"
+        config = _portable(release.config)
+        config.pop("frontend_conf")
+        _write_listing(directory, config, metas, "punctuation")
+        save_weights(directory / "model.pt", release.model, dtype)
+    return Path(path)

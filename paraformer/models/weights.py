@@ -205,5 +205,12 @@ def save_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None)
         flat = own.flatten().view(torch.uint8)
         content = hashlib.sha256(flat.numpy().tobytes()).digest()
         state[name] = stored.setdefault((own.shape, own.dtype, content), own)
-    with replacing(path) as draft:
-        torch.save({"state_dict": state}, draft)
+    write_torch({"state_dict": state}, path)
+
+
+def write_torch(value: object, path: Path) -> None:
+    """`torch.save` that leaves either the old file or the new one; the same value gives the same
+    bytes, whatever the file is called.
+    """
+    with replacing(path) as draft, draft.open("wb") as file:
+        torch.save(value, file)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from paraformer.errors import ConfigError
 from paraformer.formats import check_folder
 from paraformer.limits import Limits, check
-from paraformer.models.checkpoint import build_any, read_yaml, save_directory
+from paraformer.models.checkpoint import build_any, read_yaml, save_directory, writing_directory
 from paraformer.models.weights import load_state
 from paraformer.programs.hydra_main import run
 from paraformer.train.snapshots import average_weights, best_epochs, read_records
@@ -43,9 +43,10 @@ def average_model(config: DictConfig) -> int:
     release = build_any(read_yaml(folder / "config.yaml"))
     weights = average_weights([folder / f"epoch-{epoch}.pt" for epoch in epochs])
     load_state(release.model, weights, folder / f"epoch-{epochs[-1]}.pt")
-    save_directory(check_folder(out), release, dtype=PRECISIONS[config.precision])
-    if config.example:
-        shutil.copytree(config.example, out / "example", dirs_exist_ok=True)
+    with writing_directory(check_folder(out)) as draft:
+        if config.example:
+            shutil.copytree(config.example, draft / "example")
+        save_directory(draft, release, dtype=PRECISIONS[config.precision])
     _log.info("%s: mean of epochs %s", out, ", ".join(map(str, epochs)))
     return 0
 

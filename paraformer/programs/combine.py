@@ -18,6 +18,7 @@ from paraformer.data.tables import read_table, write_table
 from paraformer.decode.combine import Reading, combine
 from paraformer.decode.text import postprocess
 from paraformer.errors import ConfigError, DataError
+from paraformer.files import together
 from paraformer.formats import check_folder
 from paraformer.limits import Limits, check
 from paraformer.programs.hydra_main import run
@@ -54,8 +55,9 @@ def combine_systems(config: DictConfig) -> int:
         key: combine(r for system, weight in ballots for r in system.readings(key, weight))
         for key in keys
     }
-    write_table(out / "token", {key: " ".join(row) for key, row in tokens.items()})
-    write_table(out / "text", {key: shown(row) for key, row in tokens.items()})
+    with together(out, ["text"]) as draft:
+        write_table(draft / "token", {key: " ".join(row) for key, row in tokens.items()})
+        write_table(draft / "text", {key: shown(row) for key, row in tokens.items()})
     return 0
 
 

@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 
 from paraformer.data.tables import read_table, readable, write_text
 from paraformer.errors import ConfigError, DataError
+from paraformer.files import together
 from paraformer.formats import check_folder
 from paraformer.programs.hydra_main import run
 from paraformer.score import Report, format_aligned, pinyin, score, units
@@ -66,10 +67,11 @@ def _warn(what: str, ids: list[str]) -> None:
 
 def _write(out: Path, report: Report, lines: Iterable[str]) -> None:
     aligned = (format_aligned(key, pairs) for key, pairs in report.alignments.items())
-    write_text(out / "cer", "".join(f"{line}\n" for line in lines))
-    write_text(out / "aligned", "".join(f"{rows}\n\n" for rows in aligned))
-    write_text(out / "missing_ids", "".join(f"{key}\n" for key in report.missing))
-    write_text(out / "extra_ids", "".join(f"{key}\n" for key in report.extra))
+    with together(out, ["cer"]) as draft:
+        write_text(draft / "cer", "".join(f"{line}\n" for line in lines))
+        write_text(draft / "aligned", "".join(f"{rows}\n\n" for rows in aligned))
+        write_text(draft / "missing_ids", "".join(f"{key}\n" for key in report.missing))
+        write_text(draft / "extra_ids", "".join(f"{key}\n" for key in report.extra))
 
 
 def _write_report(config: DictConfig, report: Report) -> None:

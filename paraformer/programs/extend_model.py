@@ -35,6 +35,7 @@ from paraformer.models.checkpoint import (
     read_config,
     save_directory,
     weights_of,
+    writing_directory,
 )
 from paraformer.models.weights import grow_rows, load_state, read_weights, stored_dtype
 from paraformer.programs.hydra_main import run
@@ -67,13 +68,14 @@ def extend_model(config: DictConfig) -> int:
     shapes = {name: value.shape for name, value in grown.model.state_dict().items()}
     state, names = grow_rows(state, shapes, rows, len(grown.tokenizer))
     new, out = grown.tokenizer.tokens[rows:], check_folder(config.out)
-    if (out / "model.pt").is_file():
+    if (out / "config.yaml").is_file():  # it comes last
         _compare(out, grown.tokenizer, state)
         print(len(new))
         return 0
     load_state(grown.model, state, weights)
-    carry_over(source, out)
-    save_directory(out, grown, dtype=stored_dtype(weights))
+    with writing_directory(out) as draft:
+        carry_over(source, draft, out)
+        save_directory(draft, grown, dtype=stored_dtype(weights))
     _log.info("%s: %d new rows: %s", out, len(new), " ".join(new) or "none is needed")
     _log.info("%s: grew by them: %s", out, ", ".join(names) or "nothing")
     print(len(new))

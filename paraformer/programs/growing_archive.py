@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from paraformer.data.tables import write_table
+from paraformer.files import together
 from paraformer.formats import check_folder, table_line
 
 
@@ -61,13 +62,17 @@ class GrowingArchive:
         self._table.close()
 
     def finish(self) -> None:
-        """Give the archive its name, and write its tables."""
+        """Give the archive its name, and write its tables. No scp ever points into the archive of
+        another run.
+        """
         self.close()
-        rows = self._rows
-        ark = self._draft.with_suffix("")
-        self._draft.replace(ark)
-        write_table(f"{self.stem}.scp", {k: f"{self.stem}.ark:{r.place}" for k, r in rows.items()})
-        write_table(f"{self.stem}.utt2num_frames", {k: str(r.frames) for k, r in rows.items()})
+        rows, name = self._rows, Path(self.stem).name
+        with together(Path(self.stem).parent, (f"{name}.scp", f"{name}.utt2num_frames")) as draft:
+            self._draft.replace(draft / f"{name}.ark")
+            places = {key: f"{self.stem}.ark:{row.place}" for key, row in rows.items()}
+            write_table(draft / f"{name}.scp", places)
+            frames = {key: str(row.frames) for key, row in rows.items()}
+            write_table(draft / f"{name}.utt2num_frames", frames)
         self._list.unlink()
 
     def _kept(self) -> dict[str, _Row]:

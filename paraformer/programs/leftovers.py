@@ -13,10 +13,11 @@ LISTING = "configuration.json"
 WEIGHT_SUFFIXES = (".pt", ".pb", ".bin", ".onnx", ".torchscript", ".safetensors")
 
 
-def carry_over(start: Path, out: Path) -> list[str]:
+def carry_over(start: Path, draft: Path, out: Path) -> list[str]:
     """Copy what `save_directory` leaves out of a released directory: its card, licence, examples.
 
-    Files that `out` has already stay as they are. Returns the names of those that were copied.
+    draft: where `out` is written; files that this has already stay as they are. Returns the names
+    of those that were copied.
     """
     metas = read_listing(start / LISTING) if (start / LISTING).is_file() else {}
     written = {*_names(NAMES), *_names(metas), LISTING, "tokens.json", "tokens.txt"}
@@ -25,8 +26,8 @@ def carry_over(start: Path, out: Path) -> list[str]:
         name = path.relative_to(start).as_posix()
         spare = name in written or name.startswith(".") or path.suffix in WEIGHT_SUFFIXES
         if path.is_file() and not spare and not (out / name).exists():
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, out / name)
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, draft / name)
             copied.append(name)
     return copied
 

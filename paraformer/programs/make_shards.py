@@ -29,6 +29,7 @@ from paraformer.data.shards import quote_key
 from paraformer.data.tables import read_table, write_text
 from paraformer.data.word_times import read_times
 from paraformer.errors import DataError, ParaformerError
+from paraformer.files import remove_drafts, replacing
 from paraformer.formats import check_folder
 from paraformer.limits import Limits, check
 from paraformer.options import SHARE
@@ -44,6 +45,7 @@ def make_shards(config: DictConfig) -> int:
     data, out = Path(config.data), check_folder(config.out)
     if not (data / "wav.scp").is_file():
         raise DataError(f"{data / 'wav.scp'}: no such file; give a data directory with audio")
+    remove_drafts(out)
     for old in (out / "shards.list", *out.glob("shard-*.tar")):
         old.unlink(missing_ok=True)
     items = list_items(data)
@@ -111,14 +113,12 @@ def read_bytes(item: Item, reader: Reader) -> tuple[str, bytes]:
 
 def write_shard(path: Path, utterances: Sequence[Sequence[tuple[str, bytes]]]) -> None:
     """A tar, whole or not at all; the same content gives the same bytes."""
-    draft = path.with_name(f"{path.name}.part")
-    with tarfile.open(draft, "w", format=tarfile.PAX_FORMAT) as tar:
+    with replacing(path) as draft, tarfile.open(draft, "w", format=tarfile.PAX_FORMAT) as tar:
         for members in utterances:
             for name, content in members:
                 header = tarfile.TarInfo(name)
                 header.size, header.mode = len(content), 0o644
                 tar.addfile(header, io.BytesIO(content))
-    draft.replace(path)
 
 
 def main() -> int:

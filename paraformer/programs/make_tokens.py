@@ -16,6 +16,7 @@ from paraformer.data.lexicon import build_lexicon, train_bpe
 from paraformer.data.texts import read_texts
 from paraformer.data.tokenizer import SentencepieceTokenizer, write_seg_dict, write_token_list
 from paraformer.errors import ConfigError, DataError
+from paraformer.files import together
 from paraformer.formats import check_folder
 from paraformer.limits import Limits, check
 from paraformer.programs.hydra_main import run
@@ -31,14 +32,16 @@ def make_tokens(config: DictConfig) -> int:
     check("min_count", config.min_count, Limits(1, whole=True))
     check("bpe_size", config.bpe_size, Limits(5, whole=True))
     out = check_folder(config.out)
-    if config.type == "char":
-        tokens = _make_char(texts, config.english, config.min_count, out)
-    elif config.type == "bpe":
-        tokens = _make_bpe(texts, config.bpe_size, out)
-    else:
-        raise ConfigError(f"type={config.type}: unknown type; choose char or bpe")
-    write_token_list(out / "tokens.txt", tokens)
-    write_token_list(out / "tokens.json", tokens)
+    # A bpe.model of an earlier run would make this directory a sentencepiece model.
+    with together(out, ("tokens.json", "tokens.txt"), ("seg_dict", "bpe.model")) as draft:
+        if config.type == "char":
+            tokens = _make_char(texts, config.english, config.min_count, draft)
+        elif config.type == "bpe":
+            tokens = _make_bpe(texts, config.bpe_size, draft)
+        else:
+            raise ConfigError(f"type={config.type}: unknown type; choose char or bpe")
+        write_token_list(draft / "tokens.txt", tokens)
+        write_token_list(draft / "tokens.json", tokens)
     _log.info("%d tokens from %d transcripts in %s", len(tokens), len(texts), out)
     return 0
 
@@ -46,14 +49,11 @@ def make_tokens(config: DictConfig) -> int:
 def _make_char(texts: Sequence[str], english: str, min_count: int, out: Path) -> list[str]:
     lexicon = build_lexicon(texts, english, min_count)
     write_seg_dict(out / "seg_dict", lexicon.seg_dict)
-    # A bpe.model of an earlier run would make this directory a sentencepiece model.
-    (out / "bpe.model").unlink(missing_ok=True)
     return lexicon.tokens
 
 
 def _make_bpe(texts: Sequence[str], size: int, out: Path) -> list[str]:
     (out / "bpe.model").write_bytes(train_bpe(texts, size))
-    (out / "seg_dict").unlink(missing_ok=True)
     return SentencepieceTokenizer(out / "bpe.model").tokens
 
 

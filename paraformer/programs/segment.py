@@ -24,7 +24,7 @@ from paraformer.data.blocks import read_blocks
 from paraformer.data.datadir import write_data_dir
 from paraformer.data.faults import RECORDING_TABLES
 from paraformer.data.inputs import Item
-from paraformer.data.tables import read_rows, read_table, write_table, write_text
+from paraformer.data.tables import format_table, read_rows, read_table
 from paraformer.decode.endpoint import Span
 from paraformer.decode.vad import VoiceActivity
 from paraformer.errors import ConfigError, ParaformerError
@@ -160,16 +160,14 @@ def _write(out: Path, sources: dict[str, dict[str, str]], found: Found, config: 
         name: {key: table[key] for key in spoken if key in table} for name, table in sources.items()
     }
     kept = {name: table for name, table in kept.items() if table or name == "wav.scp"}
-    write_data_dir(out, {**kept, "segments": segments, "utt2dur": durations})
-    write_table(out / "failed", found.failed)
-    (out / "rttm").unlink(missing_ok=True)  # of an earlier run
-    if config.rttm:
-        write_text(out / "rttm", "".join(speakers))
+    others: dict[str, str | None] = {"failed": format_table(found.failed)}
+    others["rttm"] = "".join(speakers) if config.rttm else None
     if config.audacity:
         for recording, spans in found.spans.items():
             lines = [f"{a / 1000:.6f}\t{b / 1000:.6f}\tspeech\n" for a, b in spans]
             name = recording.replace("/", "_")
-            write_text(out / "labels" / f"{name}.txt", "".join(lines))
+            others[f"labels/{name}.txt"] = "".join(lines)
+    write_data_dir(out, {**kept, "segments": segments, "utt2dur": durations}, others=others)
 
 
 def main() -> int:

@@ -27,6 +27,7 @@ from paraformer.models.checkpoint import (
     Release,
     save_directory,
     weights_of,
+    writing_directory,
 )
 from paraformer.models.weights import load_state, read_weights, stored_dtype
 from paraformer.options import THREADS
@@ -98,9 +99,10 @@ def select_model(config: DictConfig) -> int:
         _log.info("%s: %s %.4f, loss %.4f", candidate, metric, *scores[candidate])
     best = choose(scores, config.keep_start)
     load_state(release.model, weights_of_candidate(folder, best, first, dtype), folder)
-    carry_over(start, check_folder(out))
-    write_card(start, out, config.name or start.name, card_of(best, scores, metric))
-    save_directory(out, release, dtype=dtype)
+    with writing_directory(check_folder(out)) as draft:
+        carry_over(start, draft, out)
+        write_card(start, draft, config.name or start.name, card_of(best, scores, metric))
+        save_directory(draft, release, dtype=dtype)
     lines = (f"{name}\t{score.errors:.6f}\t{score.loss:.6f}\n" for name, score in scores.items())
     write_text(folder / "selection.tsv", f"candidate\t{metric}\tloss\n" + "".join(lines))
     if best.epochs:

@@ -34,6 +34,7 @@ from paraformer.decode.timestamps import frame_seconds
 from paraformer.documents import load_yaml
 from paraformer.errors import ConfigError
 from paraformer.extras import load_extra
+from paraformer.files import remove_drafts
 from paraformer.formats import check_folder
 from paraformer.hub import find_model
 from paraformer.limits import Limits, check, check_values
@@ -328,8 +329,11 @@ def make_objective(
 
 
 def clear_run(folder: Path) -> None:
-    """Remove what an earlier run left, so that its epochs do not pass for those of the next."""
-    for pattern in ("epochs.jsonl", "epoch-*.pt", "last.pt", "train.yaml"):
+    """Remove what an earlier run left, so that its epochs do not pass for those of the next: first
+    what a run goes on from.
+    """
+    remove_drafts(folder)
+    for pattern in ("last.pt", "epochs.jsonl", "epoch-*.pt", "train.yaml"):
         for path in folder.glob(pattern):
             path.unlink()
 

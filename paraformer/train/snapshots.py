@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from paraformer.data.tables import write_text
 from paraformer.documents import parse_json
 from paraformer.errors import CheckpointError, DataError
-from paraformer.files import replacing
 from paraformer.models.integrity import refuse_unusable
-from paraformer.models.weights import read_torch, read_weights
+from paraformer.models.weights import read_torch, read_weights, write_torch
 
 Generators = dict[str, Any]  # states of torch's generators of one process
 Totals = dict[str, tuple[float, float]]  # name of a statistic -> weighted sum, sum of weights
@@ -39,12 +38,6 @@ class Resumed(NamedTuple):
     position: Position
     totals: Totals
     place: list[int]
-
-
-def write_atomically(value: object, path: Path) -> None:
-    """`torch.save` that leaves either the old file or the new one."""
-    with replacing(path) as draft:
-        torch.save(value, draft)
 
 
 def save_snapshot(
@@ -70,7 +63,7 @@ def save_snapshot(
         "others": list(generators[1:]),
         "place": list(place),
     }
-    write_atomically(state, path)
+    write_torch(state, path)
 
 
 def own_generators() -> Generators:

@@ -17,6 +17,7 @@ from torch import Tensor
 from paraformer.data.dataset import Batch
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.limits import check_fields, limited
+from paraformer.models.weights import write_torch
 from paraformer.resume import tell_progress
 from paraformer.train.losses import Losses
 from paraformer.train.objective import TrainObjective, autocast
@@ -31,7 +32,6 @@ from paraformer.train.snapshots import (
     put_record,
     read_records,
     save_snapshot,
-    write_atomically,
 )
 
 log = logging.getLogger(__name__)
@@ -346,7 +346,7 @@ class Trainer:
             return
         if epoch:  # of the start, which is there already, only the record
             path = self.folder / f"epoch-{epoch}.pt"
-            write_atomically(self.objective.weights_to_keep(), path)
+            write_torch(self.objective.weights_to_keep(), path)
         put_record(self.folder / "epochs.jsonl", record)
         shown = " ".join(f"{k} {v:.4g}" for k, v in record.items() if k not in ("epoch", "step"))
         log.info("epoch %d %s, dev: %s", epoch, how, shown)

@@ -9,8 +9,8 @@ from paraformer.data.inputs import list_items
 from paraformer.data.jsonl import jsonl_to_data
 from paraformer.data.shards import ShardList
 from paraformer.data.tables import read_table, read_whole
-from paraformer.data.texts import read_texts
 from paraformer.data.textgrid import read_textgrid
+from paraformer.data.texts import read_texts
 from paraformer.data.tokenizer import CharTokenizer, read_seg_dict, read_token_list
 from paraformer.data.word_times import read_ctm
 from paraformer.data.words import jieba_segmenter

@@ -245,7 +245,7 @@ def test_a_snapshot_of_something_else_is_one_line(call, tmp_path):
     for content in ([1], {"a": 1}):
         torch.save(content, tmp_path / "exp" / "last.pt")
         code, line = call("train")
-        assert (code, "does not fit this configuration" in line) == (1, True), line
+        assert (code, "is no snapshot of a training" in line) == (1, True), line
 
 
 def test_a_folder_that_is_not_utf8(call, place, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from paraformer.errors import CheckpointError, DataError
+from paraformer.models.weights import write_torch
 from paraformer.train import snapshots
 from paraformer.train.snapshots import (
     Position,
@@ -20,7 +21,6 @@ from paraformer.train.snapshots import (
     read_records,
     save_snapshot,
     seed_everything,
-    write_atomically,
 )
 
 RECORDS = [
@@ -98,15 +98,15 @@ def test_a_broken_snapshot_names_the_file(tmp_path, content):
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.pt"
-    write_atomically({"x": 1}, path)
+    write_torch({"x": 1}, path)
 
     def half(value, target):
-        target.write_bytes(b"half")
+        target.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(snapshots.torch, "save", half)
     with pytest.raises(OSError, match="disk full"):
-        write_atomically({"x": 2}, path)
+        write_torch({"x": 2}, path)
     monkeypatch.undo()
     assert torch.load(path) == {"x": 1}
 
