@@ -23,7 +23,7 @@ from paraformer.data.keys import URL
 from paraformer.data.resample import check_rate, resample
 from paraformer.data.soundfiles import channels_first, header, is_raw, open_decoder
 from paraformer.errors import AudioError
-from paraformer.limits import RATE, check
+from paraformer.limits import Limits, check
 
 __all__ = ["count_channels", "finished", "read_audio", "read_channels", "resample"]
 
@@ -97,7 +97,7 @@ def _rate(fs: int | None) -> int:
     """The rate of what has none of its own."""
     if fs is None:
         return RAW_RATE
-    check("fs", fs, RATE)
+    check("fs", fs, Limits(1, whole=True))
     return int(fs)
 
 

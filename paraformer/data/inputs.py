@@ -230,7 +230,10 @@ class _Folder:
                 f"{folder}: no audio file and no wav.scp in it ({there}); give another folder"
             )
         if others:
-            log.info("%s: %d other files are passed over (%s)", folder, others.total(), kinds)
+            count = others.total()
+            log.info(
+                "%s: passed over %d of %d files (%s)", folder, count, count + len(found), kinds
+            )
         self.paths = sorted(found, key=lambda path: path.split(os.sep))
 
     def names(self) -> Iterator[Name]:

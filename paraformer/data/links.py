@@ -25,6 +25,7 @@ Part = Path | Window
 _OGG, _FLAC = b"OggS", b"fLaC"
 # The first page of a logical stream; a FLAC file begins with its one STREAMINFO of 34 bytes.
 _OGG_BEGINS = b"OggS\0\2"
+_ENDS, _LARGEST_PAGE, _LONGEST_TAG = 4, 65307, 4096
 _FLAC_BEGINS = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
 
 
@@ -35,8 +36,7 @@ def links(file: File) -> list[Window]:
     if head == _OGG:
         return _cut(file, _ogg_starts(file))
     if head == _FLAC:
-        starts = (start for begin in _FLAC_BEGINS for start in places_of(file, begin))
-        return _cut(file, sorted(starts))
+        return _cut(file, [place for place in places_of(file, _FLAC) if _is_flac(file, place)])
     return mpeg.links(file)
 
 
@@ -51,6 +51,27 @@ def _ogg_starts(file: File) -> list[int]:
         lacing = file.read(count[0]) if count else b""
         behind = place + 27 + len(lacing) + sum(lacing)
     return starts
+
+
+def _is_flac(file: File, place: int) -> bool:
+    file.seek(place)
+    return file.read(8) in _FLAC_BEGINS
+
+
+def breaks_off(file: File) -> bool:
+    """Whether an Ogg lacks its end: libsndfile takes the last page for it, whichever that is."""
+    total = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if file.read(len(_OGG)) != _OGG:
+        return False
+    file.seek(max(0, total - _LARGEST_PAGE - _LONGEST_TAG))
+    content = file.read()
+    place = content.rfind(b"OggS\0")
+    page = content[place:]
+    if place < 0 or len(page) < 27:
+        return True
+    lacing = page[27 : 27 + page[26]]
+    return not page[5] & _ENDS or len(page) < 27 + page[26] + sum(lacing)
 
 
 def _cut(file: File, starts: Sequence[int]) -> list[Window]:

@@ -29,6 +29,7 @@ _HAS_COUNT, _HAS_BYTES = 1, 2
 _TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 _ID3V1_BYTES, _APE_FOOTER_BYTES = 128, 32
 _HEAD_BYTES = 64
+_NOTHING = bytes(9)  # the least that stands between the head of a frame without sound and a count
 
 
 class _Told(NamedTuple):
@@ -95,6 +96,8 @@ def _covers(file: File, start: int, told: _Told | None, total: int) -> bool:
 
 def _told(frame: bytes) -> _Told | None:
     """What a first frame says, if it is one that holds no sound but a count (Xing, VBRI)."""
+    if frame[4:13] != _NOTHING:  # soon seen of nearly all others
+        return None
     place = 4 + _side_bytes(frame)
     if any(frame[4:place]):
         return None

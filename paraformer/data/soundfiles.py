@@ -17,7 +17,7 @@ from torch import Tensor
 
 from paraformer.data import big_endian, ffmpeg, riff, voc
 from paraformer.data.containers import TEXT_HEAD, foreign_name, is_text
-from paraformer.data.links import UNKNOWN_FRAMES, Chain, Part, links
+from paraformer.data.links import UNKNOWN_FRAMES, Chain, Part, breaks_off, links
 from paraformer.data.media import HEADERLESS
 from paraformer.data.resample import check_rate
 from paraformer.data.windows import Window
@@ -200,22 +200,42 @@ def open_decoder(source: Path | bytes, name: str, streamed: bool = False) -> Ite
         stack.callback(file.close)
         mended = _mend(file, name, streamed)
         whole = Window(b"", file, 0, len(source)) if isinstance(source, bytes) else source
-        parts = links(mended or file)
+        parts, broken = links(mended or file), breaks_off(mended or file)
         try:
             decoder = Decoder(parts or mended or whole, name)
         except soundfile.LibsndfileError as error:
             _refuse_text(file, name)
             reason = error.error_string.rstrip(".")
-            sources: list[Path | bytes] = [_content(part) for part in parts] or [source]
-            decoded = [stack.enter_context(ffmpeg.decoded(s, name, reason)) for s in sources]
-            decoder = Decoder(decoded if parts else decoded[0], name)
+            if parts:
+                decoder = Decoder(_decodable(parts, name, stack), name)
+            else:
+                decoder = Decoder(stack.enter_context(ffmpeg.decoded(source, name, reason)), name)
         stack.callback(decoder.close)
+        if broken:
+            log.warning("%s: cut off; what is there is read", name)
         yield decoder
 
 
-def _content(part: Window) -> bytes:
-    part.seek(0)
-    return part.read()
+def _decodable(parts: Sequence[Window], name: str, stack: ExitStack) -> list[Part]:
+    """Those that libsndfile or ffmpeg can decode; of others it is said that they are left out."""
+    found, faults = list[Part](), list[AudioError]()
+    for number, part in enumerate(parts, 1):
+        try:
+            with _forward(part):
+                found.append(part)
+        except soundfile.LibsndfileError as error:
+            part.seek(0)
+            reason = error.error_string.rstrip(".")
+            try:
+                decoded = ffmpeg.decoded(part.read(), name, reason)
+                found.append(stack.enter_context(decoded))
+            except AudioError as fault:
+                faults.append(fault)
+                why = str(fault).removeprefix(f"{name}: ")
+                log.warning("%s: part %d of %d is left out: %s", name, number, len(parts), why)
+    if not found:
+        raise faults[0]
+    return found
 
 
 def _refuse_text(file: BinaryIO, name: str) -> None:

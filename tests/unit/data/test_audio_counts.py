@@ -149,6 +149,25 @@ def test_the_streams_of_an_ogg_that_sound_at_a_time_are_no_chain(tmp_path, chann
     assert len(read_audio(content)) in (len(FIRST), len(SECOND))
 
 
+@pytest.mark.parametrize("code", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_an_ogg_that_breaks_off_says_so(tmp_path, warned, code, parts):
+    """Its decoder takes the last page that is there for the end."""
+    noise = RANDOM.uniform(-0.9, 0.9, 6 * RATE)
+    whole = written(noise, "OGG", code)
+    content = whole * (parts - 1) + whole[: len(whole) // 2]
+    found = read_audio(content)
+    assert (parts - 1) * len(noise) < len(found) < parts * len(noise)
+    assert len(warned()) == 1 and "cut off" in warned()[0]
+
+
+def test_a_part_that_nothing_decodes_is_left_out_with_a_word(warned):
+    whole, other = written(FIRST, "OGG", "VORBIS"), written(SECOND, "OGG", "OPUS")
+    found = read_audio(whole + other[:60] + whole)
+    torch.testing.assert_close(found, joined(whole, whole), atol=1e-6, rtol=0)
+    assert len(warned()) == 1 and "part 2 of 3 is left out: cannot decode it" in warned()[0]
+
+
 # MP3
 
 

@@ -187,7 +187,7 @@ def test_a_folder_says_what_it_passes_over(tmp_path, caplog):
         (tmp_path / name).write_bytes(b"")
     assert len(list_items(tmp_path)) == 4
     assert caplog.messages == [
-        f"{tmp_path}: 3 other files are passed over (2 .txt, 1 no ending)"
+        f"{tmp_path}: passed over 3 of 7 files (2 .txt, 1 no ending)"
     ]
     for path in tmp_path.iterdir():
         if path.suffix.lower() in AUDIO:
