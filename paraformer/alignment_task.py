@@ -17,6 +17,7 @@ from paraformer.formats import check_format
 from paraformer.options import CallOptions, data_types
 from paraformer.output import Output, Results, Tables
 from paraformer.results import WRITTEN, Result, alignment_result, head
+from paraformer.resume import Made
 
 # Tables in output_dir/tp_res, the reference's.
 TABLES = Tables(("timestamp_list", "timestamp_str"), place="tp_res")
@@ -29,14 +30,16 @@ class AlignTask:
     def __init__(self, aligner: ForcedAligner) -> None:
         self.aligner, self.device = aligner, aligner.device
 
-    def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
+    def stream(
+        self, source: Any, call: CallOptions, cut: bool, made: Made | None = None
+    ) -> Results:
         """See `Task`; (wav, text) or (wav.scp, text.txt), see `pair_texts`."""
         check_format(call.output_format)
         sounds, given = _pair(source, call)
         inputs = Inputs(sounds, call.key, call.segments, call.channel)
         items = list(inputs)
         texts = pair_texts(given, [item.key for item in items])
-        output = Output(call, len(items), TABLES, inputs.origins)
+        output = Output(call, len(items), TABLES, inputs.origins, made)
         pairs = zip(items, texts, strict=True)
         pending = output.pending((pair[0].key, at_hand(pair)) for pair in pairs)
         return output.stream(self._aligned(list(pending), call))

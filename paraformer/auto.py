@@ -43,12 +43,15 @@ from paraformer.models.kinds import (
     RECOGNISER,
     VAD,
     Kind,
+    hears_streams,
     kind_of,
     refuse_other,
     times_tokens,
 )
 from paraformer.output import Results, Tables
 from paraformer.punctuation_task import PunctuationTask
+from paraformer.record import made_with
+from paraformer.resume import Made
 from paraformer.tasks import (
     RecordingTask,
     Result,
@@ -84,7 +87,18 @@ def stream_pending(source: Any, model: str, settings: Mapping[str, Any]) -> Resu
             results = AutoModel(model, **settings).shared_work()[1]
             yield from results(chain([first], items), total)
 
-    return stream_items(inputs, call, tables, work)
+    return stream_items(inputs, call, tables, work, made_of(model, settings))
+
+
+def made_of(model: str, settings: Mapping[str, Any]) -> Made | None:
+    """What `AutoModel(model, **settings)` makes results with, told without its weights; None where
+    no folder wants to know.
+    """
+    if not settings.get("output_dir"):
+        return None
+    build = opts.BuildOptions(**_take(dict(settings), opts.BuildOptions))
+    directories = find_models(_models(model, build), build.hub, offline=True)
+    return made_with(directories, flatten(settings), bool(CUTS & {*settings}))
 
 
 def tables_ahead(model: str, settings: Mapping[str, Any]) -> Tables | None:
@@ -109,7 +123,7 @@ def tables_ahead(model: str, settings: Mapping[str, Any]) -> Tables | None:
 
 
 def _hears_streams(config: Config, defaults: Mapping[str, Any]) -> bool:
-    return config["model"] == "ParaformerStreaming" or bool(CUTS & {*defaults})
+    return hears_streams(config) or bool(CUTS & {*defaults})
 
 
 class AutoModel:
@@ -223,7 +237,11 @@ class AutoModel:
             if not isinstance(call.cache, dict):
                 raise ConfigError("cache: give a dict, empty at first, the same one for every call")
             return Results(iter([self.task.feed(input, call)]))
-        return self.task.stream(input, call, bool(CUTS & {*keywords, *self.defaults}))
+        cut, made = bool(CUTS & {*keywords, *self.defaults}), None
+        if call.output_dir:
+            given = {**opts.renamed(self._made), **opts.renamed(keywords)}
+            made = made_with(self.directories, flatten(given), cut)
+        return self.task.stream(input, call, cut, made)
 
     def shared_work(self) -> tuple[Tables, Work]:
         """What becomes of recordings by the defaults of this model, for processes that share a

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from paraformer.errors import ConfigError, DataError
-from paraformer.resume import FAILED, Finished, row_id
+from paraformer.resume import FAILED, Finished, Made, row_id
 
 LINES = ("text", "json")
 TIMED_FILES = ("srt", "vtt", "textgrid", "lrc", "tsv")  # one for each recording
@@ -62,10 +62,16 @@ def _unwritable(path: Path, error: OSError) -> DataError:
     return DataError(f"{path}: {reason}; give another folder for the results")
 
 
-def find_finished(folder: str | Path, whole: Sequence[str], others: Sequence[str]) -> Finished:
-    """What an earlier run has finished in a folder of tables; see `Finished`."""
+def find_finished(
+    folder: str | Path, whole: Sequence[str], others: Sequence[str], made: Made | None = None
+) -> Finished:
+    """What an earlier run has finished in a folder of tables; see `Finished`. made: with what this
+    run makes its own.
+    """
     path = check_folder(folder)
     try:
+        if made is not None:
+            made.refuse_other(path, whole)
         return Finished(path, whole, others)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -76,7 +82,7 @@ class GrowingTables:
 
     stale: patterns of what earlier runs may have left in the folder, which goes first. names: the
     tables, relative to the folder, there from the start though empty. finished: what is finished
-    there, which stays; then nothing is stale.
+    there, which stays; then nothing is stale. made: what the results are made with.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class GrowingTables:
         stale: Sequence[str],
         names: Sequence[str],
         finished: Finished | None = None,
+        made: Made | None = None,
     ) -> None:
         self.folder = check_folder(folder)
         self._files: dict[str, TextIO] = {}
@@ -100,6 +107,8 @@ class GrowingTables:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 # A file name in a message need not be text of any encoding.
                 self._files[name] = path.open(mode, encoding="utf-8", errors="backslashreplace")
+            if made is not None:  # not before there is nothing left that was made otherwise
+                made.write(self.folder)
         except OSError as error:
             self.close()
             raise _unwritable(path, error) from error
@@ -152,7 +161,7 @@ class ResultFolder:
     `failed`: a line `key reason` for each utterance without a result. timed: also `timestamp`, a
     line `key [[start, end], ...]`, in ms. resume: what is finished stays. beside: a table that
     somebody else writes there, before a result is added here. place: the folder of the tables of
-    each rank.
+    each rank. made: what the results are made with.
     """
 
     def __init__(
@@ -165,14 +174,15 @@ class ResultFolder:
         resume: bool = False,
         beside: Sequence[str] = (),
         place: str = "{}best_recog",
+        made: Made | None = None,
     ) -> None:
         self.nbest, self.place = nbest, place
         self.names = TABLES if timed else names
         stale = [f"{place.format('[0-9]*')}/{name}" for name in {*TABLES, *names}] + [FAILED]
         tables = [f"{place.format(n)}/{name}" for n in range(1, nbest + 1) for name in self.names]
         best, others = tables[: len(self.names)], [*tables[len(self.names) :], *beside]
-        finished = find_finished(folder, best, others) if resume else None
-        self._tables = GrowingTables(folder, stale, [*tables, FAILED], finished)
+        finished = find_finished(folder, best, others, made) if resume else None
+        self._tables = GrowingTables(folder, stale, [*tables, FAILED], finished, made)
         self.finished, self.take = self._tables.finished, self._tables.take
         self.finish = self._tables.finish
 

@@ -49,6 +49,14 @@ LOGGING = ("disable_log", "log_level")
 # Options whose values are paths, or may be.
 FILES = ("input", "hotword", "segments", "lm_file", "init_param")
 FOLDERS = ("model", "vad_model", "punc_model", "second_pass", "output_dir")
+# Options that change nothing in a folder of results, or whose work is seen in the list of inputs.
+WITHOUT_RESULT = (
+    *("hub", "model_revision", "vad_model_revision", "punc_model_revision", "offline"),
+    *("device", "ncpu", "num_threads", "batch_size", "batch_size_s", "batch_frames"),
+    *("key", "segments", "data_type", "cache", "is_final", "data", "out", "min_success"),
+    *("resume", "disable_log", "log_level", "disable_pbar"),
+    *("return_raw_text", "sentence_timestamp", "en_post_proc"),
+)
 # Other names of options, all of them of the reference.
 ALIASES = {
     "hotwords": "hotword",

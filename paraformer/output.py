@@ -12,6 +12,7 @@ from paraformer.data.origins import Origins
 from paraformer.formats import TABLES, ResultFolder
 from paraformer.options import CallOptions
 from paraformer.results import WRITTEN, Result
+from paraformer.resume import Made
 from paraformer.timed_folder import TimedFolder
 from paraformer.timed_formats import is_timed
 from paraformer.transcripts import LineLimits
@@ -58,9 +59,16 @@ class Output:
     """The folders of one call, if it names one, and which of its inputs are still to be done."""
 
     def __init__(
-        self, call: CallOptions, total: int, tables: Tables, origins: Origins | None = None
+        self,
+        call: CallOptions,
+        total: int,
+        tables: Tables,
+        origins: Origins | None = None,
+        made: Made | None = None,
     ) -> None:
-        """total: how many inputs there are, or about so many. origins: where they come from."""
+        """total: how many inputs there are, or about so many. origins: where they come from. made:
+        what results are made with.
+        """
         self.total, self.skipped = total, 0
         self.origins = origins or Origins()
         # Ids of all inputs: what was finished and what is done now gets their order in the end.
@@ -84,6 +92,7 @@ class Output:
             resume=call.resume,
             beside=self.timed.beside if self.timed is not None else (),
             place=tables.place,
+            made=made,
         )
 
     @property

@@ -15,6 +15,7 @@ from paraformer.errors import ConfigError, ParaformerError
 from paraformer.options import CallOptions
 from paraformer.output import Output, Results, Tables
 from paraformer.results import WRITTEN, Result
+from paraformer.resume import Made
 from paraformer.tasks import no_digits, progress
 
 
@@ -24,10 +25,12 @@ class PunctuationTask:
     def __init__(self, punctuator: Punctuator) -> None:
         self.punctuator, self.device = punctuator, punctuator.device
 
-    def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
+    def stream(
+        self, source: Any, call: CallOptions, cut: bool, made: Made | None = None
+    ) -> Results:
         """See `Task`: a text, a list of texts, or a file of them."""
         texts = list_texts(source, call.key)
-        output = Output(call, len(texts), Tables())
+        output = Output(call, len(texts), Tables(), made=made)
         pending = output.pending((text[0], at_hand(text)) for text in texts)
         return output.stream(self._marked(pending, output.left, call))
 

@@ -5,6 +5,7 @@ what a scheduler that starts it once more has to know.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from array import array
@@ -12,14 +13,18 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from operator import le
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from paraformer.documents import parse_json
+from paraformer.errors import ConfigError
 from paraformer.files import replacing
+
+log = logging.getLogger(__name__)
 
 FAILED = "failed"
 # The environment names a file by it in which a job says how far it is; see utils/slurm.py.
 PROGRESS = "JOB_PROGRESS"
+MADE_WITH = "made_with.json"
 BLANKS = r"[ \t\r\n]+"  # other blanks, such as U+3000, separate nothing in a Kaldi table
 
 
@@ -66,6 +71,53 @@ def _told() -> dict[str, str]:
     return told if isinstance(told, dict) else {}
 
 
+class Made(NamedTuple):
+    """What results were made with, as it stands beside them: options with their values, those at
+    their defaults left out; and where the models were, which is said but not compared.
+    """
+
+    options: dict[str, Any]
+    places: dict[str, str]
+
+    def write(self, folder: Path) -> None:
+        """Say it in a folder of results."""
+        text = json.dumps({**self._asdict()}, ensure_ascii=False, indent=1, sort_keys=True)
+        with replacing(folder / MADE_WITH) as draft:
+            draft.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+
+    def refuse_other(self, folder: Path, whole: Sequence[str]) -> None:
+        """Refuse to go on with what was made with anything else; whole: as of `Finished`."""
+        if not any(_finished(folder, whole).values()):
+            return
+        try:
+            told = parse_json((folder / MADE_WITH).read_text(encoding="utf-8"))
+            there = Made(dict(told["options"]), dict(told["places"]))
+        except (OSError, ValueError, LookupError, TypeError):
+            log.warning(
+                "%s: does not say what its results were made with (%s); those that are there stay",
+                *(folder, MADE_WITH),
+            )
+            return
+        mine = json.loads(json.dumps(self.options, ensure_ascii=False))
+        names = sorted(mine.keys() | there.options.keys())
+        other = [name for name in names if mine.get(name) != there.options.get(name)]
+        if not other:
+            return
+        said = "; ".join(
+            f"{name} was {there._said(name)}, is {self._said(name)}" for name in other[:3]
+        )
+        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+        raise ConfigError(
+            f"{folder}: its results were made otherwise ({said}{more}), and one table would mix "
+            "both; give another folder, or begin anew with resume=false"
+        )
+
+    def _said(self, name: str) -> str:
+        value = json.dumps(self.options.get(name, "not given"), ensure_ascii=False)
+        place = self.places.get(name)
+        return f"{value} ({place})" if place else value
+
+
 class _Line(NamedTuple):
     """A whole line of a table: its id, and where it stands in the file."""
 
@@ -84,12 +136,7 @@ class Finished:
 
     def __init__(self, folder: Path, whole: Sequence[str], others: Sequence[str] = ()) -> None:
         self._tables = [folder / name for name in (*whole, *others, FAILED)]
-        counts = [Counter(line.key for line in _lines(folder / name)) for name in whole]
-        left = counts[0]
-        for other in counts[1:]:
-            left &= other
-        for line in _lines(folder / FAILED):
-            left.pop(line.key, None)
+        left = _finished(folder, whole)
         for name in whole:
             _keep(folder / name, left.copy())
         for name in others:
@@ -122,6 +169,17 @@ class Finished:
 
 
 _ALL = 1 << 62
+
+
+def _finished(folder: Path, whole: Sequence[str]) -> Counter[bytes]:
+    """The ids that have a line in each of these tables, and how many, less what has failed."""
+    counts = [Counter(line.key for line in _lines(folder / name)) for name in whole]
+    left = counts[0]
+    for other in counts[1:]:
+        left &= other
+    for line in _lines(folder / FAILED):
+        left.pop(line.key, None)
+    return left
 
 
 def _encoded(key: str) -> bytes:

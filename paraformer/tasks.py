@@ -47,6 +47,7 @@ from paraformer.results import (
     shown_text,
     stream_fields,
 )
+from paraformer.resume import Made
 from paraformer.timed_formats import is_timed
 from paraformer.transcripts import tidy
 
@@ -64,8 +65,12 @@ class Task(Protocol):
     def device(self) -> torch.device:
         """Where it computes."""
 
-    def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
-        """Results of an input of `generate`; cut: the call says how a stream is to be cut."""
+    def stream(
+        self, source: Any, call: CallOptions, cut: bool, made: Made | None = None
+    ) -> Results:
+        """Results of an input of `generate`; cut: the call says how a stream is to be cut; made:
+        what results are made with, which their folder tells.
+        """
 
     def feed(self, source: Any, call: CallOptions) -> Result:
         """What the next piece of a stream adds, which stands in `call.cache`."""
@@ -80,12 +85,14 @@ class RecordingTask(ABC):
 
     device: torch.device
 
-    def stream(self, source: Any, call: CallOptions, cut: bool) -> Results:
+    def stream(
+        self, source: Any, call: CallOptions, cut: bool, made: Made | None = None
+    ) -> Results:
         """See `Task`."""
         check_format(call.output_format)
         inputs = Inputs(source, call.key, call.segments, call.channel)
         tables = self.tables(call, cut)
-        return stream_items(inputs, call, tables, partial(self.results, call=call, cut=cut))
+        return stream_items(inputs, call, tables, partial(self.results, call=call, cut=cut), made)
 
     @abstractmethod
     def tables(self, call: CallOptions, cut: bool) -> Tables:
@@ -103,9 +110,10 @@ def stream_items(
     call: CallOptions,
     tables: Tables,
     work: Work,
+    made: Made | None,
 ) -> Results:
     """Results of the inputs that are to be done."""
-    output = Output(call, inputs.total, tables, inputs.origins)
+    output = Output(call, inputs.total, tables, inputs.origins, made)
     return output.stream(work(output.pending(inputs.keyed()), output.left))
 
 

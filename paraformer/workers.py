@@ -23,7 +23,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 from paraformer import options as opts
-from paraformer.auto import tables_ahead
+from paraformer.auto import made_of, tables_ahead
 from paraformer.data.inputs import Inputs, Item
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.formats import check_folder, check_format
@@ -110,7 +110,7 @@ def stream_shared(
         def work(items: Iterator[Item], total: int) -> Iterator[Result]:
             return progress(crew.results(items, total), total, call)
 
-        return stream_items(inputs, call, tables, work)
+        return stream_items(inputs, call, tables, work, made_of(model, settings))
     except BaseException:
         crew.end()
         raise

@@ -4,6 +4,7 @@ token ids; what the model cannot hear is named and left out.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -34,6 +35,7 @@ MOST_HOTWORDS = 5000
 MOST_TOKENS = 64  # of one hotword
 BOOST = 1.0  # nats a token
 SHOWN = 20  # hotwords that a message names
+SAID = 60  # characters of them
 _SEPARATORS = re.compile(r"[\s,，、;；]+")
 _WEIGHT = re.compile(r"-?\d+(\.\d+)?")
 _RUN = re.compile(r"[A-Za-z']+|.", re.DOTALL)
@@ -113,6 +115,22 @@ def read_hotwords(given: object, tokenizer: Tokenizer) -> HotwordList:
     if entries:
         _report(found)
     return found
+
+
+def said_hotwords(given: object) -> str:
+    """The hotwords of any form of the argument as a line that differs where they do; of a longer
+    list their beginning, how many there are, and a digest of all.
+
+    >>> said_hotwords("阿里 API"), said_hotwords(["阿里", "API 2"])
+    ('阿里, API', '阿里, API 2')
+    """
+    entries = _filled(given)
+    words = [f"{text} {weight:g}" if weight is not None else text for text, weight in entries]
+    line = ", ".join(words)
+    if len(line) <= SAID:
+        return line
+    digest = hashlib.sha256("\n".join(words).encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{line[:SAID]}... ({len(words)} hotwords, {digest[:12]})"
 
 
 def _filled(given: object) -> list[_Given]:

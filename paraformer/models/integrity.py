@@ -6,11 +6,12 @@ become other weights, and most of them other results without a word.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,6 +69,29 @@ def _is_finite(value: Tensor) -> bool:
         return True
     low, high = value.detach().aminmax()
     return bool(low.isfinite() & high.isfinite())
+
+
+def content_id(paths: Iterable[Path]) -> str:
+    """Twelve hexadecimal digits that differ where contents of files do, whatever these are called.
+
+    Of a zip, such as weights, only its checksums are read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(_content(path))
+    return digest.hexdigest()[:12]
+
+
+def _content(path: Path) -> bytes:
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        # torch puts the name of the file in front of each entry.
+        entries = [(i.filename.partition("/")[2], i.CRC, i.file_size) for i in archive.infolist()]
+        return repr(sorted(entries)).encode()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
 
 
 class Remembered:

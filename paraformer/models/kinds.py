@@ -58,6 +58,11 @@ def times_tokens(config: Mapping[str, Any]) -> bool:
     return timed and config.get("predictor") == "CifPredictorV3"
 
 
+def hears_streams(config: Mapping[str, Any]) -> bool:
+    """Whether a recogniser hears recordings as streams where nothing else is asked for."""
+    return bool(config["model"] == "ParaformerStreaming")
+
+
 def refuse_other(config: Mapping[str, Any], *wanted: Kind, where: object = None) -> None:
     """Refuse a configuration that is of none of the wanted kinds; where: what it belongs to."""
     kind, name, where = kind_of(config), config["model"], where or "config.yaml"

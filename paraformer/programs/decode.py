@@ -44,9 +44,10 @@ from paraformer.hub import find_model
 from paraformer.limits import Limits, check, check_values
 from paraformer.models.checkpoint import load_directory
 from paraformer.options import RATE, SHARE, THREADS
-from paraformer.programs.hydra_main import run
+from paraformer.programs.hydra_main import defaults_of, plain, run
+from paraformer.record import made_by
 from paraformer.results import WRITTEN, head, in_digits, outcome_result
-from paraformer.resume import goes_on
+from paraformer.resume import Made, goes_on
 from paraformer.timed_folder import TimedFolder
 from paraformer.timed_formats import is_timed
 from paraformer.transcripts import LineLimits
@@ -85,7 +86,7 @@ class Work:
 class Texts:
     """The tables of the results in `out`. Only resume keeps what an earlier run has finished there;
     beside: tables of other writers, whose lines come before those here; numerals: what writes the
-    numbers of the texts in digits, not of the tokens.
+    numbers of the texts in digits, not of the tokens; made: what they are made with.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Texts:
         resume: bool = False,
         beside: Sequence[str] = (),
         numerals: Numerals | None = None,
+        made: Made | None = None,
     ) -> None:
         self.done, self.numerals = 0, numerals
         ranks = [f"nbest/{rank}/" for rank in range(1, nbest + 1)] if nbest > 1 else []
@@ -102,9 +104,9 @@ class Texts:
         names = [f"{rank}{name}" for rank in self.ranks for name in TABLES]
         stale = [f"{folder}{name}" for folder in ("", "nbest/*/") for name in TABLES]
         others = [*names[len(TABLES) :], *beside]
-        finished = find_finished(out, TABLES, others) if resume else None
+        finished = find_finished(out, TABLES, others, made) if resume else None
         stale += ["failed", "stats.json"]
-        self.tables = GrowingTables(out, stale, [*names, "failed"], finished)
+        self.tables = GrowingTables(out, stale, [*names, "failed"], finished, made)
 
     def add(self, key: str, outcome: Outcome) -> None:
         """Write an utterance's readings, the best one in `out` itself, or why there are none."""
@@ -134,7 +136,9 @@ def decode(config: DictConfig) -> int:
     numerals = shared_numerals() if config.itn else None
     batching = Batching(config.batch_size, config.batch_frames / 100)
     out = result_folder(config.out, config.data)
-    release = load_directory(find_model(config.model))
+    directory = find_model(config.model)
+    made = made_by({"model": directory}, plain(config), defaults_of("decode"))
+    release = load_directory(directory)
     dtype = torch.bfloat16 if config.bf16 else None
     recognizer = Recognizer(release, choose_device(config.device), dtype)
     hotwords = HotwordMemo(recognizer.model, release.tokenizer).listening(config.hotword)
@@ -142,7 +146,7 @@ def decode(config: DictConfig) -> int:
     listed = _open(Path(config.data), config.use_feats, raw_rate(config.fs))
     resume = goes_on(out, config.resume)
     files = _result_files(out, config, listed.items, resume)
-    texts = Texts(out, config.nbest, resume, files.beside if files else (), numerals)
+    texts = Texts(out, config.nbest, resume, files.beside if files else (), numerals, made)
     keys = [item.key for item in listed.items]
     pending = texts.tables.pending(keys)
     work = listed.those(pending)

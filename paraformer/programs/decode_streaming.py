@@ -46,7 +46,8 @@ from paraformer.limits import Limits, check, check_values
 from paraformer.live import DEAF, FINAL, Event, LivePipeline, LiveState
 from paraformer.models.checkpoint import load_directory
 from paraformer.programs.decode import LIMITS, data_items, origins_of, raw_rate, result_folder
-from paraformer.programs.hydra_main import run
+from paraformer.programs.hydra_main import defaults_of, plain, run
+from paraformer.record import made_by
 from paraformer.results import Result, head
 from paraformer.resume import goes_on
 from paraformer.timed_folder import TimedFolder
@@ -289,10 +290,12 @@ def decode_streaming(config: DictConfig) -> int:
     keys = [item.key for item in items]
     resume = goes_on(out, config.resume)
     # A line of `text` comes first and one of `delay` last.
+    directories = {name: find_model(config[name]) for name in MODELS if config[name]}
+    made = made_by(directories, plain(config), defaults_of("decode_streaming"))
     origins = origins_of(Path(config.data), items)
     ctm = TimedFolder(out, "ctm", resume=resume, origins=origins, exact=True)
-    finished = find_finished(out, ["text", "delay"], ctm.beside) if resume else None
-    tables = GrowingTables(out, [*TABLES, "stats.json"], TABLES, finished)
+    finished = find_finished(out, ["text", "delay"], ctm.beside, made) if resume else None
+    tables = GrowingTables(out, [*TABLES, "stats.json"], TABLES, finished, made)
     begun = time.perf_counter()
     with closing(ctm), closing(tables):
         server = Server(pipeline, config.simulate)

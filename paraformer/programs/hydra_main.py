@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from hydra import compose, initialize_config_dir, initialize_config_module
@@ -74,6 +74,20 @@ def run(config_name: str, function: Callable[[DictConfig], int | None]) -> int:
         return 130
     print(readable(message), file=sys.stderr)
     return 1
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A configuration as plain values."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)  # a DictConfig always is
+    return {str(key): value for key, value in values.items()}
+
+
+def defaults_of(config_name: str) -> dict[str, Any]:
+    """The values of a configuration of the package, without anybody's overrides."""
+    text = files(_PACKAGE).joinpath(f"{config_name}.yaml").read_text(encoding="utf-8")
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
