@@ -11,6 +11,7 @@ from itertools import groupby
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from paraformer.errors import DataError
@@ -36,8 +37,7 @@ _UNSEEN = re.compile(
 )
 _BASIC, _RARE = 0x10000, 0x1F000  # where the scripts of the basic plane end, and all others
 _IS_RARE = re.compile("[\U00010a00-\U0001efff]")
-# Cells of a table that is filled in plain Python, about a second of work.
-_LARGE = 2_000_000
+_LARGE = 20_000_000  # cells of a table, 80 MB
 
 Units = list[str]
 
@@ -162,6 +162,12 @@ class Pair(NamedTuple):
         return "=" if self.ref == self.hyp else "S"
 
 
+@lru_cache(maxsize=1 << 16)
+def _pair(ref: str | None, hyp: str | None) -> Pair:
+    """The one pair of these units: a large set has millions of pairs, and few different ones."""
+    return Pair(ref, hyp)
+
+
 def align(ref: Sequence[str], hyp: Sequence[str]) -> list[Pair]:
     """Units side by side with the fewest errors, and with the fewest substitutions among those.
 
@@ -169,10 +175,11 @@ def align(ref: Sequence[str], hyp: Sequence[str]) -> list[Pair]:
     ['S', '=', 'I', '=', '=', 'D']
     """
     pairs = _fewest_errors(ref, hyp)
+    errors = count(pairs)
     # Only two substitutions can be traded for a deletion, a match and an insertion.
-    if sum(pair.op == "S" for pair in pairs) < 2 or len(ref) * len(hyp) > _LARGE:
+    if errors.substitutions < 2 or len(ref) * errors.errors > _LARGE:
         return pairs
-    return _most_matches(ref, hyp)
+    return _most_matches(ref, hyp, errors.errors)
 
 
 def _fewest_errors(ref: Sequence[str], hyp: Sequence[str]) -> list[Pair]:
@@ -183,31 +190,61 @@ def _fewest_errors(ref: Sequence[str], hyp: Sequence[str]) -> list[Pair]:
         width = max(len(left), len(right))
         left += [None] * (width - len(left))
         right += [None] * (width - len(right))
-        pairs += map(Pair, left, right)
+        pairs += map(_pair, left, right)
     return pairs
 
 
-def _most_matches(ref: Sequence[str], hyp: Sequence[str]) -> list[Pair]:
-    """The classical table, where a substitution costs a trifle more than an insertion."""
+def _most_matches(ref: Sequence[str], hyp: Sequence[str], errors: int) -> list[Pair]:
+    """The classical table, where a substitution costs a trifle more than an insertion.
+
+    Of each row only the cells that an alignment of so many errors can touch are filled: those at
+    most so many insertions right, and so many deletions left, of the diagonal. Costs are told
+    without those of the insertions before the column, so that a row is a running minimum.
+    """
     gap = len(ref) + len(hyp) + 1
-    costs = [[gap * j for j in range(len(hyp) + 1)]]
-    for i, left in enumerate(ref, 1):
-        above, row = costs[-1], [gap * i]
-        for j, right in enumerate(hyp, 1):
-            change = 0 if left == right else gap + 1
-            row.append(min(above[j - 1] + change, above[j] + gap, row[-1] + gap))
-        costs.append(row)
+    left, right = (errors + len(ref) - len(hyp)) // 2, (errors + len(hyp) - len(ref)) // 2
+    never, kind = (1 << 29, np.int32) if gap * gap < 1 << 29 else (1 << 60, np.int64)
+    edges = np.full(len(ref) + len(hyp) + left + right + 2, never, kind)
+    edges[left + 1 : left + 1 + len(hyp)] = 1
+    changes = _changes(ref, hyp, edges, left + 1, -gap)
+    width = left + right + 1
+    table = np.full((len(ref) + 1, width + 1), never, kind)
+    table[0, left:width] = 0
+    for i, unit in enumerate(ref, 1):
+        above, row = table[i - 1], table[i, :width]
+        np.add(above[:width], changes[unit][i : i + width], out=row)
+        np.minimum(row, above[1:] + gap, out=row)
+        np.minimum.accumulate(row, out=row)
     pairs: list[Pair] = []
     i, j = len(ref), len(hyp)
     while i or j:
-        if i and costs[i][j] == costs[i - 1][j] + gap:
-            pair = Pair(ref[i := i - 1], None)
-        elif j and costs[i][j] == costs[i][j - 1] + gap:
-            pair = Pair(None, hyp[j := j - 1])
+        place = j - i + left
+        cost = table[i, place]
+        if i and cost == table[i - 1, place + 1] + gap:
+            pair = _pair(ref[i := i - 1], None)
+        elif j and place and cost == table[i, place - 1]:
+            pair = _pair(None, hyp[j := j - 1])
         else:
-            pair = Pair(ref[i := i - 1], hyp[j := j - 1])
+            pair = _pair(ref[i := i - 1], hyp[j := j - 1])
         pairs.append(pair)
     return pairs[::-1]
+
+
+def _changes(
+    ref: Sequence[str], hyp: Sequence[str], edges: np.ndarray, first: int, match: int
+) -> dict[str, np.ndarray]:
+    """For each unit of the reference the cost of standing beside each of the hypothesis, less that
+    of an insertion: that of `edges`, whose place `first` is the first unit, or of a match.
+    """
+    places: dict[str, list[int]] = {unit: [] for unit in ref}
+    for place, unit in enumerate(hyp, first):
+        if unit in places:
+            places[unit].append(place)
+    found = {}
+    for unit, matches in places.items():
+        found[unit] = edges.copy() if matches else edges
+        found[unit][matches] = match
+    return found
 
 
 def count(pairs: Iterable[Pair]) -> Counts:

@@ -140,18 +140,19 @@ def format_table(table: Mapping[str, str]) -> str:
     return "".join(f"{key} {table[key]}".rstrip(" \t\r") + "\n" for key in sorted(table))
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a file whole or not at all: no reader ever sees half of it."""
-    path = Path(path)
+def write_text(path: str | Path, text: str | Iterable[str]) -> None:
+    """Write a file whole or not at all: no reader ever sees half of it. Parts of a text are written
+    as they come.
+    """
+    parts = [text] if isinstance(text, str) else text
     try:
-        content = text.encode("utf-8")
+        with replacing(path) as draft, draft.open("wb") as file:
+            file.writelines(part.encode("utf-8") for part in parts)
     except UnicodeEncodeError as error:
         name = error.object[max(0, error.start - 30) : error.end].split("\n")[-1]
         raise DataError(
             f"{path}: a name in it is not UTF-8 ({ascii(name)}); rename that file or folder"
         ) from error
-    with replacing(path) as draft:
-        draft.write_bytes(content)
 
 
 def write_table(path: str | Path, table: Mapping[str, str]) -> None:

@@ -69,7 +69,7 @@ def _write(out: Path, report: Report, lines: Iterable[str]) -> None:
     aligned = (format_aligned(key, pairs) for key, pairs in report.alignments.items())
     with together(out, ["cer"]) as draft:
         write_text(draft / "cer", "".join(f"{line}\n" for line in lines))
-        write_text(draft / "aligned", "".join(f"{rows}\n\n" for rows in aligned))
+        write_text(draft / "aligned", (f"{rows}\n\n" for rows in aligned))
         write_text(draft / "missing_ids", "".join(f"{key}\n" for key in report.missing))
         write_text(draft / "extra_ids", "".join(f"{key}\n" for key in report.extra))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from functools import partial
 
 import pytest
@@ -177,3 +178,38 @@ def test_pinyin_error_rates_by_hand():
     assert score(refs, hyps).counts == Counts(4, 0, 0, 3)
     assert score(refs, hyps, pinyin).counts == Counts(4, 0, 0, 2)
     assert score(refs, hyps, partial(pinyin, tones=False)).counts == Counts(4, 0, 0, 0)
+
+
+def with_dearer_changes(ref: list[str], hyp: list[str]) -> int:
+    """Errors, then substitutions, as one number: the distance where a change costs a trifle more
+    than an insertion, by rapidfuzz.
+    """
+    gap = len(ref) + len(hyp) + 1
+    return int(Levenshtein.distance(ref, hyp, weights=(gap, gap, gap + 1)))
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=25), st.lists(st.sampled_from("abc"), max_size=25))
+def test_of_the_fewest_errors_the_fewest_are_substitutions(ref, hyp):
+    counts = count(align(ref, hyp))
+    gap = len(ref) + len(hyp) + 1
+    assert counts.errors * gap + counts.substitutions == with_dearer_changes(ref, hyp)
+
+
+@pytest.mark.parametrize("length", [300, 1500, 4000])
+def test_long_lines_are_counted_as_short_ones(length):
+    generator = random.Random(length)
+    ref = [generator.choice("abcdefgh") for _ in range(length)]
+    hyp = [generator.choice("abcdefgh") if generator.random() < 0.1 else unit for unit in ref]
+    del hyp[:: length // 20]
+    pairs = align(ref, hyp)
+    counts = count(pairs)
+    assert [p.ref for p in pairs if p.ref] == ref and [p.hyp for p in pairs if p.hyp] == hyp
+    gap = len(ref) + len(hyp) + 1
+    assert counts.errors * gap + counts.substitutions == with_dearer_changes(ref, hyp)
+
+
+def test_pairs_of_a_large_set_are_shared():
+    """So that a million lines fit in memory."""
+    report = score({str(i): "今天好" for i in range(3)}, {str(i): "今天坏" for i in range(3)})
+    first, *others = report.alignments.values()
+    assert all(a is b for pairs in others for a, b in zip(first, pairs, strict=True))

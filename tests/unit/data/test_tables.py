@@ -15,6 +15,7 @@ from paraformer.data.tables import (
     read_table,
     revert,
     write_table,
+    write_text,
 )
 from paraformer.errors import DataError
 
@@ -127,6 +128,15 @@ def test_a_failed_write_leaves_the_old_file(
     with pytest.raises(OSError, match="No space"):
         write_table(path, {"u1": "new"})
     assert read_table(path) == {"u1": "old"}
+    assert os.listdir(tmp_path) == ["text"]
+
+
+def test_parts_of_a_text_are_written_as_they_come_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_text(tmp_path / "text", (f"u{i} 好\n" for i in range(3)))
+    assert (tmp_path / "text").read_text("utf-8") == "u0 好\nu1 好\nu2 好\n"
+    with pytest.raises(DataError, match=r"text: a name in it is not UTF-8 \('u2 x.udcff'\)"):
+        write_text(tmp_path / "text", iter(["u1 new\n", "u2 x\udcff\n"]))
+    assert read_table(tmp_path / "text") == {"u0": "好", "u1": "好", "u2": "好"}
     assert os.listdir(tmp_path) == ["text"]
 
 
