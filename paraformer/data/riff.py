@@ -70,7 +70,8 @@ class Layout(NamedTuple):
         """Whether libsndfile does not know it, or hears chunks behind the samples, or the byte that
         makes their number even, as samples.
         """
-        if self.tag == _MP3 or self.is_bw64 or (self.tag == _GSM and self.data.size % 2):
+        gsm = self.tag == _GSM and (self.data.size % 2 or self.data.size % self.block)
+        if self.tag == _MP3 or self.is_bw64 or gsm:
             return True
         heard = self.tag not in _PLAIN or (self.wide and not self.is_rf64)
         return heard and self.data.size < self.available
@@ -177,7 +178,8 @@ def _complaint(layout: Layout) -> str | None:
     if layout.unpadded is not None:
         name, length = layout.unpadded.name.decode("ascii", "replace").strip(), layout.unpadded.size
         return f"chunk '{name}' of {length} bytes lacks its padding byte; read all the same"
-    if size % layout.block:
+    # sox counts the byte that makes GSM even.
+    if size % layout.block > (layout.tag == _GSM):
         return f"{size} bytes of samples, no multiple of {layout.block}; the last is left out"
     return None
 

@@ -34,7 +34,7 @@ def combine_systems(config: DictConfig) -> int:
     for name, limits in LIMITS.items():
         check(name, config[name], limits)
     folders = [Path(str(folder)) for folder in config.systems or []]
-    weights = list(config.weights or [1.0] * len(folders))
+    weights = [1.0] * len(folders) if config.weights is None else list(config.weights)
     if not folders:
         raise ConfigError("systems: names none; give folders of decode.py, systems=[exp/a,exp/b]")
     if len(weights) != len(folders):

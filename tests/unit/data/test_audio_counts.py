@@ -263,6 +263,8 @@ def test_a_gsm_wav_has_320_samples_a_block_and_no_others(tmp_path, warned, block
     path.write_bytes(wav(0x31, content, 65, struct.pack("<H", 320), after=after))
     found = in_every_way(path)
     assert torch.equal(found, read_audio(whole)[: 320 * blocks])
+    counted = wav(0x31, content + bytes(blocks % 2), 65, struct.pack("<H", 320), after=after)
+    assert torch.equal(read_audio(counted), found)  # as sox does
     assert warned() == []
 
 
@@ -278,7 +280,7 @@ def test_segments_of_encodings_without_a_way_back(tmp_path, code):
 
 
 @needs_ffmpeg
-@pytest.mark.parametrize("code", ["adpcm_ima_wav", "adpcm_ms", "adpcm_yamaha", "g726", "mp2"])
+@pytest.mark.parametrize("code", ["adpcm_ima_wav", "g726", "mp2"])
 def test_a_compressed_wav_has_as_many_samples_as_ffmpeg_decodes(tmp_path, warned, code):
     path, source = tmp_path / "x.wav", tmp_path / "a.wav"
     soundfile.write(source, SECOND[: len(SECOND) - 77], RATE)

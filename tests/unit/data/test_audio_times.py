@@ -63,7 +63,6 @@ FILMS = {
     "webm": ["-c:v", "libvpx", "-c:a", "libopus"],
     "ts": ["-c:v", "mpeg2video", "-c:a", "aac"],
     "mpg": ["-c:v", "mpeg2video", "-c:a", "mp2"],
-    "flv": ["-c:v", "flv", "-c:a", "aac"],
     "wmv": ["-c:v", "wmv2", "-c:a", "wmav2"],
 }
 
@@ -138,7 +137,6 @@ def test_a_delay_that_cannot_be_is_not_believed(tmp_path, tone, warned, monkeypa
         ("adx", ["-ar", "44100", "-c:a", "adpcm_adx"]),
         ("dv", [*PICTURE[:3], "color=s=720x576:r=25:d=2", "-ar", "48000", "-target", "pal-dv"]),
         ("spx", ["-c:a", "libspeex"]),
-        ("tta", []),
         ("sox", []),
     ],
 )
