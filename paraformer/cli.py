@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, cast
 from paraformer import __version__
 from paraformer import options as opts
 from paraformer.errors import CheckpointError, ConfigError, DataError, ParaformerError
+from paraformer.programs import ends
 from paraformer.programs.overrides import parse_override, typed
 from paraformer.resume import goes_on
 
@@ -93,15 +94,14 @@ class Counts:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `funasr` command; returns its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    ends.begin()
     try:
         with _sigterm_as_ctrl_c():
-            return _main(sys.argv[1:] if argv is None else list(argv))
+            code = _main(sys.argv[1:] if argv is None else list(argv))
+            ends.flush()
+            return code
     except ParaformerError as error:
-        message = " ".join(str(error).split()).removeprefix("funasr: ")
-        print(f"funasr: {message}", file=sys.stderr)
+        print("funasr:", " ".join(str(error).split()).removeprefix("funasr: "), file=sys.stderr)
         return 1
     except ImportError as error:
         if str(error.name).startswith("paraformer"):
@@ -109,10 +109,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())
         print(f"funasr: {message}; `funasr doctor` says what is missing here", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        # `… | head` has read enough; what is left in the buffer has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except OSError as error:
+        if message := ends.refusal(error):
+            print(f"funasr: {message}", file=sys.stderr)
+        return ends.CODE
     except KeyboardInterrupt as stop:
         print(f"funasr: {str(stop) or 'stopped'}", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130

@@ -2,6 +2,12 @@
 remedy`.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class ParaformerError(Exception):
     """Base of all errors that a user can cause and mend; the commands print it and exit with 1."""
@@ -25,3 +31,14 @@ class CheckpointError(ParaformerError):
 
 class DownloadError(CheckpointError):
     """A model cannot be fetched from its hub."""
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """An OSError in here says which file it is about, as those of a full disk do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

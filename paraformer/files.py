@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from paraformer.errors import writing
+
 _DRAFT = re.compile(r"\.(?:.+\.)?(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
 _SET = "new"  # what drafts of several files are called
 # What is said of a folder without an index that is `half_written`.
@@ -30,7 +32,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     remove_drafts(path.parent, path.name)
     draft = _draft(path.parent, path.name)
     try:
-        yield draft
+        with writing(path):
+            yield draft
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

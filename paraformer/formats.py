@@ -152,8 +152,11 @@ class GrowingTables:
 
     def close(self) -> None:
         """Close the files; they are complete at any time before."""
-        for file in self._files.values():
-            file.close()
+        for name, file in self._files.items():
+            try:
+                file.close()
+            except OSError as error:
+                raise _unwritable(self.folder / name, error) from error
 
 
 class ResultFolder:

@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "limits": {"errors"},
     "extras": {"errors"},
     "documents": {"errors"},
-    "files": set(),
+    "files": {"errors"},
     "tags": {"errors"},
     "score": {"tags", "extras", "errors"},
     "resume": {"documents", "files", "errors"},

@@ -6,7 +6,6 @@ Nothing here or in `paraformer.data.datadir` imports torch: the programs start a
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from paraformer.data.tables import format_table, read_table, write_text  # noqa: E402
 from paraformer.errors import ParaformerError  # noqa: E402
+from paraformer.programs import ends  # noqa: E402
 
 
 def say(message: str) -> None:
@@ -31,19 +31,20 @@ def say_uncarried(names: Sequence[str]) -> None:
 
 def enter(main: Callable[[], int]) -> NoReturn:
     """Run `main`, whose result is the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    ends.begin()
     try:
-        code = main()
-        sys.stdout.flush()
-    except (ParaformerError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            # `… | head` has read enough; what is left in the buffer has nowhere to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        else:
-            say(str(error))
+        try:
+            code = main()
+        except SystemExit as stop:  # argparse has printed its help, or its refusal
+            code = int(stop.code or 0)
+        ends.flush()
+    except ParaformerError as error:
+        say(str(error))
         code = 1
+    except OSError as error:
+        if message := ends.refusal(error):
+            say(message)
+        code = ends.CODE
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)

@@ -13,6 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from paraformer.errors import writing  # noqa: E402
+from paraformer.programs import ends  # noqa: E402
+
 OPERATOR = re.compile(r"\|\|?|\|&|&&|;|\(|\)|\d?(>|>>|<|<>|>\|)|&>>?|\d?>&\d")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A trainer that is told to stop still saves its state.
@@ -145,8 +150,9 @@ def start(
 
 def write(file: BinaryIO, text: str) -> None:
     """Arguments may hold bytes that are no UTF-8: they go through as they came."""
-    file.write(text.encode("utf-8", "surrogateescape"))
-    file.flush()
+    with writing(file.name):
+        file.write(text.encode("utf-8", "surrogateescape"))
+        file.flush()
 
 
 def finish(job: Job) -> None:
@@ -241,18 +247,21 @@ def enter(usage: str | None, run_all: Callable[[Plan], Sequence[Failure]]) -> in
     command line, 128 + n after signal n.
     """
     arguments = sys.argv[1:]
-    if arguments[:1] in (["--help"], ["-h"]):
-        print(usage)
-        return 0
+    ends.begin()
     try:
+        if arguments[:1] in (["--help"], ["-h"]):
+            print(usage)
+            ends.flush()
+            return 0
         plan = parse(arguments)
         failed = run_all(plan)
     except UsageError as error:
         warn(str(error))
         return 2
     except OSError as error:
-        warn(f"{error.filename}: {error.strerror}; check the path of the log")
-        return 1
+        if message := ends.refusal(error, "check the path of the log"):
+            warn(message)
+        return ends.CODE
     except Stopped as stopped:
         number = stopped.number
         warn(f"stopped by signal {number}; the jobs were ended")

@@ -113,6 +113,4 @@ def run_all(plan: Plan) -> list[Failure]:
 
 
 if __name__ == "__main__":
-    if hasattr(sys.stderr, "reconfigure"):
-        sys.stderr.reconfigure(errors="backslashreplace")
     sys.exit(enter(__doc__, run_all))

@@ -43,6 +43,7 @@ from jobs import (
     UsageError,
     catch_signals,
     end_all,
+    ends,
     enter,
     finish,
     start,
@@ -461,6 +462,7 @@ def requeue(own: Start) -> int:
 
 def main() -> int:
     """On the node or where the user is."""
+    ends.begin()
     arguments: Sequence[str] = sys.argv[1:]
     if arguments[:1] == [TASK]:
         return work(arguments[1])
@@ -469,6 +471,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if hasattr(sys.stderr, "reconfigure"):
-        sys.stderr.reconfigure(errors="backslashreplace")
     sys.exit(main())

@@ -21,6 +21,16 @@ from paraformer.models.integrity import REMEDY, Remembered, damage_of, refuse_un
 _FOREIGN = "not written by torch, or with more than tensors in it"
 
 
+def write_torch(value: object, path: Path) -> None:
+    """`torch.save` that leaves either the old file or the new one; OSError where it cannot.
+
+    The same value gives the same bytes, whatever the file is called.
+    """
+    # Given a path, torch does not say why it fails.
+    with replacing(path) as draft, draft.open("wb") as file:
+        torch.save(value, file)
+
+
 def read_torch(path: Path) -> Any:
     """What `torch.save` wrote, tensors on the CPU; a file whose checksums do not fit is refused."""
     return _read(path)[0]
@@ -206,11 +216,3 @@ def save_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None)
         content = hashlib.sha256(flat.numpy().tobytes()).digest()
         state[name] = stored.setdefault((own.shape, own.dtype, content), own)
     write_torch({"state_dict": state}, path)
-
-
-def write_torch(value: object, path: Path) -> None:
-    """`torch.save` that leaves either the old file or the new one; the same value gives the same
-    bytes, whatever the file is called.
-    """
-    with replacing(path) as draft, draft.open("wb") as file:
-        torch.save(value, file)

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from paraformer.data.tables import write_table
+from paraformer.errors import writing
 from paraformer.files import together
 from paraformer.formats import check_folder, table_line
 
@@ -50,16 +51,19 @@ class GrowingArchive:
         """Write the features (T, n_mels) of an utterance."""
         place = self._ark.seek(0, 2) + len(utterance.encode()) + 1
         matrix = feats.numpy().astype(np.float32, copy=False)
-        kaldiio.save_ark(self._ark, {utterance: matrix}, compression_method=self.compression)
-        self._ark.flush()
+        with writing(self._draft):
+            kaldiio.save_ark(self._ark, {utterance: matrix}, compression_method=self.compression)
+            self._ark.flush()
         self._rows[utterance] = _Row(place, len(feats), self._ark.tell())
-        self._table.write(_line(utterance, self._rows[utterance]))
-        self._table.flush()
+        with writing(self._list):
+            self._table.write(_line(utterance, self._rows[utterance]))
+            self._table.flush()
 
     def close(self) -> None:
         """Close the files; what they hold can be gone on with."""
-        self._ark.close()
-        self._table.close()
+        for path, file in ((self._draft, self._ark), (self._list, self._table)):
+            with writing(path):
+                file.close()
 
     def finish(self) -> None:
         """Give the archive its name, and write its tables. No scp ever points into the archive of

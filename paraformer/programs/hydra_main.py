@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from paraformer.data.tables import readable
 from paraformer.errors import ConfigError, ParaformerError
+from paraformer.programs import ends
 from paraformer.programs.overrides import (
     Override,
     literal,
@@ -51,29 +52,36 @@ def run(config_name: str, function: Callable[[DictConfig], int | None]) -> int:
     from any file of the package. Returns the exit code: the function's own (None is 0), 1 for what
     the user can mend, said in one line.
     """
+    ends.begin()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    arguments, dashed = _parser().parse_known_intermixed_args()
     try:
-        source = _source(config_name, arguments.config_dir, arguments.config_name)
-        if arguments.help:
-            print(_help(source, sys.modules[function.__module__].__doc__))
-            return 0
-        config = _configure(source, [*arguments.overrides, *dashed])
-        if arguments.cfg:
-            print(OmegaConf.to_yaml(config), end="")
-            return 0
-        _refuse_missing(source, config)
-        return function(config) or 0
+        code = _obey(config_name, function)
+        ends.flush()
+        return code
     except (ParaformerError, HydraException, OmegaConfBaseException) as error:
         message = " ".join(str(error).split())
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        message = f"{where}{error.strerror or error}; check the path"
+        message = ends.refusal(error)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    print(readable(message), file=sys.stderr)
-    return 1
+    if message:
+        print(readable(message), file=sys.stderr)
+    return ends.CODE
+
+
+def _obey(config_name: str, function: Callable[[DictConfig], int | None]) -> int:
+    arguments, dashed = _parser().parse_known_intermixed_args()
+    source = _source(config_name, arguments.config_dir, arguments.config_name)
+    if arguments.help:
+        print(_help(source, sys.modules[function.__module__].__doc__))
+        return 0
+    config = _configure(source, [*arguments.overrides, *dashed])
+    if arguments.cfg:
+        print(OmegaConf.to_yaml(config), end="")
+        return 0
+    _refuse_missing(source, config)
+    return function(config) or 0
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

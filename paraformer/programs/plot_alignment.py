@@ -26,7 +26,7 @@ from paraformer.data.keys import key_of
 from paraformer.data.tables import readable
 from paraformer.decode.align import ForcedAligner, pair_texts
 from paraformer.decode.recognize import Recognizer
-from paraformer.errors import ConfigError, DataError
+from paraformer.errors import ConfigError, DataError, writing
 from paraformer.formats import check_folder
 from paraformer.hub import find_model
 from paraformer.limits import Limits, check_values
@@ -63,7 +63,8 @@ def plot_alignment(config: DictConfig) -> int:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")  # one line says it of all signs
-            draw(picture, look).savefig(out, dpi=config.dpi)
+            with writing(out):
+                draw(picture, look).savefig(out, dpi=config.dpi)
     except ValueError as error:  # a suffix that matplotlib has no format for
         raise ConfigError(f"out={out}: {error}") from error
     log.info("%s: %d tokens in %.2f s", readable(str(out)), len(picture.tokens), picture.seconds)
