@@ -15,6 +15,7 @@ from paraformer import options as opts
 from paraformer.alignment_task import AlignTask
 from paraformer.data.channels import MIX, check_channel
 from paraformer.data.inputs import Inputs, Item
+from paraformer.data.pieces import RefusedError
 from paraformer.decode.align import ForcedAligner
 from paraformer.decode.hotwords import is_given
 from paraformer.decode.punctuate import Punctuator
@@ -236,7 +237,7 @@ class AutoModel:
         if call.cache is not None:
             if not isinstance(call.cache, dict):
                 raise ConfigError("cache: give a dict, empty at first, the same one for every call")
-            return Results(iter([self.task.feed(input, call)]))
+            return Results(iter([_fed(self.task, input, call)]))
         cut, made = bool(CUTS & {*keywords, *self.defaults}), None
         if call.output_dir:
             given = {**opts.renamed(self._made), **opts.renamed(keywords)}
@@ -296,6 +297,19 @@ class AutoModel:
             raise ConfigError("data_type: only an aligner, such as fa-zh, takes sound and text")
         if kinds not in (["sound"], ["text"]):
             raise ConfigError(f"data_type={','.join(kinds)}: not in this version; use sound")
+
+
+def _fed(task: Task, source: Any, call: opts.CallOptions) -> Result:
+    """What a piece of a stream adds; one that has been refused stays so until its end."""
+    cache = call.cache
+    try:
+        if "refused" in cache:
+            raise RefusedError(cache["refused"])
+        return task.feed(source, call)
+    except RefusedError as error:
+        cache.clear()
+        cache.update({} if call.is_final else {"refused": str(error)})
+        raise
 
 
 def _vad_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:

@@ -291,6 +291,7 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
     """Print a result for each input as it comes; the exit code says whether enough succeeded."""
     from paraformer.auto import AutoModel
     from paraformer.data.inputs import is_single
+    from paraformer.online import with_head
 
     output_format = str(settings.get("output_format", "text"))
     pair = len(opts.data_types(settings.get("data_type", "sound"))) == 2
@@ -301,30 +302,31 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
     if settings.get("output_dir") and "-" not in inputs:
         settings["resume"] = goes_on(settings["output_dir"], settings.get("resume", False))
     _check_output(output_format, alone, bool(settings.get("output_dir")))
-    if command.nj > 1 and not alone:
-        return _recognise_list(inputs, command, settings)
-    if settings.get("resume") and not alone and not pair:
-        return _recognise_list(inputs, command, settings)
+    shared = command.nj > 1 and not alone
+    stdin = with_head(cast(BufferedReader, sys.stdin.buffer)) if "-" in inputs else None
+    if shared or (settings.get("resume") and not alone and not pair):
+        return _recognise_list(inputs, command, settings, stdin)
     model = AutoModel(command.model, **settings)
     if alone and model.streaming and output_format == "text":
-        blocks = _live_blocks(inputs[0], model, settings)
+        blocks = _live_blocks(inputs[0], model, settings, stdin)
         if blocks is not None:
             live = any(settings.get(name) for name in ("vad_model", "punc_model", "second_pass"))
             return _show_finals(model, blocks) if live else _show_growing(model, blocks)
-    return _recognise_list(inputs, command, settings, model, alone)
+    return _recognise_list(inputs, command, settings, stdin, model, alone)
 
 
 def _recognise_list(
     inputs: list[str],
     command: opts.CommandOptions,
     settings: dict[str, Any],
+    stdin: BufferedReader | None,
     model: AutoModel | None = None,
     alone: bool = False,
 ) -> int:
     """The results of inputs by a model, or by processes that have one each."""
     from paraformer.programs.printing import printing
 
-    source: Any = [_source(name) for name in inputs]
+    source: Any = [_source(name, stdin) for name in inputs]
     source = source[0] if len(source) == 1 else source
     begun = time.perf_counter()
     # On a terminal, results and a bar would stand in each other's way.
@@ -375,21 +377,21 @@ def _check_output(output_format: str, alone: bool, has_folder: bool) -> None:
         )
 
 
-def _live_blocks(name: str, model: AutoModel, settings: Mapping[str, Any]) -> Iterable[Any] | None:
+def _live_blocks(
+    name: str, model: AutoModel, settings: Mapping[str, Any], stdin: BufferedReader | None
+) -> Iterable[Any] | None:
     """The samples of the microphone behind stdin, or of a file whose text somebody watches; None
     where results are to be lines.
     """
     from paraformer.data.audio import read_audio
     from paraformer.data.channels import MIX, check_channel
-    from paraformer.data.containers import refuse_text
-    from paraformer.online import is_audio_file, raw_blocks
+    from paraformer.online import is_audio_file, raw_blocks, refuse_no_audio
 
     frontend = model.recognizer.release.frontend
-    stdin = cast(BufferedReader, sys.stdin.buffer)
     if name == "-" and settings.get("resume"):
         raise ConfigError("resume: a stream from stdin is not heard twice; leave it out")
-    if name == "-" and not settings.get("output_dir") and not is_audio_file(stdin):
-        refuse_text(stdin.peek())
+    if stdin and not settings.get("output_dir") and not is_audio_file(stdin):
+        refuse_no_audio(stdin.peek())
         if settings.get("fs") not in (None, frontend.fs):
             raise ConfigError(f"fs={settings['fs']}: raw samples must have {frontend.fs} Hz")
         return raw_blocks(stdin, frontend.fs // 10)
@@ -421,15 +423,15 @@ def _show_finals(model: AutoModel, blocks: Iterable[Any]) -> int:
     return 0
 
 
-def _source(name: str) -> str | bytes | Path:
-    if name != "-":
+def _source(name: str, stdin: BufferedReader | None) -> str | bytes | Path:
+    if name != "-" or stdin is None:
         # Such as Kaldi's `text`, which could be a text itself.
         bare = not os.path.splitext(name)[1] and os.path.isfile(name)
         return Path(name) if bare else name
-    from paraformer.data.containers import refuse_text
+    from paraformer.online import refuse_no_audio
 
-    content = sys.stdin.buffer.read()
-    refuse_text(content)
+    content = stdin.read()
+    refuse_no_audio(content)
     return content
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from paraformer.data.arrays import check_sound
+from paraformer.data.pieces import Pieces, staying_refused
 from paraformer.decode.detector import Detector, WholeStream, reach_ms
 from paraformer.decode.endpoint import OPEN, Span
 from paraformer.decode.itn import shared_numerals
@@ -84,6 +85,7 @@ class LiveState(NamedTuple):
     tape: Tape
     detector: Any  # `VadState`, or what the detector has
     segment: Segment | None = None
+    pieces: Pieces = Pieces()  # bytes that wait
 
 
 class _Job(NamedTuple):
@@ -184,10 +186,10 @@ class LivePipeline:
         return LiveState(torch.zeros(0), Tape(self.rate), self.detector.initial_state())
 
     def feed(
-        self, state: LiveState, samples: Tensor, final: bool = False
+        self, state: LiveState, samples: Any, final: bool = False
     ) -> tuple[list[Event], LiveState]:
-        """What more samples (N,) bring, and where the stream stands then; after `final`, at the
-        start of another.
+        """What more samples (N,) or bytes (see `Pieces.take`) bring, and where the stream stands
+        then; after `final`, at the start of another.
         """
         (events,), (state,) = self.feed_all([state], [samples], [final])
         if isinstance(events, ParaformerError):
@@ -195,7 +197,7 @@ class LivePipeline:
         return events, state
 
     def feed_all(
-        self, states: Sequence[LiveState], blocks: Sequence[Tensor], final: Sequence[bool]
+        self, states: Sequence[LiveState], blocks: Sequence[Any], final: Sequence[bool]
     ) -> tuple[list[Heard], list[LiveState]]:
         """The same for many streams, whose models compute together what is due at a time. Where one
         fails, the error stands in the place of its events, and the stream where it was before these
@@ -220,18 +222,19 @@ class LivePipeline:
                         turn.state = self._forget(turn.state, found.segment)
         return [turn.result for turn in turns], [self._place(turn) for turn in turns]
 
-    def _turn(self, state: LiveState, block: Tensor, final: bool) -> _Turn:
+    def _turn(self, state: LiveState, block: Any, final: bool) -> _Turn:
         """A stream and the parts of its samples that are to be worked on."""
         turn = _Turn(state, state, final)
+        heard = (state.tape.end + len(state.waiting)) / self.rate
         try:
-            check_sound(
-                block, "stream", self.rate, (state.tape.end + len(state.waiting)) / self.rate
-            )
+            wave, pieces = state.pieces.take(block, self.rate, final)
+            check_sound(wave, "stream", self.rate, heard)
         except ParaformerError as error:
+            turn.before = state._replace(pieces=state.pieces.behind(error))
             turn.fail(error)
             return turn
-        parts, waiting = self._steps(torch.cat((state.waiting, block)), final)
-        turn.state, turn.parts = state._replace(waiting=waiting), deque(parts)
+        parts, waiting = self._steps(torch.cat((state.waiting, wave)), final)
+        turn.state, turn.parts = state._replace(waiting=waiting, pieces=pieces), deque(parts)
         return turn
 
     def _place(self, turn: _Turn) -> LiveState:
@@ -473,8 +476,9 @@ class LiveSession:
 
     def feed(self, samples: Any) -> list[Event]:
         """What more samples of the model's rate bring, in a form that `read_samples` takes."""
-        wave = read_samples(samples, self.pipeline.rate)
-        events, self.state = self.pipeline.feed(self.state, wave)
+        piece = read_samples(samples, self.pipeline.rate)
+        with staying_refused(self):
+            events, self.state = self.pipeline.feed(self.state, piece)
         return events
 
     def events(self, blocks: Iterable[Any]) -> Iterator[Event]:
@@ -485,5 +489,5 @@ class LiveSession:
 
     def flush(self) -> list[Event]:
         """The last events; what is fed next belongs to a new stream."""
-        events, self.state = self.pipeline.feed(self.state, torch.zeros(0), final=True)
-        return events
+        state, self.state = self.state, self.pipeline.open()
+        return self.pipeline.feed(state, b"", final=True)[0]

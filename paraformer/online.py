@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedReader
 from itertools import islice
@@ -10,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paraformer.data.containers import is_container
+from paraformer.data.containers import HEAD, UndecidedError, kind_of_head, kind_of_stream
 from paraformer.data.inputs import Cache, Item
 from paraformer.data.items import check_piece
+from paraformer.data.magic import TEXT
 from paraformer.decode.streaming import Chunking, Stream, Streamer, StreamingRecognizer, Token
-from paraformer.errors import ConfigError, ParaformerError
+from paraformer.errors import ConfigError, DataError, ParaformerError
 
 Result = dict[str, Any]
 # Recordings that are decoded side by side.
@@ -55,7 +57,7 @@ class OnlineModel:
         rate = recognizer.release.frontend.fs
         check_piece(item, fs, rate)
         before: Stream = cache.get("stream") or recognizer.open()
-        tokens, stream = recognizer.feed(before, item.read(rate, rate), end)
+        tokens, stream = recognizer.feed(before, item.piece(rate), end)
         text = stream.text.text if end else stream.text.settled
         if end:
             cache.clear()
@@ -120,9 +122,56 @@ def growing_text(streamer: Streamer, blocks: Iterable[Any]) -> Iterator[str]:
     yield streamer.text[shown:]
 
 
+class _Begun(io.RawIOBase):
+    """A stream, of which first comes as much as tells its kind."""
+
+    def __init__(self, source: BufferedReader) -> None:
+        self._source = source
+        self._head: bytes | None = None
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """The beginning at once, then what there is."""
+        if self._head is None:
+            self._head = _head_of(self._source)
+        part = self._head[: len(buffer)] or self._source.read1(len(buffer))
+        self._head = self._head[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def with_head(source: BufferedReader) -> BufferedReader:
+    """The same stream, of which `peek` gives so much that its kind is told, once it has come."""
+    return BufferedReader(_Begun(source), 2 * HEAD)
+
+
+def _head_of(source: BufferedReader) -> bytes:
+    head = b""
+    while part := source.read1(HEAD):
+        head += part
+        try:
+            kind_of_stream(head)
+        except UndecidedError:
+            continue
+        break
+    return head
+
+
+def refuse_no_audio(content: bytes) -> None:
+    """Of what comes on stdin: as raw samples, a list that was meant would be noise."""
+    kind = kind_of_head(content)
+    if kind is not None and not kind.is_audio:
+        remedy = "give a list as a file: +input=list.scp" if kind is TEXT else "give a recording"
+        raise DataError(f"-: {kind.name} came on stdin, not audio; {remedy}")
+
+
 def is_audio_file(source: BufferedReader) -> bool:
     """Whether an input that has not been read begins like an audio file, not like raw samples."""
-    return is_container(source.peek())
+    kind = kind_of_head(source.peek())
+    return kind is not None and kind.is_audio
 
 
 def raw_blocks(source: BufferedReader, samples: int) -> Iterator[bytes]:
@@ -133,3 +182,5 @@ def raw_blocks(source: BufferedReader, samples: int) -> Iterator[bytes]:
         even = len(held) - len(held) % 2
         yield held[:even]
         held = held[even:]
+    if held:
+        yield held

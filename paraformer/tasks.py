@@ -322,14 +322,14 @@ class SpeechTask(RecordingTask):
 
     def _feed_live(self, item: Item, call: CallOptions, end: bool) -> Result:
         """The segments that a piece ends, with their marks, and what is said of the next one."""
-        session = self.live(call).session()
-        rate = session.pipeline.rate
+        pipeline = self.live(call)
+        rate = pipeline.rate
         check_piece(item, call.fs, rate)
-        session.state = call.cache.get("live") or session.state
-        events = session.feed(item.read(rate, rate)) + (session.flush() if end else [])
+        state = call.cache.get("live") or pipeline.open()
+        events, state = pipeline.feed(state, item.piece(rate), end)
         call.cache.clear()
         if not end:
-            call.cache["live"] = session.state
+            call.cache["live"] = state
         ended = [event for event in events if event.kind == FINAL]
         partial = events[-1].text if events and events[-1].kind != FINAL else ""
         segments = [{"start": e.start_ms, "end": e.end_ms, "text": e.text} for e in ended]
@@ -391,8 +391,7 @@ class VadTask(RecordingTask):
         rate = vad.frontend.fs
         check_piece(item, call.fs, rate)
         state: VadState = call.cache.get("state") or vad.initial_state()
-        wave = item.read(rate, rate)
-        spans, state = vad.feed(wave, state, call.is_final, _piece_ms(call))
+        spans, state = vad.feed(item.piece(rate), state, call.is_final, _piece_ms(call))
         call.cache.clear()
         if not call.is_final:
             call.cache["state"] = state

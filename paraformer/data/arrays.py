@@ -42,6 +42,17 @@ def from_array(array: np.ndarray | Tensor, name: str = "array") -> Tensor:
     return _channels_first(wave.float(), name)
 
 
+def from_bytes(content: bytes, name: str) -> Tensor:
+    """16-bit little-endian samples -> (N,) float32; of a last one that is cut off nothing is left.
+
+    >>> from_bytes(b"\\0\\x40", "x")
+    tensor([0.5000])
+    """
+    if len(content) % 2:
+        log.warning("%s: no even number for 16-bit samples; the last byte is left out", name)
+    return from_array(np.frombuffer(content[: len(content) // 2 * 2], dtype="<i2"), name)
+
+
 def loudest(wave: Tensor) -> float:
     """The largest of its magnitudes, in one pass and without a copy; NaN if one of them is."""
     if not wave.numel():

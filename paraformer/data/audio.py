@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import subprocess
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 
 import numpy as np
 import soundfile
@@ -16,10 +16,11 @@ from torch import Tensor
 
 from paraformer.data import web
 from paraformer.data.archives import load_archive
-from paraformer.data.arrays import check_sound, from_array
+from paraformer.data.arrays import check_sound, from_array, from_bytes
 from paraformer.data.channels import MIX, Selector
-from paraformer.data.containers import is_container, is_text
+from paraformer.data.containers import TEXT_HEAD, kind_of
 from paraformer.data.keys import URL
+from paraformer.data.magic import TEXT
 from paraformer.data.resample import check_rate, resample
 from paraformer.data.soundfiles import channels_first, header, is_raw, open_decoder
 from paraformer.errors import AudioError
@@ -27,9 +28,8 @@ from paraformer.limits import Limits, check
 
 __all__ = ["count_channels", "finished", "read_audio", "read_channels", "resample"]
 
-log = logging.getLogger(__name__)
-
 RAW_RATE = 16000
+SHOWN = 40  # characters of a text that is no audio
 LONGEST_NAME = 500
 _ARK = re.compile(r"(.+):\d+(\[[\d:,]*\])?")
 
@@ -45,7 +45,8 @@ def read_audio(
     """Samples (N,) in [-1, 1) as float32 at `target_fs`, of all channels the mean or only one.
 
     A file's or container's own rate always wins; `fs` (default 16000) is the rate of arrays and of
-    bytes without a header, which are 16-bit little-endian. `cmd |` is run only with `allow_pipe`.
+    raw samples, which are 16-bit little-endian; what may be raw, `data.containers` says. `cmd |` is
+    run only with `allow_pipe`, and gives raw samples only where `fs` says so.
     `channel` is "mix" or a number from 0.
     A damaged file gives what can be read and one warning, or an `AudioError`.
 
@@ -93,12 +94,11 @@ def finished(wave: Tensor, rate: int, target_fs: int, name: str, begin: float = 
     return resample(wave, check_rate(rate, name), target_fs)
 
 
-def _rate(fs: int | None) -> int:
-    """The rate of what has none of its own."""
-    if fs is None:
-        return RAW_RATE
-    check("fs", fs, Limits(1, whole=True))
-    return int(fs)
+def _rate(fs: int | None) -> int | None:
+    """The rate of what has none of its own, where it is given."""
+    if fs is not None:
+        check("fs", fs, Limits(1, whole=True))
+    return fs
 
 
 def _name(source: object) -> str:
@@ -118,34 +118,36 @@ def _content(content: object, name: str) -> bytes:
     return bytes(content)
 
 
-def _read(source: object, name: str, fs: int, allow_pipe: bool) -> tuple[Tensor, int]:
+def _read(source: object, name: str, fs: int | None, allow_pipe: bool) -> tuple[Tensor, int]:
+    raw_fs = fs or RAW_RATE
     if isinstance(source, (np.ndarray, Tensor)):
-        return from_array(source, name), fs
+        return from_array(source, name), raw_fs
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _read_bytes(bytes(source), name, fs)
+        return _read_bytes(bytes(source), name, raw_fs)
     if isinstance(source, Path):
         return _read_file(source, fs)
     if isinstance(source, soundfile.SoundFile):
         return from_array(source.read(dtype="float32"), name), source.samplerate
     if hasattr(source, "read"):
-        return _read_bytes(_content(source.read(), name), name, fs)
+        return _read_bytes(_content(source.read(), name), name, raw_fs)
     if not isinstance(source, str) or not source.strip():
         raise AudioError(f"{name}: holds no audio; give a path, bytes, a numpy array or a tensor")
     if source.rstrip().endswith("|"):
         return _read_pipe(source.strip()[:-1], name, fs, allow_pipe)
     if URL.match(source):
-        return _read_bytes(_download(source), name, fs)
+        return _read_url(source, raw_fs)
     ark = _ARK.fullmatch(source)
     if ark and os.path.isfile(ark[1]):
-        return _read_ark(source, fs)
+        return _read_ark(source, raw_fs)
     return _read_file(Path(source), fs)
 
 
-def _read_file(path: Path, fs: int) -> tuple[Tensor, int]:
+def _read_file(path: Path, fs: int | None) -> tuple[Tensor, int]:
     name = _name(path)
     try:
         if path.is_fifo():  # can be read once only
-            return _read_bytes(path.read_bytes(), name, fs, streamed=True)
+            raw_fs = fs or (RAW_RATE if is_raw(path) else None)
+            return _read_bytes(path.read_bytes(), name, raw_fs, streamed=True)
         with path.open("rb") as file:
             head = file.read(12)
     except (OSError, ValueError) as error:
@@ -155,23 +157,41 @@ def _read_file(path: Path, fs: int) -> tuple[Tensor, int]:
     if not head:
         raise AudioError(f"{name}: the file is empty (0 bytes); record or copy it again")
     if is_raw(path):
-        return _read_bytes(path.read_bytes(), name, fs)
+        return _read_bytes(path.read_bytes(), name, fs or RAW_RATE)
     with open_decoder(path, name) as decoder:
         return channels_first(decoder.read_all()), decoder.rate
 
 
-def _read_bytes(content: bytes, name: str, fs: int, streamed: bool = False) -> tuple[Tensor, int]:
-    """A container, else raw 16-bit samples."""
-    if is_container(content):
-        with open_decoder(content, name, streamed) as decoder:
-            return channels_first(decoder.read_all()), decoder.rate
-    if len(content) % 2:
-        log.warning("%s: no even number for 16-bit samples; the last byte is left out", name)
-    samples = np.frombuffer(content[: len(content) // 2 * 2], dtype="<i2")
-    return torch.from_numpy(samples.astype(np.float32) / 32768), fs
+def _read_bytes(
+    content: bytes, name: str, raw_fs: int | None, streamed: bool = False
+) -> tuple[Tensor, int]:
+    """What is known by its content is decoded or refused; else raw samples, if they have a rate.
+
+    `streamed`: by a program, which could not know the length.
+    """
+    kind = kind_of(content)
+    if kind is None and raw_fs is not None:
+        return from_bytes(content, name), raw_fs
+    if kind is None:
+        raise AudioError(
+            f"{name}: gives bytes of no known format; let it give WAV, or give fs if they are raw "
+            "16-bit samples"
+        )
+    if not kind.is_audio:
+        begin = f" ({_shown(content)})" if kind is TEXT else ""
+        how = ("gives", "mend the command") if streamed else ("it is", "give a recording")
+        raise AudioError(f"{name}: {how[0]} {kind.fault}{begin}; {how[1]}")
+    with open_decoder(content, name, streamed) as decoder:
+        return channels_first(decoder.read_all()), decoder.rate
 
 
-def _read_pipe(command: str, name: str, fs: int, allowed: bool) -> tuple[Tensor, int]:
+def _shown(text: bytes) -> str:
+    """How a text begins."""
+    words = " ".join(text[:TEXT_HEAD].decode("utf-8", "replace").split())
+    return words if len(words) <= SHOWN else f"{words[:SHOWN]}..."
+
+
+def _read_pipe(command: str, name: str, fs: int | None, allowed: bool) -> tuple[Tensor, int]:
     if not allowed:
         raise AudioError(f"{name}: a command is run only from a wav.scp, never as an input itself")
     try:
@@ -183,8 +203,6 @@ def _read_pipe(command: str, name: str, fs: int, allowed: bool) -> tuple[Tensor,
             f"{name}: exit code {done.returncode}, {len(done.stdout)} bytes "
             f"({_last_line(done.stderr)}); try the command in a shell"
         )
-    if is_text(done.stdout):
-        raise AudioError(f"{name}: gives text, not audio; mend the command")
     return _read_bytes(done.stdout, name, fs, streamed=True)
 
 
@@ -193,11 +211,15 @@ def _last_line(output: bytes) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def _download(url: str) -> bytes:
+def _read_url(url: str, fs: int) -> tuple[Tensor, int]:
+    """An answer is often a page that says why there is no recording."""
     content = web.download(url)
-    if not is_container(content):
+    kind = kind_of(content)
+    if kind is None and not is_raw(urlsplit(url).path):
         raise AudioError(f"{url}: what came is no audio ({len(content)} bytes); check the address")
-    return content
+    if kind is TEXT:
+        raise AudioError(f"{url}: what came is no audio ({_shown(content)}); check the address")
+    return _read_bytes(content, url, fs)
 
 
 def _read_ark(place: str, fs: int) -> tuple[Tensor, int]:

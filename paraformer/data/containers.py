@@ -1,41 +1,92 @@
-"""Tells audio bytes with a header of their own from raw samples."""
+"""Tells what bytes are, so that nothing else is ever taken for samples.
+
+The rule, for bytes, open files, commands, stdin, named pipes, addresses and streams alike:
+
+1. What begins like a container or compressed sound (`kind_of`) is decoded, as a file is.
+2. What begins like a text, an archive, an image or a document is refused by its name.
+3. Anything else is 16-bit little-endian samples where the caller says so: by giving bytes or an
+   open file or stdin itself, by a name in .pcm or .raw, or, of a command or a named pipe, by `fs`.
+   Elsewhere it is refused.
+4. A stream is judged once, by its beginning (`data.pieces`); from then on its bytes are samples,
+   whatever they look like, and an odd one waits for the next piece.
+"""
 
 from __future__ import annotations
 
-from paraformer.data.mpeg import is_mpeg
-from paraformer.data.riff import WAVE64
-from paraformer.errors import DataError
+import codecs
+import re
 
-_EBML = b"\x1aE\xdf\xa3"
-_MAGIC = (
-    *(b"RIFF", b"RIFX", b"RF64", b"BW64", WAVE64[:8], b"OggS", b"fLaC", b"ID3", b"FORM", b".snd"),
-    *(b"caff", b"Creative Voice File"),
+from paraformer.data.frames import MPEG, name_of_frames
+from paraformer.data.magic import (
+    FFMPEG,
+    FORMS,
+    LATE,
+    MAGIC,
+    PATTERNS,
+    SHORTEN,
+    SOUNDFILE,
+    SPHERE,
+    TEXT,
+    Kind,
 )
+
 # How much of a file tells whether it is a text; fewer bytes of sound may look like one.
 LEAST_TEXT, TEXT_HEAD = 4, 4096
-# What soundfile does not read, and what its users call it.
-_FOREIGN = {
-    _EBML: "Matroska or WebM",
-    b"#!AMR": "AMR",
-    b"0&\xb2u\x8ef\xcf\x11": "WMA",
-    b"FLV\x01": "FLV",
-    b"ADIF": "AAC",
-    b"MAC ": "Monkey's Audio",
-    b"wvpk": "WavPack",
-    b"TTA1": "True Audio",
-    b".RMF": "RealMedia",
-    b"\x00\x00\x01\xba": "MPEG video",
-    b"\x0bw": "AC-3",
-}
+# Of a stream so many bytes tell, unless frames have to be followed; sound is not held up longer.
+STREAM_HEAD = 512
+# What a stream cannot begin with by accident: so many bytes of text, fewer where it is JSON.
+_STREAM_TEXT, _STREAM_JSON = 20, 12
+# So many tell the kind of anything: three frames of AAC at their largest.
+HEAD = 1 << 15
+# Shorter magic may begin a text.
+LONG_MAGIC = 5
 
 
-def is_container(content: bytes) -> bool:
-    """Whether these are WAV, AIFF, AU, CAF, FLAC, Ogg, MP3, or what `foreign_name` knows.
+class UndecidedError(Exception):
+    """The bytes that have come do not tell their kind yet."""
 
-    >>> is_container(b"fLaC..."), is_container(b"\\xff\\xff" * 8)
-    (True, False)
+
+_Decoder = codecs.getincrementaldecoder("utf-8")
+_JSON = re.compile(rb'\s*[\[{]\s*["\[{]')
+
+
+def kind_of(content: bytes) -> Kind | None:
+    """What all of these bytes, or those of a whole recording, are; None: nothing that is known.
+
+    >>> kind_of(b"fLaC\\0\\0").name, kind_of(b"\\xff\\xff" * 8)
+    ('FLAC', None)
     """
-    return content.startswith(_MAGIC) or bool(foreign_name(content)) or is_mpeg(content)
+    found = _by_mark(content, LONG_MAGIC if is_text(content) else 0)
+    if found == SPHERE and b",embedded-shorten" in content[:1024]:
+        return SHORTEN
+    return found or (TEXT if is_text(content) else None) or _late(content) or _framed(content)
+
+
+def kind_of_stream(head: bytes) -> Kind | None:
+    """What a stream that begins so is, whatever follows; `UndecidedError` if that matters.
+
+    However the beginning was cut, it is the same: of two kinds the one that shows first counts.
+    """
+    begun = head.startswith(FORMS) and len(head) < 12
+    if begun or any(len(head) < len(magic) and magic.startswith(head) for magic, _ in MAGIC):
+        raise UndecidedError
+    found = _by_mark(head)
+    if found is not None:
+        return found
+    texts = (_STREAM_JSON,) * bool(_JSON.match(head[:_STREAM_JSON])) + (_STREAM_TEXT,)
+    if any(len(head) >= size and is_text(head[:size]) for size in texts):
+        return TEXT
+    if len(head) < STREAM_HEAD:
+        raise UndecidedError
+    return _late(head) or _framed(head, whole=len(head) >= HEAD)
+
+
+def kind_of_head(head: bytes) -> Kind | None:
+    """What begins so, as far as that is known."""
+    try:
+        return kind_of_stream(head)
+    except UndecidedError:
+        return kind_of(head)
 
 
 def foreign_name(content: bytes) -> str:
@@ -44,18 +95,8 @@ def foreign_name(content: bytes) -> str:
     >>> foreign_name(b"#!AMR-WB"), foreign_name(b"RIFF")
     ('AMR', '')
     """
-    if content[4:8] == b"ftyp":
-        return "MP4 or M4A"
-    if content[:4] == b"RIFF" and content[8:12] == b"AVI ":
-        return "AVI"
-    if _is_adts(content):
-        return "AAC"
-    if content[:1] == b"G" and content[188:189] == b"G" and content[376:377] == b"G":
-        return "MPEG transport stream"
-    # Two bytes may be a sample of sound: AC-3 has to be followed by another frame's rate code.
-    if content[:2] == b"\x0bw":
-        return "AC-3" if b"\x0bw" in content[64:4096] else ""
-    return next((name for magic, name in _FOREIGN.items() if content.startswith(magic)), "")
+    kind = kind_of(content)
+    return kind.name if kind and kind.reader == FFMPEG else ""
 
 
 def is_text(content: bytes) -> bool:
@@ -65,26 +106,29 @@ def is_text(content: bytes) -> bool:
     (True, True, False)
     """
     head = content[:TEXT_HEAD]
-    text = head.decode("utf-8", "ignore")
-    whole = len(head) - len(text.encode("utf-8")) < 4  # a character may be cut at the end
-    plain = all(char >= " " or char in "\t\r\n" for char in text)
-    return len(head) >= LEAST_TEXT and whole and plain
+    try:
+        text = _Decoder().decode(head)  # of which a character may be cut at the end
+    except UnicodeDecodeError:
+        return False
+    return len(head) >= LEAST_TEXT and all(char >= " " or char in "\t\r\n" for char in text)
 
 
-def refuse_text(content: bytes) -> None:
-    """Of what comes on stdin: as raw samples, a list that was meant would be noise."""
-    if is_text(content):
-        raise DataError("-: text came on stdin, not audio; give a list as a file: +input=list.scp")
+def _by_mark(content: bytes, least: int = 0) -> Kind | None:
+    """By magic of at least so many bytes, and if it may be short, by patterns."""
+    for magic, kind in MAGIC:
+        if len(magic) >= least and content.startswith(magic):
+            return kind
+    if least:
+        return None
+    return next((kind for pattern, kind in PATTERNS if pattern.match(content)), None)
 
 
-def _is_adts(content: bytes) -> bool:
-    """A frame of AAC (ADTS) and another where it ends."""
-    place = 0
-    for _ in range(2):
-        head = content[place : place + 7]
-        if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or head[2] >> 2 & 15 > 12:
-            return False
-        place += (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-        if place < 7:
-            return False
-    return True
+def _late(content: bytes) -> Kind | None:
+    return next((kind for pattern, kind in LATE if pattern.match(content)), None)
+
+
+def _framed(content: bytes, whole: bool = True) -> Kind | None:
+    name = name_of_frames(content[:HEAD], whole)
+    if name is None:
+        raise UndecidedError
+    return Kind(name, SOUNDFILE if name == MPEG else FFMPEG) if name else None

@@ -23,6 +23,8 @@ from paraformer.errors import AudioError
 
 log = logging.getLogger(__name__)
 
+# What ffmpeg itself knows by a name of the file only, or if it is long.
+_TOLD = {"GSM 6.10": ("-f", "gsm")}
 # It is stopped when it has written nothing for so long, or so many bytes of samples.
 HANG_SECONDS = 60
 MOST_BYTES = 1 << 32
@@ -89,10 +91,11 @@ def _missing(source: Path | bytes, name: str, reason: str) -> str:
 
 def _decode(program: str, path: Path, wav: Path, name: str) -> str:
     """What ffmpeg has said of the file, its streams and what it took."""
-    output = wav.with_suffix(".log")
+    output, kind = wav.with_suffix(".log"), foreign_name(_head(path))
     command = [program, "-nostdin", "-hide_banner", "-nostats", "-v", "repeat+level+info"]
-    command += ["-max_alloc", str(LARGEST_BLOCK), *_input(path), "-vn", "-sn", "-dn"]
-    if foreign_name(_head(path)) != "AVI":  # whose times are counts of bytes
+    command += ["-max_alloc", str(LARGEST_BLOCK), *_TOLD.get(kind, ()), *_input(path)]
+    command += ["-vn", "-sn", "-dn"]
+    if kind != "AVI":  # whose times are counts of bytes
         command += ["-af", _ON_TIME]
     command += ["-map_metadata", "-1", "-c:a", "pcm_s16le"]
     command += ["-rf64", "auto", "-fs", str(MOST_BYTES), "-f", "wav", f"file:{wav.absolute()}"]

@@ -12,6 +12,7 @@ from torch import Tensor
 from paraformer.data.audio import read_audio, read_channels
 from paraformer.data.channels import MIX, Selector
 from paraformer.data.keys import key_of
+from paraformer.data.pieces import BYTES
 from paraformer.errors import AudioError, ConfigError, DataError
 
 Input = TypeVar("Input")
@@ -59,6 +60,10 @@ class Item:
         if wave.dim() == 2:
             wave = Selector(str(self.source), self.channel)(wave)
         return wave if self.segment is None else cut(wave, target_fs, *self.segment)
+
+    def piece(self, rate: int) -> Any:
+        """The next piece of a stream at `rate`: bytes as they are, of all else the samples (N,)."""
+        return self.source if isinstance(self.source, BYTES) else self.read(rate, rate)
 
 
 @dataclass

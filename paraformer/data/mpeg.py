@@ -19,6 +19,9 @@ _KBITS = {
     2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _KBITS[0] = _KBITS[2]
+# Of layer II at the higher rates; at the lower ones it has those of layer III.
+_KBITS_2 = (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384)
+LAYER_3, LAYER_2 = 1, 2  # as a header writes them
 SHORTEST_FRAME = 24
 LONGEST_FRAME = 1441
 _LARGEST_KBITS = 14
@@ -54,20 +57,22 @@ def is_mpeg(content: bytes) -> bool:
     return length > 0 and (len(content) <= length or frame_length(content[length : length + 4]) > 0)
 
 
-def frame_length(head: bytes) -> int:
-    """Bytes of the MPEG layer III frame that starts here; 0 if none does.
+def frame_length(head: bytes, layers: tuple[int, ...] = (LAYER_3,)) -> int:
+    """Bytes of the MPEG frame of one of these layers that starts here; 0 if none does.
 
     >>> frame_length(bytes.fromhex("fffb9064"))
     417
     """
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return 0
-    version, kbits, rate = head[1] >> 3 & 3, head[2] >> 4, head[2] >> 2 & 3
-    if version == 1 or kbits in (0, 15) or rate == 3:
+    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
+    kbits, rate = head[2] >> 4, head[2] >> 2 & 3
+    if layer not in layers or version == 1 or kbits in (0, 15) or rate == 3:
         return 0
     hertz = (44100, 48000, 32000)[rate] // {3: 1, 2: 2, 0: 4}[version]
-    samples = 1152 if version == 3 else 576
-    return samples // 8 * _KBITS[version][kbits - 1] * 1000 // hertz + (head[2] >> 1 & 1)
+    samples = 1152 if version == 3 or layer == LAYER_2 else 576
+    table = _KBITS_2 if version == 3 and layer == LAYER_2 else _KBITS[version]
+    return samples // 8 * table[kbits - 1] * 1000 // hertz + (head[2] >> 1 & 1)
 
 
 def links(file: File) -> list[Window]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from paraformer.data.augment import Augment
 from paraformer.data.choice import Chooser
+from paraformer.data.containers import kind_of
 from paraformer.data.dataset import (
     WHOLE,
     Batch,
@@ -36,7 +37,7 @@ from paraformer.data.frontend import Frontend
 from paraformer.data.inputs import Item
 from paraformer.data.media import AUDIO
 from paraformer.data.recordings import UNREADABLE
-from paraformer.data.soundfiles import header
+from paraformer.data.soundfiles import header, is_raw
 from paraformer.data.tables import decoded, parse_rows
 from paraformer.data.word_times import ctm_words, timed_words
 from paraformer.errors import AudioError, DataError
@@ -157,7 +158,15 @@ def _with_file(found: Member, kind: str, tar: tarfile.TarFile, member: tarfile.T
     content = b"" if file is None else file.read()
     if kind in SIDES:
         return found._replace(sides={**found.sides, kind: content})
-    return found._replace(audio=content)
+    return found._replace(audio=_sound(member.name, content))
+
+
+def _sound(name: str, content: bytes) -> bytes:
+    """Unless it may only be taken for samples by accident."""
+    if is_raw(name) or kind_of(content):
+        return content
+    log.warning("%s: of no known format, which is left out; raw samples are named .pcm", name)
+    return b""
 
 
 def _named(found: Member) -> Iterator[Member]:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from paraformer.data import big_endian, ffmpeg, riff, voc
-from paraformer.data.containers import TEXT_HEAD, foreign_name, is_text
+from paraformer.data.containers import HEAD, kind_of
 from paraformer.data.links import UNKNOWN_FRAMES, Chain, Part, breaks_off, links
+from paraformer.data.magic import TEXT
 from paraformer.data.media import HEADERLESS
 from paraformer.data.resample import check_rate
 from paraformer.data.windows import Window
@@ -204,7 +205,7 @@ def open_decoder(source: Path | bytes, name: str, streamed: bool = False) -> Ite
         try:
             decoder = Decoder(parts or mended or whole, name)
         except soundfile.LibsndfileError as error:
-            _refuse_text(file, name)
+            _refuse(file, name)
             reason = error.error_string.rstrip(".")
             if parts:
                 decoder = Decoder(_decodable(parts, name, stack), name)
@@ -238,15 +239,16 @@ def _decodable(parts: Sequence[Window], name: str, stack: ExitStack) -> list[Par
     return found
 
 
-def _refuse_text(file: BinaryIO, name: str) -> None:
-    """A list or a note is no audio of an unknown format."""
+def _refuse(file: BinaryIO, name: str) -> None:
+    """What is no audio of an unknown format, such as a list or a picture."""
     file.seek(0)
-    head = file.read(TEXT_HEAD)
-    if is_text(head) and not foreign_name(head):
-        raise AudioError(
-            f"{name}: cannot decode it, it is a text; the name of a list ends in .scp, .txt, .json "
-            "or .jsonl"
-        )
+    kind = kind_of(file.read(HEAD))
+    if kind is None or kind.is_audio:
+        return
+    remedy = "the name of a list ends in .scp, .txt, .json or .jsonl"
+    if kind is not TEXT:
+        raise AudioError(f"{name}: cannot decode it, it is {kind.fault}; convert it to WAV")
+    raise AudioError(f"{name}: cannot decode it, it is a text; {remedy}")
 
 
 @contextmanager

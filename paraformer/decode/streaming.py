@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from paraformer.data import streaming_frontend
 from paraformer.data.arrays import check_sound
 from paraformer.data.audio import read_audio
+from paraformer.data.pieces import BYTES, Pieces, staying_refused
 from paraformer.data.streaming_frontend import FrontendState
 from paraformer.data.tokenizer import SentencepieceTokenizer
 from paraformer.decode.halves import in_halves
@@ -94,6 +94,7 @@ class Stream(NamedTuple):
     frames: int = 0  # given to the encoder
     begun: int = 0  # frame in which the next token has begun
     said_ms: int = 0  # end of the last token
+    pieces: Pieces = Pieces()  # bytes that wait
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Stored without what the tensors of a batch share."""
@@ -132,17 +133,19 @@ class _Fired(NamedTuple):
 class _Feeding:
     """A stream that is given more samples, as far as it has come."""
 
-    def __init__(self, stream: Stream, block: Tensor, final: bool, rate: int) -> None:
+    def __init__(self, stream: Stream, block: Any, final: bool, rate: int) -> None:
         self.before = self.stream = stream
         self.result: Fed = []
         self.ended = not final  # a stream that goes on has no last piece to give
         try:
-            check_sound(block, "stream", rate, stream.heard / rate)
+            wave, pieces = stream.pieces.take(block, rate, final)
+            check_sound(wave, "stream", rate, stream.heard / rate)
         except ParaformerError as error:
+            self.before = stream._replace(pieces=stream.pieces.behind(error))
             self.fail(error)
             return
-        samples = torch.cat((stream.samples, block))
-        self.stream = stream._replace(samples=samples, heard=stream.heard + len(block))
+        samples, heard = torch.cat((stream.samples, wave)), stream.heard + len(wave)
+        self.stream = stream._replace(samples=samples, heard=heard, pieces=pieces)
 
     def add(self, tokens: list[Token], stream: Stream) -> None:
         """More tokens, and where the stream stands then."""
@@ -199,17 +202,17 @@ class StreamingRecognizer:
         text = GrowingText(sentencepiece=pieces)
         return Stream(torch.zeros(0), frontend, self._fresh, text)
 
-    def feed(
-        self, stream: Stream, samples: Tensor, final: bool = False
-    ) -> tuple[list[Token], Stream]:
-        """The tokens that more samples (N,) bring, and where the stream stands then."""
+    def feed(self, stream: Stream, samples: Any, final: bool = False) -> tuple[list[Token], Stream]:
+        """The tokens that more samples (N,) or bytes (see `Pieces.take`) bring, and where the
+        stream stands then.
+        """
         (tokens,), (stream,) = self.feed_all([stream], [samples], [final])
         if isinstance(tokens, ParaformerError):
             raise tokens
         return tokens, stream
 
     def feed_all(
-        self, streams: Sequence[Stream], blocks: Sequence[Tensor], final: Sequence[bool]
+        self, streams: Sequence[Stream], blocks: Sequence[Any], final: Sequence[bool]
     ) -> tuple[list[Fed], list[Stream]]:
         """The same for many streams, those with a whole chunk in one batch. What a stream gives
         does not depend on the others: where one fails, the error stands in the place of its tokens,
@@ -330,13 +333,11 @@ class StreamingRecognizer:
         return spans, stream._replace(frames=stream.frames + new, begun=begun, said_ms=said)
 
 
-def read_samples(samples: Any, rate: int) -> Tensor:
-    """What may be fed, as samples (N,): floats in [-1, 1), integers of their full range, or bytes
-    of 16-bit little-endian samples.
+def read_samples(samples: Any, rate: int) -> Any:
+    """What may be fed, as samples (N,): floats in [-1, 1), or integers of their full range; bytes,
+    of 16-bit little-endian samples, stay what they are (see `Pieces`).
     """
-    if isinstance(samples, (bytes, bytearray, memoryview)):
-        samples = np.frombuffer(samples, dtype="<i2")
-    return read_audio(samples, fs=rate, target_fs=rate)
+    return samples if isinstance(samples, BYTES) else read_audio(samples, fs=rate, target_fs=rate)
 
 
 class Streamer:
@@ -361,14 +362,15 @@ class Streamer:
         """The tokens of more samples of the model's rate, in a form that `read_samples` takes."""
         if self.ended:
             self.reset()
-        wave = read_samples(samples, self.recognizer.release.frontend.fs)
-        tokens, self.state = self.recognizer.feed(self.state, wave)
+        piece = read_samples(samples, self.recognizer.release.frontend.fs)
+        with staying_refused(self):
+            tokens, self.state = self.recognizer.feed(self.state, piece)
         return tokens
 
     def flush(self) -> list[Token]:
         """The last tokens; what is fed next belongs to a new stream."""
-        tokens, self.state = self.recognizer.feed(self.state, torch.zeros(0), final=True)
         self.ended = True
+        tokens, self.state = self.recognizer.feed(self.state, b"", final=True)
         return tokens
 
     def reset(self) -> None:

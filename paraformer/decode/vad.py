@@ -18,6 +18,7 @@ from torch import Tensor
 
 from paraformer.data import streaming_frontend
 from paraformer.data.arrays import check_sound
+from paraformer.data.pieces import Pieces
 from paraformer.data.streaming_frontend import FrontendState, frame_samples
 from paraformer.decode.endpoint import OPEN, EndpointState, Phase, Span, advance, join
 from paraformer.errors import CheckpointError, ConfigError
@@ -101,6 +102,7 @@ class VadState(NamedTuple):
     endpoint: EndpointState
     fed: int = 0  # samples
     spoken_ms: int = 0  # of dynamic silence
+    pieces: Pieces = Pieces()  # bytes that wait
 
 
 class VoiceActivity:
@@ -186,9 +188,10 @@ class VoiceActivity:
         yield from join([*spans, *found])
 
     def feed(
-        self, samples: Tensor, state: VadState, final: bool = False, piece_ms: int | None = None
+        self, samples: Any, state: VadState, final: bool = False, piece_ms: int | None = None
     ) -> tuple[list[Span], VadState]:
-        """The next samples (N,) of a stream: spans that begin, end or do both in them.
+        """The next samples (N,) of a stream, or bytes of it (see `Pieces.take`): spans that begin,
+        end or do both in them.
 
         With `piece_ms` the stream is cut into pieces of that length; what is no whole piece waits
         for the next call, and spans are reported by pieces. `final` ends the stream; the state is
@@ -196,7 +199,8 @@ class VoiceActivity:
         """
         if piece_ms is not None and piece_ms < 1:
             raise ConfigError(f"chunk_size={piece_ms}: give milliseconds above 0")
-        samples = samples.float().cpu()
+        samples, waits = state.pieces.take(samples, self.frontend.fs, final)
+        state, samples = state._replace(pieces=waits), samples.float().cpu()
         check_sound(samples, "stream", self.frontend.fs, state.fed / self.frontend.fs)
         if len(state.waiting):
             samples = torch.cat([state.waiting, samples])

@@ -470,6 +470,12 @@ def test_pieces_with_a_cache_are_a_live_session(tmp_path):
         found += result["segments"]
     assert found == [{"start": e.start_ms, "end": e.end_ms, "text": e.text} for e in expected]
     assert cache == {}
+    raw, found = (wave * 32768).round().to(torch.int16).numpy().astype("<i2").tobytes(), []
+    session = model.live()
+    for start in range(0, len(raw), 19_201):
+        found += session.feed(raw[start : start + 19_201])
+    ended = zip(finals(found + session.flush()), expected, strict=True)
+    assert all(ours[:4] == theirs[:4] for ours, theirs in ended)
     with pytest.raises(ConfigError, match="fs=8000: the pieces of a stream must have 16000 Hz"):
         model.generate(pieces[0].numpy(), cache={}, fs=8000)
 

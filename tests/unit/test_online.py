@@ -10,12 +10,15 @@ import soundfile
 import torch
 
 from paraformer.auto import AutoModel
+from paraformer.data.pieces import RefusedError
 from paraformer.decode.streaming import Chunking, StreamingRecognizer
-from paraformer.errors import ConfigError
+from paraformer.errors import AudioError, ConfigError, DataError
 from paraformer.models.checkpoint import load_directory, save_directory
-from paraformer.online import is_audio_file, raw_blocks
+from paraformer.online import is_audio_file, raw_blocks, refuse_no_audio, with_head
 from tests import tiny
+from tests.conftest import ROOT
 
+ORACLE = ROOT / "tests" / "fixtures" / "oracle"
 ONLINE = {"model": "ParaformerStreaming", "decoder_conf": {"sanm_shfit": 2}}
 SETTINGS = {"chunk_size": [0, 10, 5], "encoder_chunk_look_back": 4, "decoder_chunk_look_back": 1}
 
@@ -102,6 +105,89 @@ def test_a_list_has_a_result_each_in_its_order(model, speech, whole, tmp_path):
     assert lines[0].split(maxsplit=1)[1] == whole[0]
 
 
+@pytest.fixture(scope="module")
+def raw(speech):
+    """The speech as bytes of 16-bit samples."""
+    return (speech * 32767).astype("<i2").tobytes()
+
+
+def joined(model, content, size, **settings):
+    """What the calls of a stream of bytes in pieces give together."""
+    cache, found = {}, []
+    for start in range(0, len(content), size):
+        (result,) = model.generate(
+            content[start : start + size],
+            cache=cache,
+            is_final=start + size >= len(content),
+            **settings,
+        )
+        found.append(result)
+    assert cache == {}
+    return found
+
+
+def test_pieces_of_an_odd_number_of_bytes_are_the_stream(model, raw):
+    expected = model.generate(np.frombuffer(raw, "<i2"), cache={}, is_final=True)[0]
+    assert len(expected["tokens"]) > 2
+    for size in (19201, 3201, 6401, 999):
+        found = joined(model, raw, size)
+        assert "".join(result["text"] for result in found) == expected["text"]
+        assert sum((result["tokens"] for result in found), []) == expected["tokens"]
+        streamer = model.streamer()
+        for start in range(0, len(raw), size):
+            streamer.feed(raw[start : start + size])
+        streamer.flush()
+        assert streamer.text == expected["text"]
+
+
+def test_a_detector_hears_the_same_in_pieces_of_an_odd_number_of_bytes():
+    clips = [soundfile.read(ORACLE / "inputs" / f"clip_{n}.flac", dtype="int16")[0] for n in "abc"]
+    content = np.concatenate([x for clip in clips for x in (clip, np.zeros(24000, "<i2"))])
+    vad = AutoModel(str(ORACLE / "fsmn_vad"))
+    (expected,) = vad.generate(content, chunk_size=200)
+    assert len(expected["value"]) > 1
+    for size in (3201, 6401):
+        found = joined(vad, content.tobytes(), size, chunk_size=200)
+        spans = sum((result["value"] for result in found), [])
+        assert [b for b, _ in spans if b >= 0] == [b for b, _ in expected["value"]]
+        assert [e for _, e in spans if e >= 0] == [e for _, e in expected["value"]]
+
+
+def test_many_streams_of_bytes_are_one_batch(model, raw):
+    recognizer = model.streamer().recognizer
+    streams, texts = [recognizer.open() for _ in range(2)], []
+    for start in range(0, len(raw), 9601):
+        end = start + 9601 >= len(raw)
+        blocks = [raw[start : start + 9601], np.frombuffer(raw, "<i2")[start // 2 :][:4800]]
+        _, streams = recognizer.feed_all(streams, blocks, [end, end])
+        texts.append(streams[0].text.text)
+    alone = recognizer.feed(recognizer.open(), raw, final=True)[1]
+    assert texts[-1] == alone.text.text
+
+
+def test_a_stream_that_begins_as_a_file_is_refused_until_it_ends(model, raw):
+    """Its middle would be noise; the next stream is another."""
+    file = io.BytesIO()
+    soundfile.write(file, np.frombuffer(raw, "<i2"), 16000, format="FLAC")
+    flac, cache, streamer, live = file.getvalue(), {}, model.streamer(), model.live()
+    for start in range(0, 30000, 10000):
+        piece = flac[start : start + 10000]
+        with pytest.raises(AudioError, match="^stream: begins as FLAC; give 16-bit samples of 16"):
+            model.generate(piece, cache=cache)
+        for session in (streamer, live):
+            with pytest.raises(RefusedError, match="^stream: begins as FLAC"):
+                session.feed(piece)
+    with pytest.raises(RefusedError):
+        model.generate(flac[30000:], cache=cache, is_final=True)
+    assert cache == {}
+    (expected,) = model.generate(raw, cache=cache, is_final=True)
+    assert streamer.flush() == [] and live.flush() == []
+    streamer.feed(raw), streamer.flush()
+    assert streamer.text == expected["text"]
+    (found,) = model.generate(flac, cache={}, is_final=True)  # whole: a file
+    assert found["text"] == expected["text"]
+
+
 def test_settings_of_a_stream_stay(model, speech):
     cache = {}
     model.generate(input=speech[:9600], cache=cache, **SETTINGS)
@@ -174,5 +260,17 @@ def test_a_file_behind_stdin_is_known_by_its_head(suffix):
     source = io.BufferedReader(io.BytesIO(file.getvalue()))
     assert is_audio_file(source)
     assert source.read() == file.getvalue()  # nothing is lost
+    slow = with_head(io.BufferedReader(Trickle(file.getvalue(), 1)))
+    assert is_audio_file(slow)
+    assert slow.read() == file.getvalue()
     samples = (tone * 32767).astype("<i2").tobytes()
     assert not is_audio_file(io.BufferedReader(io.BytesIO(samples)))
+    slow = with_head(io.BufferedReader(Trickle(samples, 1)))
+    assert not is_audio_file(slow)
+    assert b"".join(raw_blocks(slow, 100)) == samples
+
+
+def test_what_is_no_audio_on_stdin_is_one_line():
+    refuse_no_audio(bytes(100))
+    with pytest.raises(DataError, match="^-: a PNG image came on stdin, not audio; give a record"):
+        refuse_no_audio(b"\x89PNG\r\n\x1a\n")

@@ -259,6 +259,8 @@ def test_members_that_lack_something_are_counted(tmp_path):
         "c.txt": "一".encode(),
         "d.wav": wav.getvalue(),
         "d.txt": b"\xff",
+        "e.wav": np.arange(1000, 9000, dtype="<i2").tobytes(),  # without a header
+        "e.txt": "一".encode(),
     }
     with tarfile.open(path, "w") as tar:
         for name, content in members.items():
@@ -271,9 +273,9 @@ def test_members_that_lack_something_are_counted(tmp_path):
     reasons = str(error.value).partition("(")[2].rstrip(")").split(", ")
     assert sorted(reasons) == [
         "1 audio cannot be read",
-        "1 no audio",
         "1 no transcript",
         "1 not UTF-8",
+        "2 no audio",
     ]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from paraformer.data.pieces import RefusedError
 from paraformer.decode.streaming import Chunking, Streamer, StreamingRecognizer
 from paraformer.errors import ConfigError
 from paraformer.nn.chunks import make_plan, streaming_rule
@@ -247,6 +248,21 @@ def test_int16_and_bytes_are_what_floats_are():
     for given in (samples, samples.tobytes()):
         streamer = Streamer(found)
         assert streamer.feed(given) + streamer.flush() == said(expected)
+
+
+def test_a_stream_that_is_refused_does_not_cost_the_others():
+    """It stays refused, though its next block may be samples, and begins anew behind its end."""
+    found, wave = recognizer(), noise(20000)
+    content = (wave * 32767).round().to(torch.int16).numpy().tobytes()
+    flac = b"fLaC\0\0\0\x22" + bytes(34)
+    streams = [found.open(), found.open()]
+    for block in (flac, content):
+        results, streams = found.feed_all(streams, [content, block], [False, False])
+        assert isinstance(results[1], RefusedError) and isinstance(results[0], list)
+    rest, streams = found.feed_all(streams, [b"", b""], [True, True])
+    assert rest[1] == [] and isinstance(rest[0], list)
+    again, _ = found.feed(streams[1], content, True)
+    assert said(again) == said(found.feed(found.open(), content, True)[0])
 
 
 def test_after_the_end_another_stream_begins():
