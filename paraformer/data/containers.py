@@ -32,6 +32,7 @@ from paraformer.data.magic import (
 
 # How much of a file tells whether it is a text; fewer bytes of sound may look like one.
 LEAST_TEXT, TEXT_HEAD = 4, 4096
+_LEAST_FOREIGN = 32
 # Of a stream so many bytes tell, unless frames have to be followed; sound is not held up longer.
 STREAM_HEAD = 512
 # What a stream cannot begin with by accident: so many bytes of text, fewer where it is JSON.
@@ -59,7 +60,8 @@ def kind_of(content: bytes) -> Kind | None:
     found = _by_mark(content, LONG_MAGIC if is_text(content) else 0)
     if found == SPHERE and b",embedded-shorten" in content[:1024]:
         return SHORTEN
-    return found or (TEXT if is_text(content) else None) or _late(content) or _framed(content)
+    written = is_text(content) or _is_foreign_text(content[:TEXT_HEAD])
+    return found or (TEXT if written else None) or _late(content) or _framed(content)
 
 
 def kind_of_stream(head: bytes) -> Kind | None:
@@ -111,6 +113,20 @@ def is_text(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return len(head) >= LEAST_TEXT and all(char >= " " or char in "\t\r\n" for char in text)
+
+
+def _is_foreign_text(head: bytes) -> bool:
+    """Whether these are lines in UTF-16, with its mark, or in GB 18030 with some ASCII."""
+    is_utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if len(head) < _LEAST_FOREIGN or not (is_utf16 or b"\n" in head):
+        return False
+    try:
+        text = codecs.getincrementaldecoder("utf-16" if is_utf16 else "gb18030")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    simple = sum(char < "\x7f" for char in text)
+    known = all(char.isprintable() or char in "\t\r\n" for char in text)
+    return known and (is_utf16 or 8 * simple >= len(text))
 
 
 def _by_mark(content: bytes, least: int = 0) -> Kind | None:

@@ -179,6 +179,8 @@ NO_SOUND = {
     "text ": b"<html><body>404</body></html>",
     "text  ": "<!DOCTYPE html><title>没有</title>".encode("gb18030"),
     "text   ": b"u1 u1.wav\n",
+    "text    ": "u1 录音/一.wav\nu2 录音/二.wav\n".encode("gb18030") * 2,
+    "text     ": "u1 录音/一.wav\nu2 录音/二.wav\n".encode("utf-16"),
     "a gzip archive": gzip.compress(X.tobytes()),
     "a bzip2 archive": bz2.compress(X.tobytes()),
     "an xz archive": lzma.compress(X.tobytes()),
