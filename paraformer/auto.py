@@ -98,7 +98,7 @@ def made_of(model: str, settings: Mapping[str, Any]) -> Made | None:
     if not settings.get("output_dir"):
         return None
     build = opts.BuildOptions(**_take(dict(settings), opts.BuildOptions))
-    directories = find_models(_models(model, build), build.hub, offline=True)
+    directories = find_models(_models(model, build), build.hub, offline=build.offline)
     return made_with(directories, flatten(settings), bool(CUTS & {*settings}))
 
 

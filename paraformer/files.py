@@ -19,7 +19,7 @@ from paraformer.errors import writing
 _DRAFT = re.compile(r"\.(?:.+\.)?(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
 _SET = "new"  # what drafts of several files are called
 # What is said of a folder without an index that is `half_written`.
-HALF_WRITTEN = "is half written, since its writer was stopped; write it again"
+HALF_WRITTEN = "is half written: its writer is at work, or was stopped; then write it again"
 # A process of another machine cannot be asked; a draft that it has not touched for so long is none.
 DEAD_SECONDS = 86_400
 

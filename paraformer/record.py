@@ -9,7 +9,6 @@ from typing import Any
 
 from paraformer import options as opts
 from paraformer.decode.hotwords import said_hotwords
-from paraformer.errors import DataError
 from paraformer.models.checkpoint import read_config, weights_of
 from paraformer.models.integrity import content_id
 from paraformer.models.kinds import hears_streams
@@ -75,10 +74,10 @@ def _itself(value: Any) -> Any:
 
 
 def _content_of(path: Any) -> str:
-    try:
-        return content_id([Path(path)])
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; check the path") from error
+    place = Path(path)
+    return (
+        content_id([place]) if place.is_file() else str(path)
+    )  # whoever reads it says what is wrong
 
 
 # Options whose values are files: what is in them counts, not what they are called.

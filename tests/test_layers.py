@@ -84,7 +84,7 @@ ALLOWED: dict[str, set[str]] = {
         "options",
         "errors",
     },
-    "record": {"decode.hotwords", "models", "options", "resume", "errors"},
+    "record": {"decode.hotwords", "models", "options", "resume"},
     "output": {
         "resume",
         "results",
