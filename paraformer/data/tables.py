@@ -6,6 +6,7 @@ Standard library only: the programs in `utils/` start with it.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,17 +112,18 @@ def read_table(path: str | Path) -> dict[str, str]:
     """Key to value in file order; an id with nothing behind it gives the empty string.
 
     A duplicate id is an error that names both lines: which of the two is meant, nobody can know.
+    The tables of a directory share their keys, so that each takes little more than its values.
     """
     table: dict[str, str] = {}
-    lines: dict[str, int] = {}
-    for row in read_rows(path):
+    for row in iter_rows(path):
         if row.key in table:
+            earlier = next((other.line for other in iter_rows(path) if other.key == row.key), 0)
+            where = f"in line {earlier}" if earlier else "before"  # a pipe is read once
             raise DataError(
-                f"{path}:{row.line}: id '{row.key}' stands already in line {lines[row.key]}; "
+                f"{path}:{row.line}: id '{row.key}' stands already {where}; "
                 f"keep one of the two, or run utils/fix_data_dir.py {Path(path).parent}"
             )
-        table[row.key] = row.value
-        lines[row.key] = row.line
+        table[sys.intern(row.key)] = row.value
     return table
 
 
