@@ -20,6 +20,7 @@ from paraformer.data.keys import URL
 from paraformer.data.names import names_file
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.data.web import download
+from paraformer.decode.word_tree import WordTree
 from paraformer.documents import parse_json
 from paraformer.errors import AudioError, DataError
 from paraformer.limits import MOST_WEIGHT, Limits, check
@@ -31,7 +32,8 @@ from paraformer.nn.bias import HotwordMemory
 
 log = logging.getLogger(__name__)
 
-MOST_HOTWORDS = 5000
+MOST_HOTWORDS = 50_000
+MOST_ATTENDED = 5000  # of them by a decoder for hotwords, which weighs each at every token
 MOST_TOKENS = 64  # of one hotword
 BOOST = 1.0  # nats a token
 SHOWN = 20  # hotwords that a message names
@@ -67,8 +69,8 @@ class HotwordList(NamedTuple):
 class Listening(NamedTuple):
     """A list as recognition takes it."""
 
-    ids: list[tuple[int, ...]]
-    memory: HotwordMemory | None  # of models with a decoder for hotwords
+    words: WordTree
+    memory: HotwordMemory | None  # of models with a decoder for hotwords; None for long lists
 
 
 class _Given(NamedTuple):
@@ -81,7 +83,7 @@ class HotwordMemo:
 
     def __init__(self, model: Paraformer, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self._last: tuple[HotwordList, Listening | None] = (HotwordList([], []), None)
+        self._last: tuple[list[_Given], Listening | None] = ([], None)
 
     @torch.inference_mode()
     def listening(self, given: object) -> Listening | None:
@@ -89,12 +91,12 @@ class HotwordMemo:
         time.
         """
         entries = _filled(given)
-        found = _encoded(entries, self.tokenizer)
-        if found != self._last[0]:
+        if entries != self._last[0]:
+            found = _encoded(entries, self.tokenizer)
             if entries:
                 _report(found)
-            heard = Listening(found.ids, remember(self.model, found)) if found.words else None
-            self._last = (found, heard)
+            heard = Listening(WordTree(found.ids), remember(self.model, found))
+            self._last = (entries, heard if found.words else None)
         return self._last[1]
 
 
@@ -156,9 +158,17 @@ def _encoded(entries: Sequence[_Given], tokenizer: Tokenizer) -> HotwordList:
 
 def remember(model: Paraformer, hotwords: HotwordList) -> HotwordMemory | None:
     """What `decode` of a model with a decoder for hotwords takes, made once for many batches; None
-    for an empty list and for other models.
+    for an empty list, for other models, and for more words than such a decoder takes.
     """
     if not hotwords.words or not isinstance(model, SeacoParaformer | ContextualParaformer):
+        return None
+    if len(hotwords.words) > MOST_ATTENDED:
+        log.warning(
+            "hotword: %d hotwords, more than the %d that this model's decoder for them takes: they "
+            "are heard by posteriors alone (hotword_boost)",
+            len(hotwords.words),
+            MOST_ATTENDED,
+        )
         return None
     return model.remember(hotwords.ids)
 

@@ -17,7 +17,7 @@ from paraformer.data.frontend import Frontend
 from paraformer.data.tokenizer import SentencepieceTokenizer
 from paraformer.decode.boost import boost
 from paraformer.decode.halves import in_halves
-from paraformer.decode.hotwords import Listening, own_boost
+from paraformer.decode.hotwords import BOOST, Listening, own_boost
 from paraformer.decode.language_model import LanguageModel, rescore
 from paraformer.decode.search import (
     SOS,
@@ -286,10 +286,14 @@ class Recognizer:
         logp: Tensor = self.model.decode(
             heard.embeds, heard.token_lengths, memory, memory_lengths, **bias
         )
-        bonus = self._boost if search.hotword_boost is None else search.hotword_boost
-        if listening is None or bonus == 0.0:
+        if listening is None:
             return logp
-        return boost(logp.float(), heard.token_lengths, listening.ids, bonus, self.special)
+        bonus = search.hotword_boost
+        if bonus is None:
+            bonus = self._boost if not bias or listening.memory else self._boost or BOOST
+        if bonus == 0.0:
+            return logp
+        return boost(logp.float(), heard.token_lengths, listening.words, bonus, self.special)
 
     def _timeline(
         self, heard: CifOutput, memory: Tensor, memory_lengths: Tensor, search: Search

@@ -10,9 +10,18 @@ import threading
 import pytest
 import torch
 
+from paraformer.data.audio import read_audio
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.decode import hotwords as module
-from paraformer.decode.hotwords import BOOST, Hotword, own_boost, read_hotwords, remember
+from paraformer.decode.hotwords import (
+    BOOST,
+    Hotword,
+    HotwordMemo,
+    own_boost,
+    read_hotwords,
+    remember,
+)
+from paraformer.decode.recognize import Recognizer, Search
 from paraformer.errors import ConfigError, DataError
 from paraformer.models.checkpoint import load_directory
 from tests import tiny
@@ -256,6 +265,30 @@ def test_a_model_without_a_decoder_for_them_prefers_them_by_its_posteriors():
     assert own_boost(release._replace(config={**release.config, "hotword_boost": 2})) == 2.0
     with pytest.raises(ConfigError, match="hotword_boost=-1: give a number from 0 to"):
         own_boost(release._replace(config={**release.config, "hotword_boost": -1}))
+
+
+@pytest.mark.parametrize("kind", ["seaco", "contextual"])
+def test_more_than_a_decoder_takes_are_heard_by_posteriors(kind, monkeypatch, caplog):
+    monkeypatch.setattr(module, "MOST_ATTENDED", 1)
+    release = load_directory(FIXTURES / "oracle" / kind)
+    recognizer = Recognizer(release)
+    chinese = [t for t in release.tokenizer.tokens if "\u4e00" <= t <= "\u9fa5"]
+    wave = read_audio(FIXTURES / "oracle" / "inputs" / "clip_a.flac")
+    memo = HotwordMemo(release.model, release.tokenizer)
+    with caplog.at_level(logging.WARNING):
+        listening = memo.listening(chinese[:2])
+        assert memo.listening(chinese[:2]) is listening  # named and encoded once
+    assert listening.memory is None
+    assert caplog.messages == [
+        "hotword: 2 hotwords, more than the 1 that this model's decoder for them takes: they are "
+        "heard by posteriors alone (hotword_boost)"
+    ]
+    plain, off, usual, near, far = (
+        recognizer.recognize([wave], Search(hotwords=heard, hotword_boost=bonus))[0].best.tokens
+        for heard, bonus in ((None, None), *((listening, b) for b in (0.0, None, BOOST, 50.0)))
+    )
+    assert (plain, usual) == (off, near)
+    assert set(far) <= set(chinese[:2]) and far != plain
 
 
 @pytest.mark.parametrize("kind", ["seaco", "contextual"])
