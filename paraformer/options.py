@@ -147,7 +147,12 @@ class CallOptions(_Checked):
     merge_vad: bool = _option(False, "join neighbouring segments of the VAD")
     merge_length_s: float = _option(15.0, "merge_vad: up to so many seconds", _SECONDS)
     max_segment_s: float = _option(
-        60.0, "cut longer segments where they are quietest", Limits(1, MOST_SECONDS)
+        60.0, "cut longer segments in pauses", Limits(1, MOST_SECONDS)
+    )
+    max_whole_s: float = _option(
+        720.0,
+        "without vad_model: cut longer recordings in pauses, into parts of max_segment_s",
+        Limits(1, MOST_SECONDS),
     )
     max_single_segment_time: int | None = _option(
         None, "VAD: longest segment in ms (60000)", Limits(10, whole=True)

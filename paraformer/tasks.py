@@ -16,14 +16,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from paraformer.data.blocks import read_blocks
-from paraformer.data.inputs import Cache, Inputs, Item, list_items
+from paraformer.data.inputs import Inputs, Item, list_items
 from paraformer.data.items import check_piece
 from paraformer.data.recordings import header_samples
 from paraformer.data.tokenizer import SentencepieceTokenizer
 from paraformer.decode.hotwords import HotwordMemo
 from paraformer.decode.itn import shared_numerals
 from paraformer.decode.language_model import shared_language_model
-from paraformer.decode.longform import Cutting, LongRecognizer, Segmenter
+from paraformer.decode.longform import (
+    Cutting,
+    LongRecognizer,
+    PauseSegmenter,
+    Segmenter,
+    read_sources,
+)
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Batching, Recognizer, Search
 from paraformer.decode.streaming import Chunking, Streamer
@@ -231,24 +237,18 @@ class SpeechTask(RecordingTask):
         search: Search,
         batching: Batching,
     ) -> Iterator[Result]:
-        frontend = self.recognizer.release.frontend
-        seconds: deque[float] = deque()
-
-        def features() -> Iterator[Tensor | ParaformerError]:
-            cache = Cache()
-            for item in items:
-                try:
-                    wave = item.read(call.fs, frontend.fs, cache)
-                except ParaformerError as error:
-                    seconds.append(0.0)
-                    yield error
-                    continue
-                seconds.append(len(wave) / frontend.fs)
-                yield frontend(wave)
-
-        outcomes = self.recognizer.stream(features(), search, batching)
-        for outcome in progress(outcomes, total, call):
-            yield outcome_result(outcome, seconds.popleft(), search.nbest, self._times(search))
+        rate, timed = self.recognizer.release.frontend.fs, self._times(search)
+        cutting = Cutting(call.max_segment_s, whole_s=call.max_whole_s)
+        long = LongRecognizer(self.recognizer, PauseSegmenter(rate, cutting))
+        sources = read_sources(
+            items, cutting, rate, call.fs, search.nbest, "give vad_model=fsmn-vad"
+        )
+        for found in progress(long.stream(sources, search, batching), total, call):
+            if found.whole:
+                outcome = found.error or found.segments[0].outcome
+                yield outcome_result(outcome, found.seconds, search.nbest, timed)
+            else:
+                yield recording_result(found, timed)
 
     def _times(self, search: Search) -> bool:
         """Whether results have times."""

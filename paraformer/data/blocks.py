@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from paraformer.data.audio import finished
 from paraformer.data.channels import Selector
-from paraformer.data.inputs import Item
+from paraformer.data.inputs import Cache, Item
+from paraformer.data.recordings import header_samples
 from paraformer.data.soundfiles import Decoder, channels_first, is_raw, open_decoder
 
 BLOCK_SECONDS = 60
@@ -31,6 +33,27 @@ def read_blocks(
     name = str(item.source)
     with open_decoder(Path(item.source), name) as decoder:
         yield from _blocks(decoder, Selector(name, item.channel), fs, seconds)
+
+
+def read_up_to(
+    seconds: float, item: Item, fs: int, raw_fs: int | None, cache: Cache
+) -> Tensor | Callable[[], Iterator[Tensor]]:
+    """What `item.read` gives, or, of a recording of more than so many seconds, what gives its
+    blocks once; no more than those seconds are held.
+    """
+    most = seconds * fs
+    known = header_samples(item.source, fs) if _is_file(item) else 0
+    if known is not None and known <= most:
+        wave = item.read(raw_fs, fs, cache)
+        return wave if len(wave) <= most else lambda: iter(wave.split(BLOCK_SECONDS * fs))
+    held, samples = list[Tensor](), 0
+    blocks = read_blocks(item, fs)
+    for block in blocks:
+        held.append(block)
+        samples += len(block)
+        if samples > most:
+            return lambda: chain(held, blocks)
+    return torch.cat(held)
 
 
 def _is_file(item: Item) -> bool:

@@ -7,6 +7,7 @@ for, `<unk>` too, keeps its place.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -24,6 +25,7 @@ from paraformer.data.texts import read_texts
 from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.data.words import TAG, breakable
 from paraformer.decode.halves import in_halves
+from paraformer.decode.longform import Cutting
 from paraformer.decode.recognize import (
     NOT_FINITE,
     POOLED_BATCHES,
@@ -45,6 +47,8 @@ from paraformer.errors import AudioError, CheckpointError, DataError, Paraformer
 from paraformer.models.checkpoint import AlignerRelease
 from paraformer.nn.cif_v3 import Timeline
 from paraformer.nn.packed import for_inference
+
+log = logging.getLogger(__name__)
 
 Tokenizer = CharTokenizer | SentencepieceTokenizer
 UNKNOWN = "<unk>"  # token of a word that the tokenizer makes nothing of: the model only counts it
@@ -198,7 +202,7 @@ def read_pairs(
     """Features and text of each recording, whose length is added to `seconds`; what cannot be read
     is its error, and the audio of a text that is one is not read.
     """
-    cache = Cache()
+    cache, unsaid = Cache(), True
     for item, text in pairs:
         try:
             if isinstance(text, ParaformerError):
@@ -209,6 +213,14 @@ def read_pairs(
             yield error, text
             continue
         seconds.append(len(read) / frontend.fs)
+        if unsaid and seconds[-1] > Cutting.whole_s:
+            unsaid = False
+            log.warning(
+                "'%s': has %.0f s and is aligned as a whole: time and memory grow with the square "
+                "of that; give shorter recordings with their texts",
+                item.key,
+                seconds[-1],
+            )
         yield frontend(read), text
 
 

@@ -208,23 +208,31 @@ class Recognizer:
         search: Search,
         max_utterances: int,
         max_frames: int,
-    ) -> list[Outcome]:
-        """Outcomes in the order of the pool."""
+    ) -> Iterator[Outcome]:
+        """Outcomes in the order of the pool, each as soon as those before it are there: short
+        utterances do not wait for a long one behind them.
+        """
         nothing = NOTHING
         if search.pred_timestamp or self.times_tokens:
             nothing = NOTHING._replace(token_times=[], words=[])
-        outcomes: list[Outcome] = [Recognition(nothing, [nothing])] * len(pool)
+        outcomes = dict[int, Outcome]()
         lengths: dict[int, int] = {}
         for place, x in enumerate(pool):
             if isinstance(x, ParaformerError):
                 outcomes[place] = x
             elif len(x):
                 lengths[place] = len(x)
+            else:
+                outcomes[place] = Recognition(nothing, [nothing])
+        given = 0
         for batch in plan_batches(lengths, max_utterances, max_frames):
             feats = [x for x in (pool[place] for place in batch) if isinstance(x, Tensor)]
             for place, outcome in zip(batch, self._recognize_batch(feats, search), strict=True):
                 outcomes[place] = outcome
-        return outcomes
+            while given in outcomes:
+                yield outcomes.pop(given)
+                given += 1
+        yield from (outcomes[place] for place in range(given, len(pool)))
 
     def _recognize_batch(self, feats: list[Tensor], search: Search) -> list[Outcome]:
         """One pass of the model, or two halves if the device has no memory for the whole."""

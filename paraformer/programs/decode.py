@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -30,13 +31,20 @@ from paraformer.auto import choose_device
 from paraformer.data.archives import load_archive
 from paraformer.data.channels import MIX
 from paraformer.data.frontend import Frontend
-from paraformer.data.inputs import Cache, Item, Segment, list_items
+from paraformer.data.inputs import Item, Segment, list_items
 from paraformer.data.origins import Origins
 from paraformer.data.segments import Place, read_places
 from paraformer.data.tables import read_table, readable, write_text
 from paraformer.decode.hotwords import HotwordMemo
 from paraformer.decode.itn import Numerals, shared_numerals
 from paraformer.decode.language_model import shared_language_model
+from paraformer.decode.longform import (
+    Cutting,
+    LongRecognizer,
+    PauseSegmenter,
+    joined,
+    read_sources,
+)
 from paraformer.decode.recognize import Batching, Outcome, Recognizer, Search
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.formats import GrowingTables, check_folder, check_format, find_finished
@@ -56,31 +64,32 @@ log = logging.getLogger(__name__)
 
 Feats = Tensor | ParaformerError
 TABLES = ("text", "token", "score")
+SEGMENT = "bin/segment.py"
+UNCUT = (
+    "features are not cut: time and memory grow with the square of the length; make segments with "
+    f"{SEGMENT}, or give use_feats=false"
+)
 LIMITS = {
     "num_threads": THREADS._replace(low=0),
     "min_success": SHARE,
     "batch_frames": Limits(1, whole=True),
     "batch_size": Limits(1, whole=True),
 }
+OWN_LIMITS = {**LIMITS, "max_whole_s": Limits(1), "max_segment_s": Limits(1)}
 
 
 @dataclass
 class Work:
-    """Utterances in the order of their ids, what makes their features, and the seconds of those
-    seen so far; 0: not read.
+    """Utterances in the order of their ids, and what decodes them: outcomes with the seconds of
+    each, 0 where it was not read.
     """
 
     items: list[Item]
-    make: Callable[[list[Item], Frontend, list[float]], Iterator[Feats]]
-    seconds: list[float] = field(default_factory=list)
+    decode: Callable[[list[Item], Recognizer, Search, Batching], Iterator[tuple[Outcome, float]]]
 
     def those(self, chosen: Sequence[bool]) -> Work:
         """The same of some utterances."""
-        return Work(list(compress(self.items, chosen)), self.make)
-
-    def feats(self, frontend: Frontend) -> Iterator[Feats]:
-        """The features of each, or why there are none."""
-        return self.make(self.items, frontend, self.seconds)
+        return Work(list(compress(self.items, chosen)), self.decode)
 
 
 class Texts:
@@ -126,24 +135,21 @@ class Texts:
 
 def decode(config: DictConfig) -> int:
     """Decode `config.data`; an utterance that cannot be read is reported, counted and skipped."""
-    check_values({name: config[name] for name in LIMITS}, LIMITS)
+    check_values({name: config[name] for name in OWN_LIMITS}, OWN_LIMITS)
     check_format(config.output_format)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    given = {f.name: config[f.name] for f in fields(Search) if f.name in config}
-    given["pred_timestamp"] |= is_timed(config.output_format)
-    search = Search(**given, lm=shared_language_model(config.lm_file or ""))
+    search = _search(config)
     numerals = shared_numerals() if config.itn else None
     batching = Batching(config.batch_size, config.batch_frames / 100)
     out = result_folder(config.out, config.data)
     directory = find_model(config.model)
     made = made_by({"model": directory}, plain(config), defaults_of("decode"))
-    release = load_directory(directory)
-    dtype = torch.bfloat16 if config.bf16 else None
-    recognizer = Recognizer(release, choose_device(config.device), dtype)
-    hotwords = HotwordMemo(recognizer.model, release.tokenizer).listening(config.hotword)
-    search = replace(search, hotwords=hotwords)
-    listed = _open(Path(config.data), config.use_feats, raw_rate(config.fs))
+    recognizer = _recognizer(directory, config)
+    memo = HotwordMemo(recognizer.model, recognizer.release.tokenizer)
+    search = replace(search, hotwords=memo.listening(config.hotword))
+    cutting = Cutting(config.max_segment_s, whole_s=config.max_whole_s)
+    listed = _open(Path(config.data), config.use_feats, raw_rate(config.fs), cutting)
     resume = goes_on(out, config.resume)
     files = _result_files(out, config, listed.items, resume)
     texts = Texts(out, config.nbest, resume, files.beside if files else (), numerals, made)
@@ -151,22 +157,35 @@ def decode(config: DictConfig) -> int:
     pending = texts.tables.pending(keys)
     work = listed.those(pending)
     begun = time.perf_counter()
-    outcomes = recognizer.stream(work.feats(release.frontend), search, batching)
-    shown = tqdm(outcomes, "decode", len(work.items), unit="utt", disable=None, leave=False)
-    bar = zip(shown, work.seconds)  # noqa: B905 (what is read ahead is longer)
+    outcomes = work.decode(work.items, recognizer, search, batching)
+    bar = iter(tqdm(outcomes, "decode", len(work.items), unit="utt", disable=None, leave=False))
+    heard = 0.0
     with closing(texts.tables), closing(files) if files else nullcontext():
         for item, todo in zip(listed.items, pending, strict=True):
             if todo:
                 outcome, seconds = next(bar)
+                heard += seconds
                 _add(texts, files, item, outcome, seconds)
             elif files:
                 files.keep(item.key)
         texts.tables.finish(keys)
     elapsed = time.perf_counter() - begun
     total, done = len(keys), len(keys) - len(work.items) + texts.done
-    _write_stats(out, config, total, done, sum(work.seconds), elapsed)
+    _write_stats(out, config, total, done, heard, elapsed)
     log.info("decoded %d of %d utterances", done, total)
     return 0 if done >= config.min_success * total else 1
+
+
+def _search(config: DictConfig) -> Search:
+    """What is wanted of the recogniser, but for hotwords, which need its model."""
+    given = {f.name: config[f.name] for f in fields(Search) if f.name in config}
+    given["pred_timestamp"] |= is_timed(config.output_format)
+    return Search(**given, lm=shared_language_model(config.lm_file or ""))
+
+
+def _recognizer(directory: Path, config: DictConfig) -> Recognizer:
+    dtype = torch.bfloat16 if config.bf16 else None
+    return Recognizer(load_directory(directory), choose_device(config.device), dtype)
 
 
 def _add(
@@ -227,13 +246,14 @@ def _must_be_folder(data: Path) -> None:
         raise DataError(f"{data}: no such directory; give a data directory with wav.scp")
 
 
-def _open(data: Path, use_feats: bool, fs: int | None) -> Work:
+def _open(data: Path, use_feats: bool, fs: int | None, cutting: Cutting) -> Work:
     _must_be_folder(data)
     if use_feats and (data / "feats.scp").is_file():
         table = read_table(data / "feats.scp")
         segments = read_places(data / "segments") if (data / "segments").is_file() else {}
-        return Work([_stored_item(k, table[k], segments.get(k)) for k in sorted(table)], _stored)
-    return Work(data_items(data), partial(_computed, fs=fs))
+        items = [_stored_item(key, table[key], segments.get(key)) for key in sorted(table)]
+        return Work(items, partial(_stored, whole_s=cutting.whole_s))
+    return Work(data_items(data), partial(_computed, fs=fs, cutting=cutting))
 
 
 def _stored_item(key: str, archive: str, place: Place | None) -> Item:
@@ -245,10 +265,27 @@ def _stored_item(key: str, archive: str, place: Place | None) -> Item:
     return Item(key, archive, segment, recording=place.recording, channel=channel)
 
 
-def _stored(items: Sequence[Item], frontend: Frontend, seconds: list[float]) -> Iterator[Feats]:
-    """Log-mel features of an archive, stacked and normalised."""
-    for item in items:
-        place = str(item.source)
+def _stored(
+    items: Sequence[Item],
+    recognizer: Recognizer,
+    search: Search,
+    batching: Batching,
+    whole_s: float,
+) -> Iterator[tuple[Outcome, float]]:
+    """By the log-mel features of an archive, each utterance as a whole."""
+    seconds = deque[float]()
+    places = [str(item.source) for item in items]
+    feats = _read_stored(places, recognizer.release.frontend, seconds, whole_s)
+    for outcome in recognizer.stream(feats, search, batching):
+        yield outcome, seconds.popleft()
+
+
+def _read_stored(
+    places: Sequence[str], frontend: Frontend, seconds: deque[float], whole_s: float
+) -> Iterator[Feats]:
+    """Log-mel features, stacked and normalised; the first that are long are named."""
+    unsaid = True
+    for place in places:
         seconds.append(0.0)
         try:
             fbank = torch.from_numpy(np.array(load_archive(place), dtype=np.float32))
@@ -263,23 +300,26 @@ def _stored(items: Sequence[Item], frontend: Frontend, seconds: list[float]) -> 
             yield DataError(f"{place}: features hold NaN or infinity; make feats.scp again")
             continue
         seconds[-1] = len(fbank) * frontend.frame_shift / 1000
+        if unsaid and seconds[-1] > whole_s:
+            unsaid = False
+            log.warning("%s: has more than %g s; %s", place, whole_s, UNCUT)
         yield frontend.features(fbank)
 
 
 def _computed(
-    items: Sequence[Item], frontend: Frontend, seconds: list[float], fs: int | None
-) -> Iterator[Feats]:
-    """Features of the audio itself; fs: rate of samples without a header."""
-    cache = Cache()
-    for item in items:
-        seconds.append(0.0)
-        try:
-            wave = item.read(fs, frontend.fs, cache)
-        except ParaformerError as error:
-            yield error
-            continue
-        seconds[-1] = len(wave) / frontend.fs
-        yield frontend(wave)
+    items: Sequence[Item],
+    recognizer: Recognizer,
+    search: Search,
+    batching: Batching,
+    fs: int | None,
+    cutting: Cutting,
+) -> Iterator[tuple[Outcome, float]]:
+    """By the audio itself, cut where it is long; fs: rate of samples without a header."""
+    rate = recognizer.release.frontend.fs
+    sources = read_sources(items, cutting, rate, fs, search.nbest, f"make segments with {SEGMENT}")
+    long = LongRecognizer(recognizer, PauseSegmenter(rate, cutting))
+    for recording in long.stream(sources, search, batching):
+        yield joined(recording), recording.seconds
 
 
 def _write_stats(

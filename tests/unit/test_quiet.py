@@ -309,6 +309,7 @@ ROWS: list[tuple[str, dict[str, Any], bool]] = [
     ("plain", {"lm_file": "arpa", "lm_weight": 5.0, "lm_nbest": 8}, True),
     ("all", {"merge_vad": True, "merge_length_s": 20.0}, True),
     ("all", {"max_segment_s": 1.0}, True),
+    ("plain", {"max_whole_s": 1.0, "max_segment_s": 1.0}, True),
     ("all", {"max_single_segment_time": 1000}, True),
     ("all", {"max_end_silence_time": 3000}, True),
     ("all", {"speech_noise_thres": 1.0}, True),

@@ -9,7 +9,7 @@ import torch
 
 from paraformer.data.frontend import Frontend
 from paraformer.decode.endpoint import OPEN, Span
-from paraformer.decode.longform import Cutting, LongRecognizer, Segmenter, _quietest
+from paraformer.decode.longform import Cutting, LongRecognizer, Segmenter, _pause
 from paraformer.decode.recognize import Recognizer
 from paraformer.errors import AudioError, ConfigError
 from tests import tiny
@@ -70,10 +70,10 @@ def test_a_long_segment_is_cut_where_it_is_quietest():
     assert sum(len(s.wave) for s in found) == 30 * RATE - 16
 
 
-def test_quietest_place_by_arithmetic():
+def test_the_pause_by_arithmetic():
     wave = torch.ones(RATE)
     wave[4000:4800] = 0.0  # 250 to 300 ms
-    assert _quietest(wave, RATE, 5000) == pytest.approx(5275, abs=10)
+    assert _pause(wave, RATE, 5000) == pytest.approx(5275, abs=10)
 
 
 def test_merged_pieces_end_before_they_are_too_long():
