@@ -146,9 +146,7 @@ class CallOptions(_Checked):
     lm_nbest: int = _option(64, "lm_file: readings to choose from; a beam gives its own", _READINGS)
     merge_vad: bool = _option(False, "join neighbouring segments of the VAD")
     merge_length_s: float = _option(15.0, "merge_vad: up to so many seconds", _SECONDS)
-    max_segment_s: float = _option(
-        60.0, "cut longer segments in pauses", Limits(1, MOST_SECONDS)
-    )
+    max_segment_s: float = _option(60.0, "cut longer segments in pauses", Limits(1, MOST_SECONDS))
     max_whole_s: float = _option(
         720.0,
         "without vad_model: cut longer recordings in pauses, into parts of max_segment_s",

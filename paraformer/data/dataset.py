@@ -348,8 +348,9 @@ class Loader:
         share: Share = WHOLE,
         left_out: dict[str, str] | None = None,
     ) -> None:
-        """left_out: where those that cannot be read are noted. seed: None reads in order without joining, as validation does. readers: threads that
-        make batches. share: the rows of each batch that this process reads.
+        """seed: None reads in order without joining, as validation does. readers: threads that
+        make batches. share: the rows of each batch that this process reads. left_out: where those
+        that cannot be read are noted.
         """
         self.utterances, self.frontend, self.batching = utterances, frontend, batching
         self.augment, self.seed, self.readers, self.share = augment, seed, readers, share

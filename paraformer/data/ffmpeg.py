@@ -32,10 +32,10 @@ _HEAD_BYTES = 4096
 LARGEST_BLOCK = 1 << 28
 
 
-# Sound that a file says to begin later than this behind its picture, in seconds, is not believed to.
+# A file that says that its sound begins later than this behind its picture, in seconds, is wrong.
 LATEST = 3600
-# Where the time of a frame is later than the sound so far, there is a gap, which is filled; where it
-# is earlier, as in files put together, the frames go on all the same: none is dropped.
+# Where the time of a frame is later than the sound so far, there is a gap, which is filled; where
+# it is earlier, as in files put together, the frames go on all the same: none is dropped.
 _ON_TIME = (
     "asetpts='st(3,if(isnan(PTS),ld(1),PTS+ld(2)));"
     "if(lt(ld(3),ld(1)-0.1/TB),st(2,ld(2)+ld(1)-ld(3))+st(3,ld(1)));"
@@ -124,8 +124,8 @@ def _why(text: str, said: str) -> str:
         said = said or (text.strip().splitlines() or [""])[-1]
         return f"cannot decode it, nor can ffmpeg ({said})"
     return (
-        f"cannot decode it, and ffmpeg, which takes it for '{refused[1]}', is not asked to: that is "
-        "no sound by itself, or leads to other files"
+        f"cannot decode it, and ffmpeg, which takes it for '{refused[1]}', is not asked to: that "
+        "is no sound by itself, or leads to other files"
     )
 
 

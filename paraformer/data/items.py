@@ -106,7 +106,7 @@ def taken(source: Any) -> tuple[Any, int | None]:
 
 
 def check_piece(item: Item, fs: int | None, rate: int) -> None:
-    """Refuse a piece of a stream of another rate: resampled by itself, it would not fit the next."""
+    """Refuse a piece of a stream of another rate: resampled alone, it would not fit the next."""
     for given in (fs, item.fs):
         if given not in (None, rate):
             raise ConfigError(

@@ -155,7 +155,9 @@ class TableFile(ListFile):
         """See `ListFile`."""
         source: Any = self.locate(entry.source)
         if not self.trusted and source.rstrip().endswith("|"):
-            source = self._no_command(entry, "that is named, not of one that a pattern finds; name it")
+            source = self._no_command(
+                entry, "that is named, not of one that a pattern finds; name it"
+            )
         if entry.path:
             return named(entry.path, source, from_list=self.trusted)
         return Item(entry.key, source, from_list=self.trusted)
@@ -215,7 +217,9 @@ class JsonFile(ListFile):
         if isinstance(source, str):
             source = self.locate(source)
             if source.rstrip().endswith("|"):
-                source = self._no_command(entry, "`id command |`, never from JSON; write such a list")
+                source = self._no_command(
+                    entry, "`id command |`, never from JSON; write such a list"
+                )
         return replace(named(path, source) if path else Item(key, source), fs=fs)
 
     def _values(self) -> Iterator[tuple[int, object]]:

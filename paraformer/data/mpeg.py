@@ -187,7 +187,9 @@ def _window(file: File, run: _Run) -> Window:
     if run.told.frames >= run.frames or first[place : place + 4] not in _XING:
         return Window(b"", file, run.start, size)
     has_bytes = first[place + 7] & _HAS_BYTES
-    numbers = first[place + 4 : place + 8] + struct.pack(">II", run.frames, size)[: 8 if has_bytes else 4]
+    numbers = (
+        first[place + 4 : place + 8] + struct.pack(">II", run.frames, size)[: 8 if has_bytes else 4]
+    )
     head = first[: place + 4] + numbers + first[place + 4 + len(numbers) : length]
     return Window(head, file, run.start + length, size - length)
 

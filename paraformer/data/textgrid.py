@@ -199,7 +199,9 @@ def _find(sources: Iterable[Path]) -> tuple[list[Path], dict[str, list[Path]]]:
 
 def _recording(stem: str, audio: Mapping[str, Sequence[Path]]) -> tuple[Path, str]:
     """The recording of a TextGrid, or why it has none."""
-    found = audio.get(stem) or [p for s, ps in audio.items() if s.startswith(f"{stem}_") for p in ps]
+    found = audio.get(stem) or [
+        p for s, ps in audio.items() if s.startswith(f"{stem}_") for p in ps
+    ]
     if len(found) == 1:
         return found[0], ""
     return Path(), "several recordings of this name" if found else "no recording of this name"

@@ -1,5 +1,5 @@
-"""Creative Voice files, whose samples lie in blocks: libsndfile takes what stands between two blocks
-for samples too. They are put behind a WAV header, without a copy.
+"""Creative Voice files, whose samples lie in blocks: libsndfile takes what stands between two
+blocks for samples too. They are put behind a WAV header, without a copy.
 """
 
 from __future__ import annotations

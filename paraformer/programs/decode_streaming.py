@@ -3,9 +3,9 @@
 Writes into `out`: text, ctm (`recording channel start duration token confidence`, seconds), delay
 (`id first last rtf`: milliseconds from the end of the first token to its text, and from the end of
 the audio to the last text; compute time by audio time), failed (`id reason`), each line as soon as
-it is known and those before it are written; at the end, stats.json. The ctm of segments has the
-times of their recordings, and is made of results.jsonl in the end. With `streams` above 1 so many
-utterances are decoded side by side.
+it is known and those before it are written; made_with.json: the models and options of all this; at
+the end, stats.json. The ctm of segments has the times of their recordings, and is made of
+results.jsonl in the end. With `streams` above 1 so many utterances are decoded side by side.
 Without `simulate`, delays are what the compute times would make of audio that comes in real time.
 
 With `vad_model` a recording of any length is decoded in segments; `second_pass`, a model of whole

@@ -115,7 +115,7 @@ def test_nothing_of_an_earlier_run_remains(data, tmp_path):
     (data / "wav.scp").write_text(f"a {INPUTS / 'clip_a.flac'}\n")
     assert run(data, tmp_path / "out") == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"text", "token", "score", "failed", "stats.json"}
+    assert names == {"text", "token", "score", "failed", "stats.json", "made_with.json"}
     assert list(read_table(tmp_path / "out" / "text")) == ["a"]
 
 

@@ -184,9 +184,7 @@ def test_a_folder_says_what_it_passes_over(tmp_path, caplog):
     for name in ("a.wav", "a.spx", "a.awb", "b.ADX", "a.txt", "b.txt", "notes", ".hidden"):
         (tmp_path / name).write_bytes(b"")
     assert len(list_items(tmp_path)) == 4
-    assert caplog.messages == [
-        f"{tmp_path}: passed over 3 of 7 files (2 .txt, 1 no ending)"
-    ]
+    assert caplog.messages == [f"{tmp_path}: passed over 3 of 7 files (2 .txt, 1 no ending)"]
     for path in tmp_path.iterdir():
         if path.suffix.lower() in AUDIO:
             path.unlink()

@@ -64,7 +64,9 @@ def test_the_odd_byte_at_the_end_is_one_warning(warned, size):
     ]
 
 
-@pytest.mark.parametrize("mark", [b"RIFF\0\0\0\0WAVE", b"OggS", b"fLaC", b'{"a": "text"}  ', b"ID3\3"])
+@pytest.mark.parametrize(
+    "mark", [b"RIFF\0\0\0\0WAVE", b"OggS", b"fLaC", b'{"a": "text"}  ', b"ID3\3"]
+)
 def test_a_stream_that_has_begun_as_raw_is_not_guessed_at_again(mark):
     content = RAW + mark * 50 + RAW
     whole = np.frombuffer(content[: len(content) // 2 * 2], "<i2").astype(np.float32) / 32768

@@ -73,7 +73,9 @@ item []:
 的 [UNK] 话" 
 """  # noqa: W291
 TIERS = [
-    Tier("013-M", [Interval(0, 0.5, ""), Interval(0.5, 2, '他说 "好" <sil>'), Interval(2, 4, "<%>")]),
+    Tier(
+        "013-M", [Interval(0, 0.5, ""), Interval(0.5, 2, '他说 "好" <sil>'), Interval(2, 4, "<%>")]
+    ),
     Tier("014-F", [Interval(1.25, 3, "两行\n的 [UNK] 话")]),
 ]
 # The numbers and texts alone, as Praat writes its short format, with a remark.
@@ -125,7 +127,9 @@ def test_both_formats_in_every_encoding(tmp_path, content, encoding, end):
 texts = st.text('好a "<[!\n5', max_size=6)
 
 
-@given(st.lists(texts, min_size=1, max_size=4), st.sampled_from(["long_textgrid", "short_textgrid"]))
+@given(
+    st.lists(texts, min_size=1, max_size=4), st.sampled_from(["long_textgrid", "short_textgrid"])
+)
 def test_files_of_praatio_are_read_as_it_wrote_them(tmp_path_factory, said, kind):
     textgrid = pytest.importorskip("praatio.textgrid")
     entries = [(i + 0.25, i + 1.0, text) for i, text in enumerate(said) if text.strip()]

@@ -106,7 +106,18 @@ def test_what_names_a_file(tmp_path, monkeypatch):
     files += ["./no", "../no", "/no/such", "~/no", r"C:\no", "data/no/such"]
     for name in files:
         assert names_file(name), name
-    for words in ["阿里 no.txt", "and/or", "24/7", "no", "node.js", "3.14", "data", "", "/", "a\n.txt"]:
+    for words in [
+        "阿里 no.txt",
+        "and/or",
+        "24/7",
+        "no",
+        "node.js",
+        "3.14",
+        "data",
+        "",
+        "/",
+        "a\n.txt",
+    ]:
         assert not names_file(words), words
     assert names_file(Path("no"))
     assert not names_file(["no.txt"])

@@ -71,7 +71,13 @@ def test_english_beside_chinese_has_the_pieces_that_are_read_as_it(text, pieces)
 
 
 def test_without_seg_dict_words_are_cut_where_there_are_pieces():
-    assert CharTokenizer(MIXED).encode_transcript("打开open ABC") == [0, 1, 2, 3, *[MIXED.index("<unk>")] * 3]
+    assert CharTokenizer(MIXED).encode_transcript("打开open ABC") == [
+        0,
+        1,
+        2,
+        3,
+        *[MIXED.index("<unk>")] * 3,
+    ]
     spelled = CharTokenizer(["h", "e", "欢", "<unk>"])
     assert spelled.encode_transcript("欢he he") == spelled.encode("欢he he") == [2, 0, 1, 0, 1]
 
