@@ -79,23 +79,23 @@ class Made(NamedTuple):
     options: dict[str, Any]
     places: dict[str, str]
 
-    def write(self, folder: Path) -> None:
-        """Say it in a folder of results."""
+    def write(self, folder: Path, name: str = MADE_WITH) -> None:
+        """Say it in a folder of results, in a file of that name."""
         text = json.dumps({**self._asdict()}, ensure_ascii=False, indent=1, sort_keys=True)
-        with replacing(folder / MADE_WITH) as draft:
+        with replacing(folder / name) as draft:
             draft.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
-    def refuse_other(self, folder: Path, whole: Sequence[str]) -> None:
+    def refuse_other(self, folder: Path, whole: Sequence[str], name: str = MADE_WITH) -> None:
         """Refuse to go on with what was made with anything else; whole: as of `Finished`."""
         if not any(_finished(folder, whole).values()):
             return
         try:
-            told = parse_json((folder / MADE_WITH).read_text(encoding="utf-8"))
+            told = parse_json((folder / name).read_text(encoding="utf-8"))
             there = Made(dict(told["options"]), dict(told["places"]))
         except (OSError, ValueError, LookupError, TypeError):
             log.warning(
                 "%s: does not say what its results were made with (%s); those that are there stay",
-                *(folder, MADE_WITH),
+                *(folder, name),
             )
             return
         mine = json.loads(json.dumps(self.options, ensure_ascii=False))

@@ -35,9 +35,10 @@ from paraformer.hub import find_model
 from paraformer.limits import check_values
 from paraformer.models.checkpoint import load_aligner
 from paraformer.programs.decode import LIMITS, data_items, origins_of, raw_rate, result_folder
-from paraformer.programs.hydra_main import run
+from paraformer.programs.hydra_main import defaults_of, plain, run
+from paraformer.record import made_by
 from paraformer.results import alignment_result, head
-from paraformer.resume import goes_on
+from paraformer.resume import Made, goes_on
 from paraformer.timed_folder import TimedFolder
 
 log = logging.getLogger(__name__)
@@ -49,12 +50,15 @@ TABLES = ("intervals", WHOLE, "failed")
 class Times:
     """The tables of the results in `out`. Only resume keeps what an earlier run has finished."""
 
-    def __init__(self, out: Path, origins: Origins, resume: bool = False) -> None:
+    def __init__(
+        self, out: Path, origins: Origins, resume: bool = False, made: Made | None = None
+    ) -> None:
+        """made: what the results are made with."""
         self.done = self.words = 0
         self.ctm = TimedFolder(out, "ctm", resume=resume, origins=origins, exact=True)
         others = [TABLES[0], *self.ctm.beside]
-        finished = find_finished(out, [WHOLE], others) if resume else None
-        self.tables = GrowingTables(out, [*TABLES, "stats.json"], TABLES, finished)
+        finished = find_finished(out, [WHOLE], others, made) if resume else None
+        self.tables = GrowingTables(out, [*TABLES, "stats.json"], TABLES, finished, made)
 
     def add(self, item: Item, script: str, outcome: Outcome, seconds: float) -> None:
         """Write the word times of an utterance, or why there are none."""
@@ -96,12 +100,14 @@ def align(config: DictConfig) -> int:
     out = result_folder(config.out, str(folder))
     items = data_items(data) if data.is_dir() else list_items(data)
     texts = _texts(Path(config.text or folder / "text"), [item.key for item in items])
-    release = load_aligner(find_model(config.model))
+    directory = find_model(config.model)
+    release = load_aligner(directory)
     dtype = torch.bfloat16 if config.bf16 else None
     aligner = ForcedAligner(release, choose_device(config.device), dtype)
     batching = Batching(config.batch_size, config.batch_frames / 100)
     seconds: list[float] = []
-    times = Times(out, origins_of(folder, items), goes_on(out, config.resume))
+    made = made_by({"model": directory}, plain(config), defaults_of("align"))
+    times = Times(out, origins_of(folder, items), goes_on(out, config.resume), made)
     keys = [item.key for item in items]
     pending = list(compress(items, times.tables.pending(keys)))
     times.done = len(items) - len(pending)

@@ -14,6 +14,7 @@ from paraformer.data.tables import write_table
 from paraformer.errors import writing
 from paraformer.files import together
 from paraformer.formats import check_folder, table_line
+from paraformer.resume import MADE_WITH, Made
 
 
 class _Row(NamedTuple):
@@ -29,17 +30,28 @@ class GrowingArchive:
     NAME.ark.part, beside which NAME.rows.part says what it holds; resume: both are gone on with.
     """
 
-    def __init__(self, stem: str, compression: int | None = None, resume: bool = False) -> None:
-        """compression: Kaldi's method; None: float32."""
+    def __init__(
+        self,
+        stem: str,
+        compression: int | None = None,
+        resume: bool = False,
+        made: Made | None = None,
+    ) -> None:
+        """compression: Kaldi's method; None: float32. made: what the features are made with."""
         self.stem, self.compression = stem, compression
         check_folder(Path(stem).parent)
         self._draft, self._list = Path(f"{stem}.ark.part"), Path(f"{stem}.rows.part")
+        self._made = Path(f"{stem}.{MADE_WITH}.part")
+        if made is not None and resume:
+            made.refuse_other(self._list.parent, [self._list.name], self._made.name)
         self._rows = self._kept() if resume else {}
         self._ark = self._draft.open("ab")
         self._ark.truncate(max((row.end for row in self._rows.values()), default=0))
         with self._list.open("w", encoding="utf-8", errors="surrogateescape") as table:
             table.writelines(_line(key, row) for key, row in self._rows.items())
         self._table = self._list.open("a", encoding="utf-8", errors="surrogateescape")
+        if made is not None:
+            made.write(self._made.parent, self._made.name)
 
     def __contains__(self, utterance: object) -> bool:
         return utterance in self._rows
@@ -78,6 +90,7 @@ class GrowingArchive:
             frames = {key: str(row.frames) for key, row in rows.items()}
             write_table(draft / f"{name}.utt2num_frames", frames)
         self._list.unlink()
+        self._made.unlink(missing_ok=True)
 
     def _kept(self) -> dict[str, _Row]:
         """What an earlier run has written whole."""

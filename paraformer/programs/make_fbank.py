@@ -27,7 +27,8 @@ from paraformer.formats import check_folder
 from paraformer.limits import Limits, check
 from paraformer.options import RATE, SHARE, THREADS
 from paraformer.programs.growing_archive import GrowingArchive
-from paraformer.programs.hydra_main import run
+from paraformer.programs.hydra_main import defaults_of, plain, run
+from paraformer.record import made_by
 from paraformer.resume import goes_on
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,8 @@ def make_fbank(config: DictConfig) -> int:
     stem = f"{config.out}/{config.name or Path(config.data).name.removesuffix('.scp')}"
     check_folder(config.out)
     resume = goes_on(f"{stem}.ark.part", config.resume)
-    archive = GrowingArchive(stem, COMPRESSION if config.compress else None, resume)
+    made = made_by({}, plain(config), defaults_of("fbank"))
+    archive = GrowingArchive(stem, COMPRESSION if config.compress else None, resume, made)
     pending = [left for recording in recordings if (left := _left(recording, archive, speeds))]
     wanted = sum(len(r.segments) for r in pending) * len(speeds)
     results = _work(job, pending, config.num_threads)

@@ -34,8 +34,9 @@ from paraformer.limits import check_values
 from paraformer.models.checkpoint import load_vad
 from paraformer.options import CallOptions, limits_of
 from paraformer.programs.decode import LIMITS, raw_rate
-from paraformer.programs.hydra_main import run
-from paraformer.resume import goes_on, row_id
+from paraformer.programs.hydra_main import defaults_of, plain, run
+from paraformer.record import made_by
+from paraformer.resume import MADE_WITH, Made, goes_on, row_id
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ def segment(config: DictConfig) -> int:
         torch.set_num_threads(config.num_threads)
     fs = raw_rate(config.fs)
     out = check_folder(config.out)
-    detector = _detector(config)
+    directory = find_model(config.model)
+    detector = _detector(directory, config)
     table = Path(config.data)
     table = table / "wav.scp" if table.is_dir() else table
     sources = read_table(table)
@@ -74,7 +76,8 @@ def segment(config: DictConfig) -> int:
         raise ConfigError(f"out={config.out}: {table} would be written over; give another folder")
     known = {} if table.name != "wav.scp" else _recording_tables(table.parent)
     found = Found()
-    with closing(_draft(out, found, sorted(sources), goes_on(out, config.resume))) as draft:
+    made = made_by({"model": directory}, plain(config), defaults_of("segment"))
+    with closing(_draft(out, found, sorted(sources), goes_on(out, config.resume), made)) as draft:
         pending = [key for key in sorted(sources) if key not in found.spans]
         bar = tqdm(pending, desc="segment", unit="rec", disable=None, leave=False)
         for key in bar:
@@ -82,7 +85,8 @@ def segment(config: DictConfig) -> int:
             if key in found.spans:
                 draft.add(DRAFT, key, json.dumps([seconds, *found.spans[key]]))
     _write(out, {**known, "wav.scp": sources}, found, config)
-    (out / DRAFT).unlink()
+    for name in (DRAFT, MADE_WITH):
+        (out / name).unlink()
     spoken = sum(span.end_ms - span.start_ms for _, _, span in found.utterances()) / 1000
     count = sum(len(spans) for spans in found.spans.values())
     log.info("%d segments, %.1f s of %.1f s", count, spoken, found.seconds)
@@ -90,24 +94,24 @@ def segment(config: DictConfig) -> int:
     return 0 if len(found.spans) >= config.min_success * len(sources) else 1
 
 
-def _draft(out: Path, found: Found, keys: list[str], resume: bool) -> GrowingTables:
+def _draft(out: Path, found: Found, keys: list[str], resume: bool, made: Made) -> GrowingTables:
     """The table of what is found, which a run that is stopped leaves; resume: it is read first."""
-    finished = find_finished(out, [DRAFT], []) if resume else None
+    finished = find_finished(out, [DRAFT], [], made) if resume else None
     rows = {row.key: row.value for row in read_rows(out / DRAFT)} if len(finished or ()) else {}
     for key in keys:
         if row_id(key) in rows:
             seconds, *spans = json.loads(rows[row_id(key)])
             found.spans[key] = [Span(*span) for span in spans]
             found.seconds += seconds
-    return GrowingTables(out, [DRAFT], [DRAFT], finished)
+    return GrowingTables(out, [DRAFT], [DRAFT], finished, made)
 
 
-def _detector(config: DictConfig) -> VoiceActivity:
+def _detector(directory: Path, config: DictConfig) -> VoiceActivity:
     limit = config.max_single_segment_time
     overrides = {} if limit is None else {"max_single_segment_time": limit}
     given = {name: config[name] for name in VAD_OPTIONS if config[name] is not None}
     check_values(given, limits_of(CallOptions, VAD_OPTIONS))
-    release = load_vad(find_model(config.model), overrides)
+    release = load_vad(directory, overrides)
     release.model.to(choose_device(config.device))
     return VoiceActivity(release).adjusted(
         max_end_silence_time=config.max_end_silence_time,

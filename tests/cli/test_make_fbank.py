@@ -121,7 +121,9 @@ def test_a_run_that_was_stopped_goes_on(data, tmp_path, monkeypatch):
             make_fbank(configured("fbank", out=str(parts), **settings))
     (first,) = (path for path in data.glob("*.wav") if path.stem == "u1")
     first.unlink()
-    for path in parts.glob("*.part"):
+    with pytest.raises(ConfigError, match=r"made otherwise \(n_mels was .*, is 40"):
+        make_fbank(configured("fbank", out=str(parts), resume=True, n_mels=40, **settings))
+    for path in (*parts.glob("*.ark.part"), *parts.glob("*.rows.part")):
         path.write_bytes(path.read_bytes() + b"u2 half")
     assert make_fbank(configured("fbank", out=str(parts), resume=True, **settings)) == 0
     assert {p.name for p in parts.iterdir()} == {p.name for p in whole.iterdir()}

@@ -77,6 +77,8 @@ def test_a_run_that_was_stopped_goes_on(data, tmp_path, monkeypatch):
         patch.setattr(module, "_search", stop_behind_the_first)
         with pytest.raises(KeyboardInterrupt):
             run(data, parts)
+    with pytest.raises(ConfigError, match=r"made otherwise \(max_end_silence_time was .*, is 300"):
+        run(data, parts, resume=True, max_end_silence_time=300)
     keys = []
     monkeypatch.setattr(
         module, "_search", lambda _, item, *rest: keys.append(item.key) or search(_, item, *rest)
