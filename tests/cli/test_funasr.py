@@ -238,8 +238,8 @@ def test_a_model_without_weights_is_refused(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("nbest=1.5", "nbest=1.5: give a whole number from 1 to 1000000"),
-        ("beam_size=0", "beam_size=0: give a whole number from 1 to 1000000"),
+        ("nbest=1.5", "nbest=1.5: give a whole number from 1 to 10000"),
+        ("beam_size=0", "beam_size=0: give a whole number from 1 to 10000"),
         ("decoding_ctc_weight=nan", "give a number from 0 to 1"),
         ("batch_size=0", "batch_size=0: give a whole number from 1 to 1000000"),
         ("batch_size_s=nan", "batch_size_s=nan: give a number above 0"),
