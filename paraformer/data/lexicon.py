@@ -49,9 +49,15 @@ def build_lexicon(texts: Iterable[str], english: str = "syllables", min_count: i
     """
     if english not in ENGLISH_CUTS:
         raise ConfigError(f"english={english}: unknown; choose one of {', '.join(ENGLISH_CUTS)}")
-    words = Counter(
-        run for text in texts for word in text.lower().split() for run in script_runs(word)
-    )
+    written = Counter(word for text in texts for word in text.lower().split())
+    words: Counter[str] = Counter()
+    spelled: set[str] = set()
+    for word, count in written.items():
+        runs = script_runs(word)
+        for run in runs:
+            words[run] += count
+        # One of several scripts is spelled, with marks that stand in none of its pieces: it's5.
+        spelled |= set(word) if len(runs) > 1 else set()
     for special in (*FIRST_TOKENS, LAST_TOKEN):
         words.pop(special, None)
     if not words:
@@ -65,6 +71,7 @@ def build_lexicon(texts: Iterable[str], english: str = "syllables", min_count: i
     english_words = [word for word in words if _ENGLISH.fullmatch(word)]
     if english_words:
         kept.update(string.ascii_lowercase)
+    kept |= spelled - counts.keys()
     seg_dict = {piece: [piece] for piece in kept if len(piece) == 1 or _SYMBOL.fullmatch(piece)}
     seg_dict.update((word, pieces[word]) for word in english_words if kept.issuperset(pieces[word]))
     return Lexicon([*FIRST_TOKENS, *sorted(kept), LAST_TOKEN], dict(sorted(seg_dict.items())))

@@ -45,7 +45,7 @@ CONTENTS = {
     "utf-16": "\\data\\ u1 好.wav\n第二\n".encode("utf-16"),
     "gb18030": "\\data\\ u1 好.wav\n第二\n".encode("gb18030"),
     "binary": b"RIFF\xf0\0\0\0WAVEfmt \xff\xfe\n",
-    "late": b"u1 a.wav\n" * 9 + "u2 好\n".encode("gb18030"),
+    "late": b"".join(b"u%d a.wav\n" % n for n in range(9)) + "u9 好\n".encode("gb18030"),
 }
 # Lists of FunASR for Windows come so; Praat writes so.
 READ = {("hotwords.txt", "gb18030"), ("hotwords.txt", "late"), ("a.TextGrid", "utf-16")}

@@ -98,7 +98,7 @@ def test_what_jieba_warns_of_at_its_import_is_no_matter_of_the_user(tmp_path, mo
     pytest.importorskip("jieba")
     (tmp_path / "dict").write_text("苹果园 1000000\n", encoding="utf8")
 
-    def load(module, what):
+    def load(module, what, extra=""):
         warnings.warn("pkg_resources is deprecated", UserWarning, stacklevel=2)
         return importlib.import_module(module)
 
