@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from paraformer.errors import writing
@@ -29,7 +30,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """A draft to write; it takes the place of `path` if nothing goes wrong, else it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_drafts(path.parent, path.name)
+    _tidy(os.path.abspath(path.parent))
     draft = _draft(path.parent, path.name)
     try:
         with writing(path):
@@ -80,12 +81,25 @@ def half_written(folder: Path) -> bool:
 
 
 def remove_drafts(folder: Path, name: str = "*") -> None:
-    """Remove drafts, of a file or of all, that processes left behind when they were killed."""
-    pattern = name if name == "*" else re.sub(r"([*?[])", r"[\1]", name)
-    for path in folder.glob(f".{pattern}.*tmp"):
-        with suppress(OSError):
-            if _is_dead(path):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    """Remove drafts, of that name or all, that processes left behind when they were killed."""
+    for path in folder.glob(f".{name}.*tmp"):
+        _remove_if_dead(path)
+
+
+@lru_cache(maxsize=1024)
+def _tidy(folder: str) -> None:
+    """Remove drafts of single files that dead processes left in a folder. They are looked for once:
+    to list a folder for each file that is written there would take the square of their number.
+    """
+    for path in Path(folder).glob(".*.tmp"):
+        if not path.name.startswith(f".{_SET}."):  # by it others know that a set is half written
+            _remove_if_dead(path)
+
+
+def _remove_if_dead(path: Path) -> None:
+    with suppress(OSError):
+        if _is_dead(path):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _draft(folder: Path, name: str) -> Path:

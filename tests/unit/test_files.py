@@ -278,6 +278,16 @@ def test_drafts_of_dead_processes_are_removed_by_the_next_run(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "y"]
 
 
+def test_a_folder_is_looked_through_once_however_many_files_are_written(tmp_path, monkeypatch):
+    """Else each file takes time for all that are there."""
+    seen = []
+    real = files.Path.glob
+    monkeypatch.setattr(files.Path, "glob", lambda *args: seen.append(args) or real(*args))
+    for number in range(5):
+        write_text(tmp_path / f"{number}", "x")
+    assert len(seen) == 1
+
+
 def test_drafts_of_others_stay(tmp_path, monkeypatch):
     """Of a process that runs, of one of another machine, and what is no draft."""
     running = f".x.{files._host()}.{os.getppid()}.tmp"
