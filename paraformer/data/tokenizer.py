@@ -71,6 +71,7 @@ class CharTokenizer(Vocabulary):
         self.seg_dict = seg_dict
         longest_first = sorted(non_linguistic_symbols, key=len, reverse=True)
         self._cuts: dict[str, list[str]] = {}
+        self._has_pieces = any(token.endswith("@@") for token in self.tokens)
         self._unit = re.compile("|".join([*map(re.escape, longest_first), r"\S"]))
 
     def tokenize(self, text: str) -> list[str]:
@@ -99,7 +100,7 @@ class CharTokenizer(Vocabulary):
 
     def _parts(self, text: str) -> Iterator[tuple[str, list[str]]]:
         """The words and characters of a transcript, each with its pieces."""
-        if self.seg_dict is None and not any(token.endswith("@@") for token in self.tokens):
+        if self.seg_dict is None and not self._has_pieces:
             yield from ((unit, [unit]) for unit in self.tokenize(text))
             return
         for word in text.split():
