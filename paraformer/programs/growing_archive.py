@@ -84,11 +84,12 @@ class GrowingArchive:
         self.close()
         rows, name = self._rows, Path(self.stem).name
         with together(Path(self.stem).parent, (f"{name}.scp", f"{name}.utt2num_frames")) as draft:
-            self._draft.replace(draft / f"{name}.ark")
             places = {key: f"{self.stem}.ark:{row.place}" for key, row in rows.items()}
             write_table(draft / f"{name}.scp", places)
             frames = {key: str(row.frames) for key, row in rows.items()}
             write_table(draft / f"{name}.utt2num_frames", frames)
+            # Last: where its tables find no room, the archive stays, to be gone on with.
+            self._draft.replace(draft / f"{name}.ark")
         self._list.unlink()
         self._made.unlink(missing_ok=True)
 

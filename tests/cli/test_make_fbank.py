@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import subprocess
@@ -130,6 +131,23 @@ def test_a_run_that_was_stopped_goes_on(data, tmp_path, monkeypatch):
     for path in whole.iterdir():
         theirs = path.read_bytes().replace(str(whole).encode(), str(parts).encode())
         assert (parts / path.name).read_bytes() == theirs, path
+
+
+def test_features_stay_where_their_tables_find_no_room(data, tmp_path, monkeypatch):
+    """On a full disk the work of hours is not lost: a later run goes on with it."""
+    settings = {"data": str(data), "out": f"{tmp_path}/out"}
+
+    def full(path, table):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("paraformer.programs.growing_archive.write_table", full)
+        with pytest.raises(OSError, match="No space left"):
+            make_fbank(configured("fbank", **settings))
+    for path in data.glob("*.wav"):
+        path.unlink()
+    assert make_fbank(configured("fbank", resume=True, **settings)) == 0
+    assert [*features(tmp_path / "out")] == ["u1", "u2", "u3"]
 
 
 def test_segments_are_cut_from_their_recordings(data, tmp_path):
