@@ -233,6 +233,7 @@ class AutoModel:
 
         With resume=True those that an earlier run has finished in output_dir are left out.
         """
+        keywords = opts.renamed(keywords)  # once: what can be read only once is a list then
         call = self._call_options(keywords)
         if call.cache is not None:
             if not isinstance(call.cache, dict):
@@ -240,8 +241,7 @@ class AutoModel:
             return Results(iter([_fed(self.task, input, call)]))
         cut, made = bool(CUTS & {*keywords, *self.defaults}), None
         if call.output_dir:
-            given = {**opts.renamed(self._made), **opts.renamed(keywords)}
-            made = made_with(self.directories, flatten(given), cut)
+            made = made_with(self.directories, flatten({**self._made, **keywords}), cut)
         return self.task.stream(input, call, cut, made)
 
     def shared_work(self) -> tuple[Tables, Work]:

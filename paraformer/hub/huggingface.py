@@ -118,7 +118,8 @@ def _listed(entry: Any) -> RemoteFile:
 
 
 def _noted_size(entry: Any) -> int | None:
-    return stated_size(entry.get("lfs_size") or entry.get("size")) if entry else None
+    known = isinstance(entry, Mapping)
+    return stated_size(entry.get("lfs_size") or entry.get("size")) if known else None
 
 
 def _root() -> Path:

@@ -111,7 +111,7 @@ class Remembered:
         """The file is in order."""
         if not self._worth or self.known:
             return
-        with suppress(OSError), replacing(_list()) as draft:
+        with suppress(OSError, RuntimeError), replacing(_list()) as draft:
             names = [*self._names(), self._name][-MOST_REMEMBERED:]
             draft.write_text("".join(f"{name}\n" for name in names), encoding="ascii")
 

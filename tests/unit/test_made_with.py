@@ -128,6 +128,7 @@ def test_what_is_in_a_file_of_hotwords_counts(tmp_path):
     words.rename(tmp_path / "b.txt")
     assert len(go_on(offline, out, hotword=str(tmp_path / "b.txt"))) == 2
     assert go_on(offline, out, hotword="你好") == []  # the same words, however they came
+    assert go_on(offline, out, hotword=iter(["你好"])) == []  # though these can be read once only
     (tmp_path / "b.txt").write_text("再见\n")
     with pytest.raises(ConfigError, match='hotword was "你好", is "再见"'):
         go_on(offline, out, hotword=str(tmp_path / "b.txt"))

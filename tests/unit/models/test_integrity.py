@@ -173,6 +173,13 @@ def test_without_a_cache_nothing_fails(path, cache, monkeypatch):
     (cache / "paraformer-toolkit" / "weights-in-order").write_bytes(b"\xff\x00 no list")
     read_weights(path)
     assert Remembered(path).known  # and the list is one again
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(integrity.Path, "home", nowhere)
+    read_weights(path)
 
 
 @pytest.mark.parametrize(
