@@ -52,7 +52,8 @@ FOLDERS = ("model", "vad_model", "punc_model", "second_pass", "output_dir")
 # Options that change nothing in a folder of results, or whose work is seen in the list of inputs.
 WITHOUT_RESULT = (
     *("hub", "model_revision", "vad_model_revision", "punc_model_revision", "offline"),
-    *("device", "ncpu", "num_threads", "batch_size", "batch_size_s", "batch_frames"),
+    *("device", "ncpu", "num_threads", "batch_size", "batch_size_s", "batch_frames", "streams"),
+    *("name", "rttm", "audacity"),  # of make_fbank, and of segment, which writes them in the end
     *("key", "segments", "data_type", "cache", "is_final", "data", "out", "min_success"),
     *("resume", "disable_log", "log_level", "disable_pbar"),
     *("return_raw_text", "sentence_timestamp", "en_post_proc"),
