@@ -60,7 +60,9 @@ FORMS = {
 
 
 def heard(model):
-    return [word.text for word in model.task.hotwords._last[0].words]
+    memo = model.task.hotwords
+    words = memo._last[1].words.words if memo._last[1] else []
+    return ["".join(memo.tokenizer.ids_to_tokens(ids)) for ids in words]
 
 
 @pytest.mark.parametrize("form", FORMS)
