@@ -57,9 +57,8 @@ def tell_progress(folder: str | Path, amount: str) -> None:
     place = os.environ.get(PROGRESS)
     if place:
         told = {**_told(), os.fspath(Path(folder).absolute()): amount}
-        draft = Path(f"{place}.draft")
-        draft.write_text(json.dumps(told) + "\n", encoding="utf-8")
-        draft.replace(place)
+        with replacing(place) as draft:
+            draft.write_text(json.dumps(told) + "\n", encoding="utf-8")
 
 
 def _told() -> dict[str, str]:

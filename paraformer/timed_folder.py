@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -23,6 +23,8 @@ TABLE_FILES = {name: name for name in TIMED_TABLES} | {"json": "results.jsonl"}
 # What some system takes in no name of a file.
 _UNSAFE = re.compile(r"""[/\\:*?"<>|\0-\x1f]|^\.+$""")
 LONGEST_STEM = 200
+# A group of results -> where their rows begin in a table, and how long they are.
+Places = dict[tuple[str, ...], list[tuple[int, int]]]
 
 
 class TimedFolder:
@@ -119,19 +121,22 @@ class TimedFolder:
         self._names.clear()
         is_table = self.output_format in TIMED_TABLES
         places = _places(self._table, self._table_order if is_table else self._file_order)
-        draft = self.folder / f".{self.output_format}.draft"
         if is_table:
-            self._write(draft, "")
+            texts = (text for _, text in self._texts(sorted(places), places))
+            self._write(self.folder / self.output_format, texts)
+            return
+        for (recording, *_), text in self._texts(places, places):
+            self._write(self.folder / self._name(recording), text)
+
+    def _texts(
+        self, groups: Iterable[tuple[str, ...]], places: Places
+    ) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Each of these groups of results with its text."""
+        assert self._table is not None
         with self._table.open("rb") as gathered:
-            for group in sorted(places) if is_table else places:
+            for group in groups:
                 parts = [self._placed(_read_row(gathered, place)) for place in places[group]]
-                text = format_parts(parts, self.output_format, self.limits)
-                if is_table:
-                    self._write(draft, text, "ab")
-                else:
-                    self._write(self.folder / self._name(group[0]), text)
-        if is_table:
-            draft.replace(self.folder / self.output_format)
+                yield group, format_parts(parts, self.output_format, self.limits)
 
     def _file_order(self, result: Mapping[str, Any]) -> tuple[str, ...]:
         return (_recording(result)[0],)
@@ -152,12 +157,13 @@ class TimedFolder:
         return name
 
     @staticmethod
-    def _write(path: Path, text: str, mode: Literal["wb", "ab"] = "wb") -> None:
-        content = text.encode("utf-8", "backslashreplace")  # a key need not be text of any encoding
+    def _write(path: Path, text: str | Iterable[str], mode: Literal["wb", "ab"] = "wb") -> None:
+        parts = [text] if isinstance(text, str) else text
         whole = replacing(path) if mode == "wb" else nullcontext(path)
         try:
             with whole as place, place.open(mode) as file:
-                file.write(content)
+                for part in parts:  # a key need not be text of any encoding
+                    file.write(part.encode("utf-8", "backslashreplace"))
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}; give another output_dir") from error
 
@@ -169,11 +175,9 @@ def _recording(result: Mapping[str, Any]) -> tuple[str, int | None]:
     return str(result["recording"]), result.get("channel")
 
 
-def _places(
-    table: Path, group: Callable[[Mapping[str, Any]], tuple[str, ...]]
-) -> dict[tuple[str, ...], list[tuple[int, int]]]:
-    """Where the rows of each group of results begin in a table, and how long they are."""
-    places: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+def _places(table: Path, group: Callable[[Mapping[str, Any]], tuple[str, ...]]) -> Places:
+    """The places of the results of a table, by the group that each belongs to."""
+    places: Places = {}
     start = 0
     with table.open("rb") as file:
         for line in file:

@@ -49,6 +49,8 @@ from jobs import (
     start,
 )
 
+from paraformer.files import replacing
+
 CONF = """\
 command sbatch --export=ALL
 option mem=* --mem $0
@@ -341,9 +343,8 @@ class Start(NamedTuple):
 
     def leave(self, code: int, reason: str = "") -> None:
         """The result, for who waits for it; no reader sees half of it."""
-        draft = self.stem.with_name(f"{self.stem.name}.part")
-        draft.write_text(f"{code} {reason}".strip() + "\n")
-        draft.replace(self.stem.with_name(f"{self.stem.name}.code"))
+        with replacing(self.stem.with_name(f"{self.stem.name}.code")) as draft:
+            draft.write_text(f"{code} {reason}".strip() + "\n")
 
     def why_no_more(self, limit: str) -> str:
         """Why it is not queued again after it was asked to end; empty if it is."""

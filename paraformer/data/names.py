@@ -6,8 +6,8 @@ import os
 import re
 from pathlib import Path
 
-from paraformer.data.inputs import AUDIO
 from paraformer.data.lists import JSON, TABLES
+from paraformer.data.media import AUDIO
 
 ENDINGS = frozenset((*TABLES, *JSON, *AUDIO, ".csv", ".tsv", ".list", ".lst", ".srt", ".vtt"))
 _ROOTED = re.compile(r"(~|\.{1,2})?[/\\]\w|[A-Za-z]:[\\/]")

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 from paraformer.data.datadir import DROPPED, write_data_dir
 from paraformer.data.jsonl import Converted, write_dropped
+from paraformer.data.media import AUDIO
 from paraformer.errors import DataError
 from paraformer.tags import tag_pattern
 
 SUFFIX = ".textgrid"
-AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".amr", ".wma", ".mp4")
 # Only these count in such a file: texts, numbers and flags that stand free; the rest explains.
 _ITEM = re.compile(
     r'"(?P<text>(?:[^"]|"")*)"|(?<!\S)(?P<number>[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)'

@@ -251,7 +251,7 @@ def _in_string(text: str) -> Iterator[_Given]:
 def _in_json(text: str, where: str) -> Iterator[_Given]:
     try:
         yield from _entries(parse_json(text))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{where} is not JSON ({error}); mend it") from error
 
 

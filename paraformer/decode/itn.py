@@ -22,7 +22,6 @@ LONGEST = 24  # characters of one number; longer runs stay as they are
 _DIGIT = "零〇一二三四五六七八九幺"
 _NUMERAL = f"[{_DIGIT}两十百千万亿]"
 _TO_ARABIC = str.maketrans(_DIGIT, "001234567891")
-_SINGLE = {**{char: str(i) for i, char in enumerate("零一二三四五六七八九")}, "两": "2", "〇": "0"}
 # Other signs for what is looked at; each for one, so that places stay.
 _SIMPLE = str.maketrans(
     "萬億兩點負個號時幾數來塊歲條張頁種週後錢鐘鍾銀樣會邊陣間級層節對雙隻輛萬華體業點聲場隊組單統專禮",

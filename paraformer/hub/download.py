@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from paraformer.errors import DownloadError
+from paraformer.files import replacing
 from paraformer.hub.repository import (
     LISTING,
     Listing,
@@ -130,14 +131,11 @@ def _take(file: RemoteFile, folder: Path, others: Iterable[Path]) -> bool:
     target = folder / file.path
     for other in others:
         if _is_there(file, other / file.path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            draft = target.with_name(f"{target.name}.part")
-            draft.unlink(missing_ok=True)
-            try:
-                os.link(os.path.realpath(other / file.path), draft)
-            except OSError:  # another file system, or one without links
-                shutil.copyfile(other / file.path, draft)
-            draft.replace(target)
+            with replacing(target) as draft:
+                try:
+                    os.link(os.path.realpath(other / file.path), draft)
+                except OSError:  # another file system, or one without links
+                    shutil.copyfile(other / file.path, draft)
             return True
     return False
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from paraformer.files import replacing
 from paraformer.hub.repository import (
     Checksum,
     Hub,
@@ -82,11 +83,8 @@ class HuggingFace(Hub):
         """The commit of a branch or tag, in `refs`."""
         if revision == commit:
             return
-        note = self.home(model) / "refs" / revision
-        note.parent.mkdir(parents=True, exist_ok=True)
-        draft = note.with_name(f"{note.name}.part")
-        draft.write_text(commit, encoding="ascii")
-        os.replace(draft, note)
+        with replacing(self.home(model) / "refs" / revision) as draft:
+            draft.write_text(commit, encoding="ascii")
 
     def listing_url(self, model: str, revision: str) -> str:
         """With sizes and checksums."""

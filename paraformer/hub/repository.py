@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from paraformer.documents import parse_json
+from paraformer.files import replacing
 from paraformer.hub.weights import is_cut
 
 # What a released directory is made of, besides what its configuration.json names.
@@ -111,12 +112,9 @@ class Hub(ABC):
 
     def note(self, folder: Path, files: Iterable[RemoteFile]) -> None:
         """Note the files of a snapshot that has all that its revision has, though it names more."""
-        path = self._note(folder)
-        path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({file.path: file.size for file in files})
-        draft = path.with_name(f"{path.name}.part")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        with replacing(self._note(folder)) as draft:
+            draft.write_text(text, encoding="utf-8")
 
     def _note(self, folder: Path) -> Path:
         home = next((f.parent for f in folder.parents if f.name == "snapshots"), folder.parent)

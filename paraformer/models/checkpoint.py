@@ -357,12 +357,13 @@ def writing_directory(path: str | Path) -> AbstractContextManager[Path]:
     """A folder to write a released directory in, and what goes with it; what is in it moves to
     `path` as a whole. Where the writer is stopped in the middle of that, `path` does not load.
     """
-    return together(path, ("config.yaml", LISTING), stale=(*_names(NAMES), *TOKEN_LISTS))
+    return together(path, ("config.yaml", LISTING), stale=(*file_names(NAMES), *TOKEN_LISTS))
 
 
-def _names(metas: Mapping[str, Any]) -> Iterator[str]:
+def file_names(metas: Mapping[str, Any]) -> Iterator[str]:
+    """The names in the `file_path_metas` of a configuration.json."""
     for value in metas.values():
-        yield from _names(value) if isinstance(value, Mapping) else [str(value)]
+        yield from file_names(value) if isinstance(value, Mapping) else [str(value)]
 
 
 def _write_listing(folder: Path, config: Config, metas: Config, task: str) -> None:

@@ -51,7 +51,7 @@ from paraformer.formats import GrowingTables, check_folder, check_format, find_f
 from paraformer.hub import find_model
 from paraformer.limits import Limits, check, check_values
 from paraformer.models.checkpoint import load_directory
-from paraformer.options import RATE, SHARE, THREADS
+from paraformer.options import RATE, SHARE, THREADS, CallOptions, limits_of
 from paraformer.programs.hydra_main import defaults_of, plain, run
 from paraformer.record import made_by
 from paraformer.results import WRITTEN, head, in_digits, outcome_result
@@ -75,7 +75,7 @@ LIMITS = {
     "batch_frames": Limits(1, whole=True),
     "batch_size": Limits(1, whole=True),
 }
-OWN_LIMITS = {**LIMITS, "max_whole_s": Limits(1), "max_segment_s": Limits(1)}
+OWN_LIMITS = {**LIMITS, **limits_of(CallOptions, ("max_whole_s", "max_segment_s"))}
 
 
 @dataclass

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from paraformer.data.tables import readable
+from paraformer.documents import parse_yaml
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.programs import ends
 from paraformer.programs.overrides import (
@@ -94,7 +95,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def defaults_of(config_name: str) -> dict[str, Any]:
     """The values of a configuration of the package, without anybody's overrides."""
     text = files(_PACKAGE).joinpath(f"{config_name}.yaml").read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.safe_load(text)
+    found: dict[str, Any] = parse_yaml(text)
     return found
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from paraformer.models.checkpoint import NAMES, read_listing
+from paraformer.models.checkpoint import LISTING, NAMES, TOKEN_LISTS, file_names, read_listing
 
-LISTING = "configuration.json"
 WEIGHT_SUFFIXES = (".pt", ".pb", ".bin", ".onnx", ".torchscript", ".safetensors")
 
 
@@ -20,7 +17,7 @@ def carry_over(start: Path, draft: Path, out: Path) -> list[str]:
     of those that were copied.
     """
     metas = read_listing(start / LISTING) if (start / LISTING).is_file() else {}
-    written = {*_names(NAMES), *_names(metas), LISTING, "tokens.json", "tokens.txt"}
+    written = {*file_names(NAMES), *file_names(metas), LISTING, *TOKEN_LISTS}
     copied = []
     for path in sorted([*start.glob("*"), *start.glob("example/*")]):
         name = path.relative_to(start).as_posix()
@@ -30,11 +27,3 @@ def carry_over(start: Path, draft: Path, out: Path) -> list[str]:
             shutil.copyfile(path, draft / name)
             copied.append(name)
     return copied
-
-
-def _names(metas: Mapping[str, Any]) -> set[str]:
-    """The names of files in the metas of a configuration.json."""
-    found = set()
-    for value in metas.values():
-        found |= _names(value) if isinstance(value, Mapping) else {str(value)}
-    return found
