@@ -92,8 +92,8 @@ def stream_pending(source: Any, model: str, settings: Mapping[str, Any]) -> Resu
 
 
 def made_of(model: str, settings: Mapping[str, Any]) -> Made | None:
-    """What `AutoModel(model, **settings)` makes results with, told without its weights; None where
-    no folder wants to know.
+    """The record of what `AutoModel(model, **settings)` makes results with, made without its
+    weights; None where no folder of results is asked for.
     """
     if not settings.get("output_dir"):
         return None
@@ -300,7 +300,7 @@ class AutoModel:
 
 
 def _fed(task: Task, source: Any, call: opts.CallOptions) -> Result:
-    """What a piece of a stream adds; one that has been refused stays so until its end."""
+    """The result of the next piece of a stream; a stream that was refused stays so to its end."""
     cache = call.cache
     try:
         if "refused" in cache:

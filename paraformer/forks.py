@@ -18,7 +18,7 @@ HARD = 2  # omp_pause_hard of OpenMP 5.0: keep nothing
 
 
 class _Process:
-    """What this process may do; of a child, by what its parent did."""
+    """The limits of this process; a child has them by what its parent did."""
 
     single = False  # compute with one thread alone
     without_gpu = False

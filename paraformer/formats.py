@@ -65,8 +65,8 @@ def _unwritable(path: Path, error: OSError) -> DataError:
 def find_finished(
     folder: str | Path, whole: Sequence[str], others: Sequence[str], made: Made | None = None
 ) -> Finished:
-    """What an earlier run has finished in a folder of tables; see `Finished`. made: with what this
-    run makes its own.
+    """The utterances that an earlier run has finished in a folder of tables; see `Finished`. made:
+    what this run makes its results with.
     """
     path = check_folder(folder)
     try:

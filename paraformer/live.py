@@ -109,7 +109,7 @@ Heard = list[Event] | ParaformerError
 
 
 class _Done(NamedTuple):
-    """What came of a job: events and, if it goes on, its segment with a new mark."""
+    """The outcome of a job: events and, if it goes on, its segment with a new mark."""
 
     events: list[Event]
     segment: Segment | None = None
@@ -188,8 +188,8 @@ class LivePipeline:
     def feed(
         self, state: LiveState, samples: Any, final: bool = False
     ) -> tuple[list[Event], LiveState]:
-        """What more samples (N,) or bytes (see `Pieces.take`) bring, and where the stream stands
-        then; after `final`, at the start of another.
+        """The events that more samples (N,) or bytes (see `Pieces.take`) bring, and the stream as
+        it stands then; after `final`, at the start of another.
         """
         (events,), (state,) = self.feed_all([state], [samples], [final])
         if isinstance(events, ParaformerError):

@@ -239,7 +239,7 @@ def all_fields(*kinds: type) -> dict[str, Field[Any]]:
 
 
 def limits_of(kind: type, names: Iterable[str]) -> dict[str, Limits]:
-    """What the numbers of these keys may be."""
+    """The limits of the numbers of these keys."""
     return {name: all_fields(kind)[name].metadata["limits"] for name in names}
 
 
@@ -296,7 +296,7 @@ def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _held(value: Any) -> Any:
-    """What can be read only once, such as a generator or an open file, as a list."""
+    """A list of a value that can be read only once, such as a generator or an open file."""
     return list(value) if isinstance(value, Iterator) else value
 
 

@@ -1,4 +1,4 @@
-"""What results are made with: models by their contents, and the options that change results."""
+"""Records of what makes results: models by their contents, and options that change results."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _files(directory: Path) -> Iterator[Path]:
 
 
 def _named(part: Any, directory: Path) -> Iterator[Path]:
-    """What a configuration names in its directory, itself included."""
+    """The files that a configuration names in its directory, itself included."""
     if isinstance(part, Mapping):
         for each in part.values():
             yield from _named(each, directory)

@@ -36,8 +36,8 @@ ENGLISH_MARKS = str.maketrans({**HALF_WIDTH, "、": ","})
 
 
 def head(item: Item) -> Result:
-    """What a result says of where it is from: of a segment the recording, and where in it the
-    segment begins, in ms; the other times of a result count from there.
+    """The fields of a result that say where it is from: of a segment the recording, and where in it
+    the segment begins, in ms; the other times of a result count from there.
     """
     found: Result = {"key": item.key}
     if item.channel != MIX:

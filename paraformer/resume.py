@@ -71,8 +71,8 @@ def _told() -> dict[str, str]:
 
 
 class Made(NamedTuple):
-    """What results were made with, as it stands beside them: options with their values, those at
-    their defaults left out; and where the models were, which is said but not compared.
+    """The record of what results were made with, as it stands beside them: options with their
+    values, those at their defaults left out; and where the models were, which is not compared.
     """
 
     options: dict[str, Any]

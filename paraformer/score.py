@@ -43,8 +43,8 @@ Units = list[str]
 
 
 def units(text: str, raw: bool = False, tags: str = TAGS, simplified: bool = False) -> Units:
-    """What is compared: a Chinese character, a word of a script with blanks or a number is one
-    unit, accents and vowel signs with the letter that carries them.
+    """The units that are compared: a Chinese character, a word of a script with blanks or a number
+    is one, accents and vowel signs with the letter that carries them.
 
     Full-width and half-width, upper and lower case are equal (NFKC, case folding); marks, symbols,
     blanks and signs that are not seen do not count; letters apart are one word (`A P I` = `API`),

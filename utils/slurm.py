@@ -169,8 +169,8 @@ class Array(NamedTuple):
         return found
 
     def states(self) -> dict[int, str] | None:
-        """What Slurm says of its jobs: a state, or why one will never run; None if it says
-        nothing.
+        """The state of each job as Slurm tells it, or why one will never run; None if it does not
+        answer.
         """
         done = _ask("squeue", "--noheader", "-r", "-t", "all", "-j", self.job_id, "-o", "%K %T %r")
         if done.returncode and "nvalid job id" not in done.stderr:
@@ -338,7 +338,7 @@ class Start(NamedTuple):
         return self.stem.with_name(f"{self.stem.name}.progress")
 
     def told(self) -> str:
-        """What it has told; "" if nothing."""
+        """The text that it has told; "" if none."""
         return self.progress.read_text("utf-8", "replace") if self.progress.exists() else ""
 
     def leave(self, code: int, reason: str = "") -> None:
@@ -433,7 +433,7 @@ def stop(own: Start, number: int) -> int:
 
 
 def job_facts() -> dict[str, str]:
-    """What Slurm says of this job; empty if it does not answer."""
+    """The facts that Slurm tells of this job; empty if it does not answer."""
     os.environ["SLURM_TIME_FORMAT"] = "standard"
     done = _ask("scontrol", "show", "job", "-o", os.environ["SLURM_JOB_ID"])
     pairs = (word.partition("=") for word in done.stdout.split())

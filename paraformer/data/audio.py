@@ -165,7 +165,7 @@ def _read_file(path: Path, fs: int | None) -> tuple[Tensor, int]:
 def _read_bytes(
     content: bytes, name: str, raw_fs: int | None, streamed: bool = False
 ) -> tuple[Tensor, int]:
-    """What is known by its content is decoded or refused; else raw samples, if they have a rate.
+    """Samples of bytes: those of a known kind are decoded or refused, others are raw, given a rate.
 
     `streamed`: by a program, which could not know the length.
     """

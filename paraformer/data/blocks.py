@@ -38,8 +38,8 @@ def read_blocks(
 def read_up_to(
     seconds: float, item: Item, fs: int, raw_fs: int | None, cache: Cache
 ) -> Tensor | Callable[[], Iterator[Tensor]]:
-    """What `item.read` gives, or, of a recording of more than so many seconds, what gives its
-    blocks once; no more than those seconds are held.
+    """The samples (N,) that `item.read` gives or, of a recording of more than so many seconds, a
+    function that gives its blocks once; no more than those seconds are held.
     """
     most = seconds * fs
     known = header_samples(item.source, fs) if _is_file(item) else 0

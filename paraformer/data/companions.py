@@ -1,5 +1,5 @@
-"""What stands in a data directory beside the tables that are checked: a ctm, an stm, units of a
-text, tables of others. It is carried with the utterances, recordings or speakers that it is of.
+"""Files that stand in a data directory beside the tables that are checked: a ctm, an stm, units of
+a text, tables of others. They are carried with the utterances, recordings or speakers they are of.
 
 Standard library only: the programs in `utils/` start with it.
 """
@@ -112,7 +112,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _kind(name: str, rows: Rows, ids: Ids) -> str:
-    """What the rows of a file are of, "" where nobody can tell."""
+    """The kind of thing that the rows of a file are of, "" where nobody can tell."""
     keys = {row.key for row in rows if not is_comment(row)}
     if name in _TIMED:
         return UTTERANCE if keys & {*ids.utterances} else RECORDING

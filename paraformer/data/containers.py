@@ -52,7 +52,7 @@ _JSON = re.compile(rb'\s*[\[{]\s*["\[{]')
 
 
 def kind_of(content: bytes) -> Kind | None:
-    """What all of these bytes, or those of a whole recording, are; None: nothing that is known.
+    """The kind of a whole recording, of which these are the bytes; None: none that is known.
 
     >>> kind_of(b"fLaC\\0\\0").name, kind_of(b"\\xff\\xff" * 8)
     ('FLAC', None)
@@ -65,7 +65,7 @@ def kind_of(content: bytes) -> Kind | None:
 
 
 def kind_of_stream(head: bytes) -> Kind | None:
-    """What a stream that begins so is, whatever follows; `UndecidedError` if that matters.
+    """The kind of a stream that begins so, whatever follows; `UndecidedError` if that matters.
 
     However the beginning was cut, it is the same: of two kinds the one that shows first counts.
     """
@@ -84,7 +84,7 @@ def kind_of_stream(head: bytes) -> Kind | None:
 
 
 def kind_of_head(head: bytes) -> Kind | None:
-    """What begins so, as far as that is known."""
+    """The kind of something that begins so, as far as that is known."""
     try:
         return kind_of_stream(head)
     except UndecidedError:

@@ -124,7 +124,7 @@ class DataDir:
         return self._beside[1]
 
     def _carried(self, tables: Tables) -> Rows:
-        """What the companions say of what is in these tables."""
+        """The rows of the companions that are of ids in these tables."""
         ids = Ids.of(tables)
         return {name: file.chosen(ids) for name, file in self.companions.items()}
 

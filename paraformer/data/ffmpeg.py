@@ -1,5 +1,5 @@
-"""What soundfile does not know (m4a, video, amr, wma ...), by the ffmpeg program where it is, with
-its sound at the times at which a player lets it be heard.
+"""Sound that soundfile does not know (m4a, video, amr, wma ...), decoded by ffmpeg where
+there is one, at the times at which a player lets it be heard.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _missing(source: Path | bytes, name: str, reason: str) -> str:
 
 
 def _decode(program: str, path: Path, wav: Path, name: str) -> str:
-    """What ffmpeg has said of the file, its streams and what it took."""
+    """Decode a file; returns the log of ffmpeg, which names the streams and the one it took."""
     output, kind = wav.with_suffix(".log"), foreign_name(_head(path))
     command = [program, "-nostdin", "-hide_banner", "-nostats", "-v", "repeat+level+info"]
     command += ["-max_alloc", str(LARGEST_BLOCK), *_TOLD.get(kind, ()), *_input(path)]

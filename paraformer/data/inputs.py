@@ -117,7 +117,7 @@ class Inputs(Iterable[Item]):
 
     @property
     def origins(self) -> Origins:
-        """What the tables beside the lists tell."""
+        """Speakers and channels, as the tables beside the lists tell them."""
         lists = [part for part in self._parts if isinstance(part, ListFile)]
         cut = [part for part in lists if isinstance(part, SegmentsFile)]
         paths = [part.path for part in (*lists, *(part.recordings for part in cut))]

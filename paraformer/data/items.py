@@ -92,8 +92,8 @@ def cut(wave: Tensor, fs: int, start: float, end: float | None) -> Tensor:
 
 
 def taken(source: Any) -> tuple[Any, int | None]:
-    """What an input gives that can be read only once, an open file, and the rate it has of its own;
-    others as they are.
+    """The content of an input that can be read only once, an open file, and the rate that it has of
+    its own; other inputs as they are.
     """
     if isinstance(source, soundfile.SoundFile):
         return source.read(dtype="float32", always_2d=True), source.samplerate
@@ -115,7 +115,7 @@ def check_piece(item: Item, fs: int | None, rate: int) -> None:
 
 
 def at_hand(one: Input) -> Callable[[], Input]:
-    """What makes an input that need not be made any more."""
+    """A factory that returns this ready-made input."""
     return lambda: one
 
 

@@ -290,7 +290,7 @@ def from_object(value: object, where: str) -> Item:
 
 
 def _wrong_entry(value: Mapping[str, Any]) -> str:
-    """What is wrong with the keys beside `source`, "" if nothing is."""
+    """The fault of the keys beside `source`, "" if there is none."""
     for name in value:
         if name not in _KNOWN_KEYS:
             listed = ", ".join(sorted(_OWN_KEYS))

@@ -1,4 +1,4 @@
-"""Which files hold sound: one list for their names, for folders and for ffmpeg."""
+"""The one list of kinds of files that hold sound: for their names, for folders and for ffmpeg."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _NOTHING = bytes(9)  # the least that stands between the head of a frame without
 
 
 class _Told(NamedTuple):
-    """What the first frame says of those behind it; 0: nothing."""
+    """Numbers that the first frame tells of those behind it; 0: it does not tell."""
 
     frames: int
     size: int  # bytes, with itself
@@ -100,7 +100,7 @@ def _covers(file: File, start: int, told: _Told | None, total: int) -> bool:
 
 
 def _told(frame: bytes) -> _Told | None:
-    """What a first frame says, if it is one that holds no sound but a count (Xing, VBRI)."""
+    """The numbers in a first frame, if it is one that holds no sound but a count (Xing, VBRI)."""
     if frame[4:13] != _NOTHING:  # soon seen of nearly all others
         return None
     place = 4 + _side_bytes(frame)

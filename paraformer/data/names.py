@@ -1,4 +1,4 @@
-"""Which strings name files, for arguments that may be words or a file of them."""
+"""Tells strings that name files from words, for arguments that may be either."""
 
 from __future__ import annotations
 

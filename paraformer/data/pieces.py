@@ -34,7 +34,7 @@ class _Session(Protocol):
 
 
 class Pieces(NamedTuple):
-    """What of the bytes of a stream waits for more, and what the stream has begun as.
+    """The bytes of a stream that wait for more, and the kind of stream that it has begun as.
 
     A stream is judged once. It is 16-bit little-endian samples of one channel, bare or behind a
     header of WAV, or else it is refused; but one that comes whole, in one piece, is read as a file.
@@ -72,7 +72,7 @@ class Pieces(NamedTuple):
         return Pieces(begun=True, left=left)._samples(content[start:], final)
 
     def behind(self, error: Exception) -> Pieces:
-        """What a stream is that `take` has refused, or that is as it was before another fault."""
+        """The state behind a fault of `take`: refused for good, or as it was before."""
         return Pieces(refusal=str(error)) if isinstance(error, RefusedError) else self
 
     def _array(self, piece: Any, rate: int, final: bool) -> tuple[Tensor, Pieces]:

@@ -1,4 +1,4 @@
-"""What is done to the tables of a data directory so that they fit each other."""
+"""Mends the tables of a data directory so that they fit each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tables = dict[str, dict[str, str]]
 
 
 class Repair(NamedTuple):
-    """What `DataDir.fix` did."""
+    """A report of what `DataDir.fix` did."""
 
     kept: int
     dropped: dict[str, str]  # utterance -> reason

@@ -43,7 +43,7 @@ class Chunk(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What matters of a WAV: where it says to end and does, format, samples, a chunk not padded."""
+    """The parts of a WAV: where it says to end and does, format, samples, a chunk not padded."""
 
     end: int
     total: int
@@ -62,7 +62,7 @@ class Layout(NamedTuple):
 
     @property
     def tag(self) -> int:
-        """Which encoding it is."""
+        """The number of its encoding."""
         return int(struct.unpack("<H", self.fmt[:2])[0])
 
     @property

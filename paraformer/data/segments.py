@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
 
 def wrong_place(value: str) -> str:
-    """What is wrong with the value of a line, or the empty string.
+    """The fault of the value of a line, or the empty string.
 
     >>> wrong_place("call 3.5 4 1"), wrong_place("call 3.5 4 B")
     ('', 'segment channel is no whole number from 0')

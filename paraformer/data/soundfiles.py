@@ -67,7 +67,7 @@ def channels_first(samples: np.ndarray) -> Tensor:
 
 
 def header(source: Path | bytes, first: bool = False) -> soundfile._SoundFileInfo | None:
-    """What a file's own header says; None if there is none, it is not in order, or incredible.
+    """The facts in a file's own header; None if it has none, or one that is wrong or incredible.
 
     first: what it says of its first part will do, where others may follow behind it.
     """
@@ -240,7 +240,7 @@ def _decodable(parts: Sequence[Window], name: str, stack: ExitStack) -> list[Par
 
 
 def _refuse(file: BinaryIO, name: str) -> None:
-    """What is no audio of an unknown format, such as a list or a picture."""
+    """Refuse what surely is no audio, such as a list or a picture, by the name of its kind."""
     file.seek(0)
     kind = kind_of(file.read(HEAD))
     if kind is None or kind.is_audio:

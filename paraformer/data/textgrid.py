@@ -88,7 +88,7 @@ def parse_textgrid(content: str, where: str) -> list[Tier]:
 
 
 class _Items:
-    """What counts in a file, one after another."""
+    """The texts, numbers and flags that count in a file, one after another."""
 
     def __init__(self, content: str, where: str) -> None:
         self.content, self.where, self.place = content, where, 0

@@ -104,7 +104,7 @@ def _extended(head: bytes) -> _Form:
 
 
 def _form(kind: int, head: bytes, extended: _Form | None) -> tuple[_Form | None, int]:
-    """What samples a block has, and behind how many bytes."""
+    """The form of the samples of a block, and behind how many bytes they begin."""
     if kind == _SOUND and len(head) >= 2:
         own = _Form(round(1_000_000 / (256 - head[0])), 1, head[1])
         return extended or own, 2

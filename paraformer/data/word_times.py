@@ -77,8 +77,8 @@ def _lines(rows: Sequence[Row], name: str) -> Iterator[tuple[str, str, Spoken]]:
 
 
 def read_times(folder: Path, utterances: Collection[str]) -> WordTimes:
-    """What the `ctm` of a data directory tells of its utterances, times from where each begins;
-    nothing where there is none. Keys that are neither utterances nor recordings are counted; if all
+    """The words in the `ctm` of a data directory by utterance, with times from where each begins;
+    none where there is none. Keys that are neither utterances nor recordings are counted; if all
     are so, it is another directory's.
     """
     path = folder / "ctm"

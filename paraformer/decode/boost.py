@@ -96,7 +96,7 @@ def _matches(
 
 
 class _Bar(NamedTuple):
-    """What a word has to pass: `bonus` for each of its tokens but `allowance`, log-probability."""
+    """The bar for a word: `bonus` a token for all but `allowance`, and a least log-probability."""
 
     bonus: float
     allowance: float

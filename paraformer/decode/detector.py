@@ -1,4 +1,4 @@
-"""What ends the segments of a stream: a voice activity detector, or the end of the stream."""
+"""Detectors end the segments of a stream: at pauses of the voice, or at the end of the stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FRAMES_MS = 500
 
 
 class Detector(Protocol):
-    """What ends segments: a `VoiceActivity`, or anything that reports spans as it does."""
+    """Ends segments: a `VoiceActivity`, or anything that reports spans as it does."""
 
     def initial_state(self) -> Any:
         """The state of a stream that has not begun."""

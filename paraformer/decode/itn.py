@@ -149,7 +149,7 @@ def _in_place(edit: Edit, start: int, end: int, text: str) -> Edit:
 
 
 def _read(match: re.Match[str], text: str) -> Iterator[Edit]:
-    """What a match is written as; `text` is the one in which no word is hidden."""
+    """The edits that a match stands for; `text` is the one in which no word is hidden."""
     if match.end() - match.start() > LONGEST or match["fixed"]:
         return
     if match["date"]:

@@ -286,7 +286,7 @@ _TOO_LONG = (
 
 
 def joined(recording: Recording) -> Outcome:
-    """What was heard in all of a recording as one outcome; the error of a part is that of all."""
+    """The segments of a recording as one outcome; the error of a part is that of all."""
     outcomes = [segment.outcome for segment in recording.segments]
     errors = [outcome for outcome in outcomes if isinstance(outcome, ParaformerError)]
     if recording.error or errors:

@@ -121,7 +121,7 @@ class _Piece(NamedTuple):
 
 
 class _Fired(NamedTuple):
-    """What the model makes of a piece."""
+    """The output of the model for a piece."""
 
     state: StreamState
     ids: list[int]
@@ -266,7 +266,7 @@ class StreamingRecognizer:
     def _compute(
         self, pieces: Sequence[_Piece], streams: Sequence[Stream]
     ) -> list[_Fired | ParaformerError]:
-        """What each piece of a batch makes fire."""
+        """The tokens that each piece of a batch makes fire, and the states behind."""
         counts = torch.tensor([len(piece.feats) for piece in pieces], device=self.device)
         final = torch.tensor([piece.final for piece in pieces], device=self.device)
         feats = torch.nn.utils.rnn.pad_sequence([p.feats for p in pieces], batch_first=True)
@@ -334,8 +334,8 @@ class StreamingRecognizer:
 
 
 def read_samples(samples: Any, rate: int) -> Any:
-    """What may be fed, as samples (N,): floats in [-1, 1), or integers of their full range; bytes,
-    of 16-bit little-endian samples, stay what they are (see `Pieces`).
+    """Samples (N,) of anything that may be fed: floats in [-1, 1), or integers of their full range;
+    bytes, of 16-bit little-endian samples, stay what they are (see `Pieces`).
     """
     return samples if isinstance(samples, BYTES) else read_audio(samples, fs=rate, target_fs=rate)
 

@@ -121,8 +121,8 @@ class Hub(ABC):
         return home / NOTES / f"{folder.name}.json"
 
     def lacks(self, folder: Path) -> list[str]:
-        """What a directory of the cache lacks to be a model: names of files, one of which may be
-        "cut short"; empty if it is whole.
+        """Names of the files that a directory of the cache lacks to be a model, or that are "cut
+        short"; empty if it is whole.
         """
         return lacking(folder, self.listed(folder))
 
@@ -191,7 +191,7 @@ def _flat(names: Mapping[str, Any]) -> dict[str, str]:
 
 
 def lacking(folder: Path, listed: Mapping[str, int | None] | None = None) -> list[str]:
-    """What a directory lacks to be a model, weights included; nothing is asked of a server.
+    """The files that a directory lacks to be a model, weights included; no server is asked.
 
     listed: the files of its revision and their sizes, if they are known. If they are not, a model
     has what its configuration.json names, or, without one, what its config.yaml speaks of.
@@ -210,7 +210,7 @@ def lacking(folder: Path, listed: Mapping[str, int | None] | None = None) -> lis
 
 
 def _fault(path: Path, size: int | None) -> str:
-    """What is wrong with a file: its name, empty if nothing is."""
+    """The name of a file that is missing, empty or cut short; "" if it is whole."""
     if not path.is_file() or not path.stat().st_size:
         return path.name
     return f"{path.name} (cut short)" if size not in (None, path.stat().st_size) else ""

@@ -30,7 +30,7 @@ REMEDY = "copy or fetch it again"
 
 
 def damage_of(path: Path) -> str:
-    """What is wrong with a zip by its own checksums, "" if nothing is, or if the file is no zip."""
+    """The damage of a zip by its own checksums; "" if there is none, or if the file is no zip."""
     with path.open("rb") as file:
         if file.read(2) != b"PK":
             return ""  # torch before 1.6: without any checksum

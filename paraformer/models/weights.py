@@ -32,7 +32,7 @@ def write_torch(value: object, path: Path) -> None:
 
 
 def read_torch(path: Path) -> Any:
-    """What `torch.save` wrote, tensors on the CPU; a file whose checksums do not fit is refused."""
+    """Load a file of `torch.save`, tensors on the CPU; one with wrong checksums is refused."""
     return _read(path)[0]
 
 
@@ -56,7 +56,7 @@ def _read(path: Path) -> tuple[Any, Remembered]:
 
 
 def _load(path: Path) -> tuple[Any, str]:
-    """What a file holds, or why that cannot be known. A damaged file raises errors of any kind."""
+    """The content of a file, or why it cannot be read. A damaged one raises errors of any kind."""
     if _is_foreign_pickle(path):
         return None, _FOREIGN
     try:

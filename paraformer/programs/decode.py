@@ -177,7 +177,7 @@ def decode(config: DictConfig) -> int:
 
 
 def _search(config: DictConfig) -> Search:
-    """What is wanted of the recogniser, but for hotwords, which need its model."""
+    """The search that the configuration asks for, but for hotwords, which need the model."""
     given = {f.name: config[f.name] for f in fields(Search) if f.name in config}
     given["pred_timestamp"] |= is_timed(config.output_format)
     return Search(**given, lm=shared_language_model(config.lm_file or ""))
@@ -212,7 +212,7 @@ def _result_files(
 
 
 def origins_of(folder: Path, items: Sequence[Item]) -> Origins:
-    """What the tables of a data directory tell of its utterances."""
+    """Speakers and channels of utterances, as the tables of a data directory tell them."""
     return Origins([folder], any(item.recording for item in items))
 
 

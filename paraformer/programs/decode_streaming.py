@@ -149,7 +149,7 @@ class Totals:
 
 @dataclass
 class Sheets:
-    """What is written of the utterances."""
+    """The tables that the utterances are written to."""
 
     tables: GrowingTables
     ctm: TimedFolder

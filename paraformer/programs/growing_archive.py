@@ -94,7 +94,7 @@ class GrowingArchive:
         self._made.unlink(missing_ok=True)
 
     def _kept(self) -> dict[str, _Row]:
-        """What an earlier run has written whole."""
+        """The rows that an earlier run has written whole."""
         rows: dict[str, _Row] = {}
         if not (self._draft.is_file() and self._list.is_file()):
             return rows

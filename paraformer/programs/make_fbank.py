@@ -94,7 +94,7 @@ class Job:
         return done
 
     def _read(self, recording: Recording) -> Callable[[int | None], Tensor]:
-        """What gives a channel (N,) of a recording, or with None the mean of all."""
+        """A function that gives a channel (N,) of a recording, or with None the mean of all."""
         how: dict[str, Any] = {"fs": self.raw_fs, "target_fs": self.frontend.fs, "allow_pipe": True}
         if all(segment.channel is None for segment in recording.segments):
             whole = read_audio(recording.source, **how)

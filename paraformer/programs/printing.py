@@ -20,7 +20,7 @@ from paraformer.transcripts import LineLimits
 def printing(
     origins: Origins, settings: Mapping[str, Any], alone: bool
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """What prints a result; the table of a list comes in the end, sorted as `output_dir` has it."""
+    """A function that prints a result; the table of a list comes in the end, sorted."""
     output_format = str(settings.get("output_format", "text"))
     if alone or settings.get("output_dir") or output_format not in TIMED_TABLES:
         yield lambda result: print(shown(result, settings, alone), end="", flush=True)
@@ -35,7 +35,7 @@ def printing(
 
 
 def shown(result: dict[str, Any], settings: Mapping[str, Any], alone: bool) -> str:
-    """What is printed of a result; what is wrong with one stands in the log."""
+    """The text that is printed of a result; why one failed stands in the log."""
     output_format = settings.get("output_format", "text")
     if is_timed(output_format):
         if settings.get("output_dir") or "error" in result:

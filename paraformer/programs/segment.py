@@ -144,7 +144,7 @@ def _search(detector: VoiceActivity, item: Item, found: Found, fs: int | None) -
 
 
 def _recording_tables(folder: Path) -> dict[str, dict[str, str]]:
-    """What stands of recordings beside a wav.scp."""
+    """The tables of recordings beside a wav.scp."""
     there = [name for name in RECORDING_TABLES if (folder / name).is_file()]
     return {name: read_table(folder / name) for name in there}
 
