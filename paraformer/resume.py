@@ -58,7 +58,7 @@ def tell_progress(folder: str | Path, amount: str) -> None:
     if place:
         told = {**_told(), os.fspath(Path(folder).absolute()): amount}
         with replacing(place) as draft:
-            draft.write_text(json.dumps(told) + "\n", encoding="utf-8")
+            draft.write_text(json.dumps(told) + "\n", encoding="utf-8", newline="\n")
 
 
 def _told() -> dict[str, str]:
@@ -82,7 +82,7 @@ class Made(NamedTuple):
         """Say it in a folder of results, in a file of that name."""
         text = json.dumps({**self._asdict()}, ensure_ascii=False, indent=1, sort_keys=True)
         with replacing(folder / name) as draft:
-            draft.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+            draft.write_text(text + "\n", encoding="utf-8", errors="backslashreplace", newline="\n")
 
     def refuse_other(self, folder: Path, whole: Sequence[str], name: str = MADE_WITH) -> None:
         """Refuse to go on with what was made with anything else; whole: as of `Finished`."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 from paraformer.data.origins import Origins
 from paraformer.errors import DataError
@@ -63,7 +63,7 @@ class TimedFolder:
         name = TABLE_FILES["json"] if self._gathers else TABLE_FILES.get(output_format)
         self._table = self.folder / name if name else None
         if self._table:
-            self._write(self._table, "", "ab" if resume else "wb")
+            self._write(self._table, "", resume)
         if self._gathers and is_table and not resume:
             self._write(self.folder / output_format, "")
 
@@ -89,7 +89,7 @@ class TimedFolder:
         else:
             text = format_parts([found], self.output_format, self.limits)
         if self._table:
-            self._write(self._table, text, "ab")
+            self._write(self._table, text, more=True)
         else:
             self._write(self.folder / self._name(str(result["key"])), text)
 
@@ -157,11 +157,11 @@ class TimedFolder:
         return name
 
     @staticmethod
-    def _write(path: Path, text: str | Iterable[str], mode: Literal["wb", "ab"] = "wb") -> None:
+    def _write(path: Path, text: str | Iterable[str], more: bool = False) -> None:
         parts = [text] if isinstance(text, str) else text
-        whole = replacing(path) if mode == "wb" else nullcontext(path)
+        whole = nullcontext(path) if more else replacing(path)
         try:
-            with whole as place, place.open(mode) as file:
+            with whole as place, place.open("ab" if more else "wb") as file:
                 for part in parts:  # a key need not be text of any encoding
                     file.write(part.encode("utf-8", "backslashreplace"))
         except OSError as error:

@@ -110,6 +110,10 @@ RIGHT = {
     "shell": {"data.audio"},
     # One line, without its end.
     "ends of lines of the system": {"hub.huggingface"},
+    # Not asked on Windows.
+    "os.kill": {"files"},
+    # A copy where there can be none.
+    "links: not every user may make one on Windows": {"hub.download"},
 }
 
 

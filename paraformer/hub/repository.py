@@ -114,7 +114,7 @@ class Hub(ABC):
         """Note the files of a snapshot that has all that its revision has, though it names more."""
         text = json.dumps({file.path: file.size for file in files})
         with replacing(self._note(folder)) as draft:
-            draft.write_text(text, encoding="utf-8")
+            draft.write_text(text, encoding="utf-8", newline="\n")
 
     def _note(self, folder: Path) -> Path:
         home = next((f.parent for f in folder.parents if f.name == "snapshots"), folder.parent)

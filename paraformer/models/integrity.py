@@ -113,7 +113,7 @@ class Remembered:
             return
         with suppress(OSError, RuntimeError), replacing(_list()) as draft:
             names = [*self._names(), self._name][-MOST_REMEMBERED:]
-            draft.write_text("".join(f"{name}\n" for name in names), encoding="ascii")
+            draft.write_text("".join(f"{name}\n" for name in names), encoding="ascii", newline="\n")
 
     @staticmethod
     def _names() -> list[str]:

@@ -18,7 +18,8 @@ def begin() -> None:
     """Text of stdout and stderr is UTF-8; one that the caller has closed takes it and is silent."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (as long as the process)
+            nowhere = open(os.devnull, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+            setattr(sys, name, nowhere)
         stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
