@@ -2,7 +2,8 @@
 is read as the sum of the parts, or what ffmpeg's decoder gives.
 
 Where ffmpeg is the measure of an MP3, 529 samples may differ: the delay of every MP3 decoder, which
-libsndfile takes off where no encoder has said how much there is, and ffmpeg does not.
+libsndfile takes off where a tag counts frames without telling the encoder's delay, as the one does
+that is put before an MP3 without any; ffmpeg does not.
 """
 
 from __future__ import annotations
