@@ -75,9 +75,8 @@ def _itself(value: Any) -> Any:
 
 def _content_of(path: Any) -> str:
     place = Path(path)
-    return (
-        content_id([place]) if place.is_file() else str(path)
-    )  # whoever reads it says what is wrong
+    # Whoever reads a file that is not there says so.
+    return content_id([place]) if place.is_file() else str(path)
 
 
 # Options whose values are files: what is in them counts, not what they are called.

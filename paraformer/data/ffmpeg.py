@@ -145,7 +145,9 @@ def _delay(path: Path, text: str, name: str) -> float:
         done = subprocess.run(command, capture_output=True, timeout=HANG_SECONDS)
         streams = json.loads(done.stdout).get("streams", [])
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise AudioError(f"{name}: ffprobe does not tell when it begins ({error})") from error
+        raise AudioError(
+            f"{name}: ffprobe does not tell when it begins ({error}); convert it to WAV"
+        ) from error
     starts = {
         stream["index"]: float(stream["start_time"])
         for stream in streams

@@ -174,7 +174,10 @@ def textgrids_to_data(
             tables["utt2spk"][key] = speaker
     if not tables["text"]:
         reasons = "; ".join(f"{n} {why}" for why, n in Counter(dropped.values()).most_common(3))
-        raise DataError(f"{folder}: no usable TextGrid ({reasons or 'none is there'})")
+        raise DataError(
+            f"{folder}: no usable TextGrid ({reasons or 'none is there'}); give folders with "
+            "TextGrid files and recordings of their names"
+        )
     write_data_dir(folder, dict(tables))
     write_dropped(folder / DROPPED, dropped)
     return Converted(len(tables["text"]), dropped)
@@ -186,7 +189,9 @@ def _find(sources: Iterable[Path]) -> tuple[list[Path], dict[str, list[Path]]]:
     audio: dict[str, list[Path]] = defaultdict(list)
     for source in sources:
         if not source.exists():
-            raise DataError(f"{source}: no such file or folder (looked for {source.absolute()})")
+            raise DataError(
+                f"{source}: no such file or folder (looked for {source.absolute()}); check the path"
+            )
         files = source.rglob("*") if source.is_dir() else [source, *source.parent.iterdir()]
         for path in sorted(files):
             suffix = path.suffix.lower()

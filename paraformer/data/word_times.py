@@ -140,8 +140,9 @@ def _report(path: Path, unknown: Sequence[tuple[str, str]], used: bool) -> None:
     """Say which keys are of nothing here."""
     if not unknown:
         return
-    (name, channel), count = unknown[0], len(unknown)
-    what = f"{path}: '{name} {channel}' and {count - 1} more are no utterances and no recordings"
+    (name, channel), more = unknown[0], len(unknown) - 1
+    what = f"{path}: '{name} {channel}'" + (f" and {more} more are" if more else " is")
+    what += " of no utterance and no recording"
     if not used:
         raise DataError(
             f"{what} of {path.parent}; give the ids of its utterances, or of its recordings with "

@@ -397,7 +397,7 @@ def sound_features(wave: Tensor, frontend: Frontend) -> Tensor | ParaformerError
 
 def too_long(feats: Tensor, device: torch.device) -> AudioError:
     """The error of features (T, D) for which the device has no memory, even alone."""
-    return AudioError(f"{len(feats)} frames do not fit into {device}'s memory")
+    return AudioError(f"{len(feats)} frames do not fit into {device}'s memory; cut it into pieces")
 
 
 def finite_rows(logp: Tensor, counts: Tensor) -> Tensor:

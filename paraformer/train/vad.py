@@ -105,7 +105,9 @@ def read_spans(path: Path) -> dict[str, Spans]:
         except (IndexError, ValueError):
             begin = end = math.nan
         if not 0 <= begin <= end or len(parts) not in (3, 4):
-            raise DataError(f"{path}: '{key}': wants `recording begin end` in seconds, {value}")
+            raise DataError(
+                f"{path}: '{key}': '{value}' is not `recording begin end`, in seconds; correct it"
+            )
         spans.setdefault(parts[0], []).append((begin, end))
     return {recording: sorted(found) for recording, found in spans.items()}
 

@@ -92,12 +92,12 @@ def test_our_own_ctm_of_segments_is_read_as_it_was_written(tmp_path):
 def test_a_ctm_of_another_directory_is_refused(tmp_path, caplog):
     write(tmp_path, "x 1 0 1 一\ny 1 0 1 二\n")
     with pytest.raises(
-        DataError, match="ctm: 'x 1' and 1 more are no utterances and no recordings"
+        DataError, match="ctm: 'x 1' and 1 more are of no utterance and no recording"
     ):
         read_times(tmp_path, ["u1"])
     write(tmp_path, "x 1 0 1 一\nu1 1 0 1 二\n")
     assert read_times(tmp_path, ["u1"]) == {"u1": [(0.0, 1.0, "二")]}
-    assert "'x 1' and 0 more are no utterances" in caplog.text
+    assert "'x 1' is of no utterance and no recording here" in caplog.text
     (tmp_path / "segments").write_text("u1 r1 5 6\n")
     write(tmp_path, "r1 1 0 1 一\n")
     assert read_times(tmp_path, ["u1"]) == {}
