@@ -18,6 +18,7 @@ _SPELLED = re.compile("[\u4e00-\u9fa5A-Za-z0-9]")
 _RUN = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|<[^<>\s]+>|\S")
 _LONGEST_NAME = 5  # capitals that are letters: NBA, but not SPEECH
 _LONGEST_WORD = 64  # letters; what is longer is spelled
+_MOST_CUTS = 1 << 16  # words whose pieces are remembered
 
 
 class Vocabulary:
@@ -128,6 +129,8 @@ class CharTokenizer(Vocabulary):
         if word.isupper() and len(word) <= _LONGEST_NAME:
             return []
         if word not in self._cuts:
+            if len(self._cuts) >= _MOST_CUTS:
+                self._cuts.clear()
             self._cuts[word] = self._fewest(word.lower())
         return self._cuts[word]
 

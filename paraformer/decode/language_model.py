@@ -14,6 +14,7 @@ from paraformer.extras import load_extra
 
 HEAD_BYTES = 1 << 20  # of an ARPA file that are looked at
 BINARY = b"mmap lm "  # what build_binary writes begins so
+PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # which kenlm unpacks itself
 NATS = math.log(10.0)  # of a logarithm to the base 10
 
 
@@ -44,7 +45,7 @@ def _refuse_other_text(path: Path) -> None:
     """An ARPA file has to be UTF-8: kenlm takes others, and would know no word of them."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    if not head.startswith(BINARY):
+    if not head.startswith((BINARY, *PACKED)):
         try:
             decoded(head[: head.rfind(b"\n") + 1] or head, f"lm_file={path}: ")
         except DataError as error:

@@ -100,11 +100,11 @@ class GrowingArchive:
             return rows
         size = self._draft.stat().st_size
         text = self._list.read_text(encoding="utf-8", errors="surrogateescape")
-        for line in text.splitlines(keepends=True):
+        for line in text.split("\n")[:-1]:  # the last is not whole
             key, *numbers = line.rsplit(" ", 3)
             with suppress(ValueError, TypeError):
                 row = _Row(*map(int, numbers))
-                if line.endswith("\n") and row.end <= size:
+                if row.end <= size:
                     rows[key] = row
         return rows
 
