@@ -180,8 +180,8 @@ def test_a_file_that_holds_no_weights(saved):
 def test_an_interrupted_save_leaves_the_old_weights(release, saved, monkeypatch):
     before = (saved / "model.pt").read_bytes()
 
-    def half(state, path):
-        path.write_bytes(b"half")
+    def half(state, file):
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", half)
