@@ -294,7 +294,7 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
     from paraformer.online import with_head
 
     output_format = str(settings.get("output_format", "text"))
-    pair = len(opts.data_types(settings.get("data_type", "sound"))) == 2
+    pair = _is_pair(inputs, command, settings)
     if pair and len(inputs) == 1:
         inputs = [part.strip(" '\"") for part in inputs[0].strip("[]()").split(",", 1)]
     alone = len(inputs) == (2 if pair else 1) and is_single(inputs[0])
@@ -313,6 +313,23 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
             live = any(settings.get(name) for name in ("vad_model", "punc_model", "second_pass"))
             return _show_finals(model, blocks) if live else _show_growing(model, blocks)
     return _recognise_list(inputs, command, settings, stdin, model, alone)
+
+
+def _is_pair(inputs: list[str], command: opts.CommandOptions, settings: dict[str, Any]) -> bool:
+    """Whether the inputs are recordings and their texts: as data_type says, or else, if they are
+    two, as an aligner takes them.
+    """
+    if settings.get("data_type") is not None or len(inputs) != 2:
+        return len(opts.data_types(settings.get("data_type"))) == 2
+    from paraformer.hub import find_model
+    from paraformer.models.checkpoint import read_config
+    from paraformer.models.kinds import ALIGNER, kind_of
+
+    place = settings.get("hub", "ms"), settings.get("model_revision")
+    try:
+        return kind_of(read_config(find_model(command.model, *place, offline=True), {})) is ALIGNER
+    except CheckpointError:  # not here, or not sound, which is said where it is loaded
+        return False
 
 
 def _recognise_list(

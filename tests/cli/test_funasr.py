@@ -17,6 +17,7 @@ import soundfile
 
 from paraformer import AutoModel
 from paraformer.cli import main
+from paraformer.hub import BUNDLED
 from tests.conftest import ROOT
 
 INPUTS = ROOT / "tests" / "fixtures" / "oracle" / "inputs"
@@ -279,3 +280,15 @@ def test_whoever_asks_for_silence_is_not_told_of_hotwords(capsys, caplog, switch
     caplog.clear()
     assert call(capsys, CLIPS[0], "+hotword=好 @@@", switch)[0] == 0
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("given", [(), ("+data_type=[sound,text]",)])
+def test_one_recording_and_its_text_are_one_input_of_an_aligner(capsys, tmp_path, given):
+    script = "“请把窗户关上”，外面：的风——太《大》了！"
+    (tmp_path / "text.txt").write_text(script + "\n", "utf-8")
+    clip = BUNDLED / "paraformer-zh-mini/example/demo_2.wav"
+    ask = ["--model", "fa-zh-mini", str(clip), str(tmp_path / "text.txt"), *given]
+    assert main([*ask, "--output-format", "srt"]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [script, ""]
+    assert main(ask) == 0
+    assert capsys.readouterr().out.startswith("请 ")  # no id: it is alone
