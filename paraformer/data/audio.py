@@ -18,9 +18,9 @@ from paraformer.data import web
 from paraformer.data.archives import load_archive
 from paraformer.data.arrays import check_sound, from_array, from_bytes
 from paraformer.data.channels import MIX, Selector
-from paraformer.data.containers import TEXT_HEAD, kind_of
+from paraformer.data.containers import HEAD, TEXT_HEAD, kind_of
 from paraformer.data.keys import URL
-from paraformer.data.magic import TEXT
+from paraformer.data.magic import TEXT, Kind
 from paraformer.data.resample import check_rate, resample
 from paraformer.data.soundfiles import channels_first, header, is_raw, open_decoder
 from paraformer.errors import AudioError
@@ -31,6 +31,7 @@ __all__ = ["count_channels", "finished", "read_audio", "read_channels", "resampl
 RAW_RATE = 16000
 SHOWN = 40  # characters of a text that is no audio
 LONGEST_NAME = 500
+_IN_ARCHIVES = (b"RIFF", b"fLaC")
 _ARK = re.compile(r"(.+):\d+(\[[\d:,]*\])?")
 
 
@@ -227,6 +228,24 @@ def _read_ark(place: str, fs: int) -> tuple[Tensor, int]:
     try:
         content = load_archive(place)
     except (OSError, ValueError) as error:
+        kind = _kind_at(place)
+        if kind is not None and kind.is_audio:
+            name = f"{kind.name} of big-endian samples" if kind.name == "WAV" else kind.name
+            raise AudioError(
+                f"{place}: {name}, which no archive can hold; make it of WAV or FLAC"
+            ) from error
         raise AudioError(f"{place}: no audio there ({error}); make the scp again") from error
     rate, samples = content if isinstance(content, tuple) else (fs, content)
     return from_array(samples, place), rate
+
+
+def _kind_at(place: str) -> Kind | None:
+    """The kind of sound that begins at `file.ark:offset`, if it is known."""
+    path, _, offset = place.partition("[")[0].rpartition(":")
+    try:
+        with open(path, "rb") as file:
+            file.seek(int(offset))
+            head = file.read(HEAD)
+    except OSError:
+        return None
+    return None if head.startswith(_IN_ARCHIVES) else kind_of(head)

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from paraformer import AutoModel
 from paraformer.data.archives import load_archive
+from paraformer.data.audio import read_audio
 from paraformer.data.choice import Chooser
 from paraformer.data.dataset import MOST_LEFT_OUT, Batching, Loader, read_utterances
 from paraformer.data.inputs import Item
@@ -130,6 +131,20 @@ def break_rows(monkeypatch, encoder, name="forward_chunk"):
 
 
 # archives
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"RIFX" + wav()[4:], "WAV of big-endian samples, which no archive can hold"),
+        (b"NIST_1A\n   1024\n" + bytes(2000), "NIST SPHERE, which no archive can hold"),
+        (wav()[:20], "no audio there"),
+    ],
+)
+def test_what_no_archive_can_hold_is_named(tmp_path, content, message):
+    places = archive(tmp_path, {"a": content})
+    with pytest.raises(AudioError, match=f"{places['a']}: {message}"):
+        read_audio(places["a"])
 
 
 def test_damaged_waves_of_an_archive_fail_alone(tmp_path):
