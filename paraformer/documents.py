@@ -1,15 +1,19 @@
-"""JSON and YAML of files that others wrote, read within bounds; without torch."""
+"""JSON and YAML of files that others wrote, read within bounds.
+
+Standard library only where there is no YAML: the programs in `utils/` start with it.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from paraformer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from yaml import BaseLoader, SafeLoader
 
 MOST_LEVELS = 100  # of lists and objects within each other
 MOST_VALUES = 1_000_000  # of a YAML document, those that stand in it by reference counted each time
@@ -30,11 +34,10 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("lists and objects within each other without end") from None
 
 
-def parse_yaml(
-    text: str, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader] = yaml.SafeLoader
-) -> Any:
+def parse_yaml(text: str, loader: type[SafeLoader] | type[BaseLoader] | None = None) -> Any:
     """The value that a YAML text holds; ValueError, with a reason of one line, where there is none,
-    or where references make it endless or far larger than the text.
+    or where references make it endless or far larger than the text. loader: SafeLoader if none is
+    given.
 
     >>> parse_yaml("a: [1, 2]")
     {'a': [1, 2]}
@@ -42,8 +45,10 @@ def parse_yaml(
     Traceback (most recent call last):
     ValueError: lists and objects within each other, more than 100 levels
     """
+    import yaml
+
     try:
-        value = yaml.load(text, loader)
+        value = yaml.load(text, loader or yaml.SafeLoader)
     except RecursionError:
         raise ValueError("lists and objects within each other without end") from None
     except yaml.YAMLError as error:
