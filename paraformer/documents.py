@@ -47,8 +47,9 @@ def parse_yaml(text: str, loader: type[SafeLoader] | type[BaseLoader] | None = N
     """
     import yaml
 
+    loader = loader or yaml.SafeLoader
     try:
-        value = yaml.load(text, loader or yaml.SafeLoader)
+        value = yaml.load(text, loader)
     except RecursionError:
         raise ValueError("lists and objects within each other without end") from None
     except yaml.YAMLError as error:

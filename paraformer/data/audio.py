@@ -20,7 +20,7 @@ from paraformer.data.arrays import check_sound, from_array, from_bytes
 from paraformer.data.channels import MIX, Selector
 from paraformer.data.containers import HEAD, TEXT_HEAD, kind_of
 from paraformer.data.keys import URL
-from paraformer.data.magic import TEXT, Kind
+from paraformer.data.magic import TEXT
 from paraformer.data.resample import check_rate, resample
 from paraformer.data.soundfiles import channels_first, header, is_raw, open_decoder
 from paraformer.errors import AudioError
@@ -32,6 +32,8 @@ RAW_RATE = 16000
 SHOWN = 40  # characters of a text that is no audio
 LONGEST_NAME = 500
 _IN_ARCHIVES = (b"RIFF", b"fLaC")
+_FMT_END = 46  # bytes of a WAV that tell its format, where that stands first
+_LINEAR, _EXTENSIBLE = 1, 0xFFFE
 _ARK = re.compile(r"(.+):\d+(\[[\d:,]*\])?")
 
 
@@ -225,27 +227,45 @@ def _read_url(url: str, fs: int) -> tuple[Tensor, int]:
 
 def _read_ark(place: str, fs: int) -> tuple[Tensor, int]:
     """`file.ark:offset`, a WAV or a vector of samples inside a Kaldi archive."""
+    unfit = _wav_of_codes(_head_at(place, _FMT_END))
     try:
-        content = load_archive(place)
+        content = load_archive(place) if not unfit else None
     except (OSError, ValueError) as error:
-        kind = _kind_at(place)
-        if kind is not None and kind.is_audio:
-            name = f"{kind.name} of big-endian samples" if kind.name == "WAV" else kind.name
-            raise AudioError(
-                f"{place}: {name}, which no archive can hold; make it of WAV or FLAC"
-            ) from error
-        raise AudioError(f"{place}: no audio there ({error}); make the scp again") from error
+        unfit = _sound_of_others(_head_at(place, HEAD))
+        if not unfit:
+            raise AudioError(f"{place}: no audio there ({error}); make the scp again") from error
+    if unfit or content is None:
+        raise AudioError(
+            f"{place}: {unfit}, which no archive can hold; make it of linear WAV or FLAC"
+        )
     rate, samples = content if isinstance(content, tuple) else (fs, content)
     return from_array(samples, place), rate
 
 
-def _kind_at(place: str) -> Kind | None:
-    """The kind of sound that begins at `file.ark:offset`, if it is known."""
+def _head_at(place: str, size: int) -> bytes:
+    """So many bytes at `file.ark:offset`, or as many as there are."""
     path, _, offset = place.partition("[")[0].rpartition(":")
     try:
         with open(path, "rb") as file:
             file.seek(int(offset))
-            head = file.read(HEAD)
+            return file.read(size)
     except OSError:
-        return None
-    return None if head.startswith(_IN_ARCHIVES) else kind_of(head)
+        return b""
+
+
+def _wav_of_codes(head: bytes) -> str:
+    """The format of a WAV whose bytes are no linear samples, for which kaldiio takes them."""
+    if len(head) < _FMT_END or not head.startswith(b"RIFF") or head[12:16] != b"fmt ":
+        return ""
+    tag = int.from_bytes(head[20:22], "little")
+    if tag == _EXTENSIBLE:
+        tag = int.from_bytes(head[44:46], "little")
+    return "" if tag == _LINEAR else f"WAV of format {tag}"
+
+
+def _sound_of_others(head: bytes) -> str:
+    """The kind of sound that begins so, if it is neither WAV nor FLAC."""
+    kind = None if head.startswith(_IN_ARCHIVES) else kind_of(head)
+    if kind is None or not kind.is_audio:
+        return ""
+    return f"{kind.name} of big-endian samples" if kind.name == "WAV" else kind.name

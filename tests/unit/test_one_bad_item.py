@@ -138,6 +138,8 @@ def break_rows(monkeypatch, encoder, name="forward_chunk"):
     [
         (b"RIFX" + wav()[4:], "WAV of big-endian samples, which no archive can hold"),
         (b"NIST_1A\n   1024\n" + bytes(2000), "NIST SPHERE, which no archive can hold"),
+        (wav()[:20] + b"\7\0" + wav()[22:], "WAV of format 7, which no archive can hold"),  # mu-law
+        (wav()[:20] + b"\3\0" + wav()[22:], "WAV of format 3, which no archive can hold"),
         (wav()[:20], "no audio there"),
     ],
 )
