@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from paraformer.data.augment import Augment
 from paraformer.data.choice import Choice, Chooser
 from paraformer.data.dataset import Batching, Loader, Share, read_utterances
-from paraformer.data.shards import GROUP, ShardList, ShardLoader, read_shard
+from paraformer.data.shards import GROUP, Place, ShardList, ShardLoader, read_shard
 from paraformer.data.tables import read_table, write_table
 from paraformer.data.tokenizer import CharTokenizer
 from paraformer.errors import DataError
@@ -145,7 +145,9 @@ def test_members_too_large_for_an_utterance_are_counted(shards, monkeypatch, cap
 
 def test_a_block_is_bounded_in_bytes_too(shards, monkeypatch):
     """Whatever the bound, an epoch has each utterance once, and can be entered anywhere."""
+    unbounded = len(list(loader(shards)._blocks(1, Place())))
     monkeypatch.setattr("paraformer.data.shards.BLOCK_BYTES", 100_000)
+    assert len(list(loader(shards)._blocks(1, Place()))) > unbounded
     whole = list(loader(shards).epoch(1))
     keys = [key for batch in whole for row in batch.keys for key in row.split("+")]
     assert len(keys) == len(set(keys)) == COUNT
