@@ -5,20 +5,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from paraformer import forks as forks
+from paraformer.backends import forks as forks
 
 if TYPE_CHECKING:
-    from paraformer.auto import AutoModel as AutoModel
+    from paraformer.api.auto import AutoModel as AutoModel
+    from paraformer.api.live import LivePipeline as LivePipeline
+    from paraformer.api.live import LiveSession as LiveSession
     from paraformer.decode.streaming import Streamer as Streamer
-    from paraformer.live import LivePipeline as LivePipeline
-    from paraformer.live import LiveSession as LiveSession
 
 __version__ = "0.1.0"
 __all__ = ["AutoModel", "LivePipeline", "LiveSession", "Streamer", "__version__"]
 _PLACES = {
-    "AutoModel": "paraformer.auto",
-    "LivePipeline": "paraformer.live",
-    "LiveSession": "paraformer.live",
+    "AutoModel": "paraformer.api.auto",
+    "LivePipeline": "paraformer.api.live",
+    "LiveSession": "paraformer.api.live",
     "Streamer": "paraformer.decode.streaming",
 }
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from paraformer.cli import main
+from paraformer.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,13 +9,14 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from paraformer.errors import writing
+from paraformer.errors import DataError, writing
 
 _DRAFT = re.compile(r"\.(?:.+\.)?(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
 _SET = "new"  # what drafts of several files are called
@@ -131,3 +132,20 @@ def _runs(pid: int) -> bool:
     except OSError:
         return True  # somebody else's
     return True
+
+
+def check_folder(folder: str | Path) -> Path:
+    """A folder for results, made if it is not there; refused where nothing can be written."""
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> DataError:
+    """The error of a place for results in which nothing can be written."""
+    reason = "is a file" if isinstance(error, FileExistsError) else error.strerror or error
+    return DataError(f"{path}: {reason}; give another folder for the results")

@@ -28,3 +28,13 @@ needs_shared = pytest.mark.skipif(
     not (SHARED / "oracle").is_dir(),
     reason="oracle material not here: set PARAFORMER_SHARED to its folder",
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Logs may hold names of files that are not UTF-8; reports go between processes as UTF-8."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report

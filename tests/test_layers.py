@@ -1,12 +1,13 @@
-"""Dependence goes one way: each module imports only layers below its own.
+"""The rooms of the package: which there are, and what each may import.
 
-egs/*/run.sh -> egs/steps -> bin/*.py -+-> train -+-> decode -> models -> nn ---+
-                              funasr -> cli -> auto              +-> data ------+-> errors
+egs/*/run.sh -> egs/steps -> bin/*.py -> programs -+-> train -+-> decode -> backends -> models -> nn
+                               funasr -> cli ------+-> api ---+-> data -> the ground floor
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -14,145 +15,46 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "paraformer"
-EVERYTHING = {"*"}
-# The longest entry that a module's name starts with counts; both sides are relative to the package.
-ALLOWED: dict[str, set[str]] = {
-    "": {"forks", "auto", "live", "decode.streaming", "errors"},  # __init__ exports
-    "__main__": {"cli"},
-    "errors": set(),
-    "limits": {"errors"},
-    "extras": {"errors"},
-    "documents": {"errors"},
-    "files": {"errors"},
-    "tags": {"errors"},
-    "score": {"tags", "extras", "errors"},
-    "resume": {"documents", "files", "errors"},
-    "forks": {"errors"},
-    "formats": {"resume", "errors"},
-    "transcripts": {"data.words", "decode.text", "limits", "errors"},
-    "alignment_plot": {"decode", "models", "nn", "extras", "errors"},
-    "error_report": {"score", "data", "limits", "extras", "errors"},
-    "timed_formats": {"transcripts", "formats", "extras", "errors"},
-    "timed_folder": {"timed_formats", "transcripts", "formats", "data.origins", "files", "errors"},
-    "hub": {"hub", "documents", "files", "errors"},
-    "options": {"limits", "errors"},
-    "data": {"data", "documents", "tags", "limits", "extras", "files", "errors"},
-    "nn": {"nn", "errors"},
-    "models": {"nn", "limits", "files", "errors"},
-    "models.weights": {"models.integrity", "nn", "files", "errors"},
-    "models.checkpoint": {"models", "nn", "data", "documents", "files", "errors"},
-    "models.builders": {"models", "nn", "errors"},
-    "models.kinds": {"models.builders", "errors"},
-    "models.aligner": {"models.paraformer", "nn", "errors"},
-    "models.bicif": {"models.paraformer", "nn", "errors"},
-    "models.seaco": {"models.bicif", "nn", "errors"},
-    "models.contextual": {"models.paraformer", "nn", "errors"},
-    "decode": {"decode", "models", "data", "nn", "documents", "limits", "extras", "errors"},
-    "train": {
-        "train",
-        "decode.search",
-        "decode.timestamps",
-        "models",
-        "data",
-        "nn",
-        "score",
-        "documents",
-        "resume",
-        "limits",
-        "files",
-        "errors",
-    },
-    "online": {"decode", "data", "errors"},
-    "results": {"decode", "data", "errors"},
-    "punctuation_task": {
-        "resume",
-        "tasks",
-        "results",
-        "output",
-        "decode",
-        "data",
-        "options",
-        "errors",
-    },
-    "alignment_task": {
-        "resume",
-        "results",
-        "output",
-        "decode",
-        "data",
-        "formats",
-        "options",
-        "errors",
-    },
-    "record": {"decode.hotwords", "models", "options", "resume"},
-    "output": {
-        "resume",
-        "results",
-        "timed_folder",
-        "timed_formats",
-        "transcripts",
-        "formats",
-        "data.origins",
-        "options",
-    },
-    "tasks": {
-        "resume",
-        "output",
-        "online",
-        "live",
-        "results",
-        "decode",
-        "data",
-        "timed_formats",
-        "transcripts",
-        "formats",
-        "options",
-        "errors",
-    },
-    "auto": {
-        "record",
-        "resume",
-        "alignment_task",
-        "punctuation_task",
-        "output",
-        "tasks",
-        "online",
-        "live",
-        "decode",
-        "models",
-        "data",
-        "nn",
-        "hub",
-        "timed_formats",
-        "formats",
-        "forks",
-        "options",
-        "limits",
-        "errors",
-    },
-    "workers": {
-        "auto",
-        "tasks",
-        "output",
-        "results",
-        "data",
-        "formats",
-        "options",
-        "limits",
-        "errors",
-    },
-    "live": {"decode", "models", "data", "hub", "formats", "errors"},
-    "batch": {"decode", "models", "data", "hub", "formats", "errors"},
-    "cli": EVERYTHING,
-    "programs": EVERYTHING,
-    "conf": set(),
+GROUND = {"errors", "limits", "extras", "options", "documents", "files", "progress"}
+DOORS = {"", "__main__"}  # what lies in the hall beside the ground floor
+# A row a room: what it may import of ours, beside the ground floor.
+ROOMS = {
+    "api": "backends data.audio data.corpus data.inputs data.text decode hub models output",
+    "backends": "nn",
+    "cli": "api data.audio data.corpus data.inputs hub models output",
+    "conf": "",
+    "data": "",
+    "data.audio": "data.corpus",
+    "data.batches": "data.audio data.corpus data.features data.inputs data.text",
+    "data.corpus": "",
+    "data.features": "data.corpus",
+    "data.inputs": "data.audio data.corpus data.text",
+    "data.text": "data.corpus",
+    "decode": "backends data.audio data.corpus data.features data.inputs data.text models nn",
+    "hub": "",
+    "models": "data.corpus data.features data.text nn",
+    "nn": "",
+    "output": "data.audio data.corpus data.inputs data.text decode",
+    "programs": "api cli data.audio data.batches data.corpus data.features data.inputs data.text "
+    "decode hub models output report train",
+    "report": "data.inputs data.text decode models nn",
+    "train": "data.audio data.batches data.corpus data.features data.text decode models nn",
 }
-HYDRA_LAYERS = ("cli", "programs")
-PRINTING_LAYERS = ("cli", "programs")
+BELOW = {room: set(names.split()) for room, names in ROOMS.items()}
+# Finer than by the room: who may import what of it alone.
+ONLY = {
+    ("train", "decode"): {"decode.search", "decode.timestamps"},
+    ("models", "data.corpus"): {"models.release"},
+    ("models", "data.features"): {"models.release"},
+    ("models", "data.text"): {"models.release"},
+}
+MOST_ROOMS, MOST_ARROWS = 24, 100
+HYDRA_ROOMS = ("cli", "programs")
+PRINTING_ROOMS = ("cli", "programs")
 
 
 def name_of(path: Path) -> str:
-    """Dotted name below the package: data/audio.py -> data.audio."""
+    """Dotted name below the package: data/audio/read.py -> data.audio.read."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
@@ -162,6 +64,11 @@ MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 def within(name: str, layer: str) -> bool:
     return name == layer or name.startswith(f"{layer}.")
+
+
+def room_of(name: str) -> str:
+    """The room in which a module lies, itself if it is one; "" for the hall."""
+    return max((room for room in ROOMS if within(name, room)), key=len, default="")
 
 
 def imports(path: Path) -> set[str]:
@@ -177,7 +84,7 @@ def imports(path: Path) -> set[str]:
 
 
 def imports_of_ours(path: Path) -> set[str]:
-    """The same in our package: names of modules, `data.audio` for `paraformer.data.audio.read`."""
+    """The same in our package: names of modules, `data.audio.read` for its `load_audio`."""
     found = set()
     for name in imports(path):
         if within(name, "paraformer"):
@@ -187,33 +94,74 @@ def imports_of_ours(path: Path) -> set[str]:
     return found
 
 
-def allowed(name: str) -> set[str]:
-    layers = [layer for layer in ALLOWED if within(name, layer)] if name else [""]
-    assert layers, f"paraformer/{name}: a new layer; give it a line in ALLOWED"
-    return ALLOWED[max(layers, key=len)]
+# (importing module, imported module) across rooms, the hall's doors left out.
+CROSSINGS = [
+    (name, other)
+    for name, path in MODULES.items()
+    if room_of(name)
+    for other in sorted(imports_of_ours(path))
+    if room_of(other) != room_of(name)
+]
+ARROWS = {(room_of(name), room_of(other)) for name, other in CROSSINGS}
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [name for name in MODULES if room_of(name)])
 def test_a_module_imports_only_what_lies_below(name):
-    below = allowed(name)
-    wrong = {
-        module
-        for module in imports_of_ours(MODULES[name])
-        if below != EVERYTHING and not any(within(module, layer) for layer in below)
-    }
-    assert not wrong, f"{name} may import of ours {sorted(below)} alone"
+    room = room_of(name)
+    others = {other for importer, other in CROSSINGS if importer == name and room_of(other)}
+    wrong = {other for other in others if room_of(other) not in BELOW[room]}
+    assert not wrong, f"{name} may import of ours {sorted(BELOW[room])} alone"
+    for other in others:
+        allowed = ONLY.get((room, room_of(other)))
+        assert allowed is None or {name, other} & allowed, f"{name} imports {other}"
+
+
+def test_every_arrow_of_the_table_is_there():
+    table = {(room, below) for room in ROOMS for below in BELOW[room]}
+    assert table == {arrow for arrow in ARROWS if arrow[1]}
+
+
+def test_the_ground_floor_stands_on_itself_and_needs_no_torch():
+    assert {name for name in MODULES if not room_of(name)} == GROUND | DOORS
+    for name in GROUND:
+        path = MODULES[name]
+        assert imports_of_ours(path) <= GROUND, name
+        assert not {i for i in imports(path) if i.split(".")[0] in ("torch", "numpy")}, name
+
+
+def test_rooms_and_arrows_are_few_and_run_in_no_circle():
+    ground = {(room, "ground floor") for room, below in ARROWS if not below}
+    assert len(ROOMS) <= MOST_ROOMS
+    assert len({(room, below) for room, below in ARROWS if below} | ground) <= MOST_ARROWS
+    left = dict(BELOW)
+    while free := [room for room, below in left.items() if not below & left.keys()]:
+        left = {room: below for room, below in left.items() if room not in free}
+    assert not left, "these import each other in a circle"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_door_plate_says_what_its_room_may_import(room):
+    path = PACKAGE.joinpath(*room.split("."), "__init__.py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert len(tree.body) == 1, f"{path} is a door plate, nothing else"
+    plate = ast.get_docstring(tree) or ""
+    assert len(plate.splitlines()) <= 6
+    told = re.search(r"^Imports: ([^.]+(?:\.[a-z][^.]*)*)\.$", plate, re.M | re.S)
+    assert told, f"{path} has no line 'Imports: ...'"
+    names = {" ".join(name.split()) for name in told[1].split(",")}
+    assert names - {"the ground floor", "nothing of ours"} == BELOW[room]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_hydra_is_known_to_the_programs_alone(name):
-    if name.split(".")[0] in HYDRA_LAYERS:
+    if name.split(".")[0] in HYDRA_ROOMS:
         return
     assert not {i for i in imports(MODULES[name]) if i.split(".")[0] in ("hydra", "omegaconf")}
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_only_the_programs_print(name):
-    if name.split(".")[0] in PRINTING_LAYERS:
+    if name.split(".")[0] in PRINTING_ROOMS:
         return
     calls = ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8")))
     printed = [
@@ -226,10 +174,10 @@ def test_only_the_programs_print(name):
     assert not printed
 
 
-def test_released_file_names_are_known_to_checkpoint():
+def test_released_file_names_are_known_to_release():
     """hub.py looks whether a directory is a model's; programs may name the files they are given."""
     for name, path in MODULES.items():
-        if name == "models.checkpoint" or name.split(".")[0] in ("hub", "programs", "cli"):
+        if name == "models.release" or name.split(".")[0] in ("hub", "programs", "cli"):
             continue
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         literals = {n.value for n in nodes if isinstance(n, ast.Constant)}

@@ -9,11 +9,11 @@ import kaldiio
 import numpy as np
 import torch
 
-from paraformer.data.cmvn import Cmvn
-from paraformer.data.frontend import Frontend
-from paraformer.data.tables import write_table
-from paraformer.data.tokenizer import CharTokenizer
-from paraformer.models.checkpoint import Config, Release, build, merge
+from paraformer.data.corpus.tables import write_table
+from paraformer.data.features.cmvn import Cmvn
+from paraformer.data.features.frontend import Frontend
+from paraformer.data.text.tokenizer import CharTokenizer
+from paraformer.models.release import Config, Release, build, merge
 
 TOKENS = ["<blank>", "<s>", "</s>", *"一二三四五六七八九十", "he@@", "llo", "<unk>"]
 SEG_DICT = {"hello": ["he@@", "llo"], **{c: [c] for c in "一二三四五六七八九十"}}

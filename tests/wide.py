@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from paraformer.models.checkpoint import (
+from paraformer.models.release import (
     Config,
     build_punctuation,
     merge,

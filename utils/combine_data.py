@@ -10,8 +10,8 @@ import argparse
 
 from door import enter, say, say_uncarried
 
-from paraformer.data.combination import combine
-from paraformer.data.datadir import DataDir
+from paraformer.data.corpus.combination import combine
+from paraformer.data.corpus.datadir import DataDir
 
 
 def main() -> int:

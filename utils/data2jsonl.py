@@ -7,7 +7,7 @@ import argparse
 
 from door import enter, report
 
-from paraformer.data.jsonl import data_to_jsonl
+from paraformer.data.inputs.jsonl import data_to_jsonl
 
 
 def main() -> int:

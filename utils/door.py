@@ -1,6 +1,6 @@
 """What the programs of this folder share: finding the package, one line and exit code 1 for errors.
 
-Nothing here or in `paraformer.data.datadir` imports torch: the programs start at once.
+Nothing here or in `paraformer.data.corpus.datadir` imports torch: the programs start at once.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from paraformer.data.tables import format_table, read_table, write_text  # noqa: E402
+from paraformer.cli import ends
+from paraformer.data.corpus.tables import format_table, read_table, write_text  # noqa: E402
 from paraformer.errors import ParaformerError  # noqa: E402
-from paraformer.programs import ends  # noqa: E402
 
 
 def say(message: str) -> None:

@@ -15,8 +15,8 @@ from typing import BinaryIO, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from paraformer.cli import ends
 from paraformer.errors import writing  # noqa: E402
-from paraformer.programs import ends  # noqa: E402
 
 OPERATOR = re.compile(r"\|\|?|\|&|&&|;|\(|\)|\d?(>|>>|<|<>|>\|)|&>>?|\d?>&\d")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

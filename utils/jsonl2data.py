@@ -7,7 +7,7 @@ import argparse
 
 from door import enter, report
 
-from paraformer.data.jsonl import jsonl_to_data
+from paraformer.data.inputs.jsonl import jsonl_to_data
 
 
 def main() -> int:

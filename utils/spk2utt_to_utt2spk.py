@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from door import convert, enter
 
-from paraformer.data.tables import revert
+from paraformer.data.corpus.tables import revert
 
 if __name__ == "__main__":
     enter(lambda: convert(revert, __doc__))

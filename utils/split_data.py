@@ -10,7 +10,7 @@ import argparse
 
 from door import enter, say, say_uncarried
 
-from paraformer.data.datadir import DataDir
+from paraformer.data.corpus.datadir import DataDir
 
 
 def main() -> int:

@@ -15,8 +15,8 @@ import argparse
 
 from door import enter, say, say_uncarried
 
-from paraformer.data.datadir import DataDir
-from paraformer.data.tables import read_rows
+from paraformer.data.corpus.datadir import DataDir
+from paraformer.data.corpus.tables import read_rows
 
 
 def main() -> int:

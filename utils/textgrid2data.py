@@ -14,7 +14,7 @@ import argparse
 
 from door import enter, report
 
-from paraformer.data.textgrid import Rules, textgrids_to_data
+from paraformer.data.inputs.textgrid import Rules, textgrids_to_data
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from door import convert, enter
 
-from paraformer.data.tables import invert
+from paraformer.data.corpus.tables import invert
 
 if __name__ == "__main__":
     enter(lambda: convert(invert, __doc__))

@@ -12,7 +12,7 @@ from collections import Counter
 
 from door import enter, say
 
-from paraformer.data.datadir import DataDir
+from paraformer.data.corpus.datadir import DataDir
 
 SHOWN = 10
 

@@ -18,13 +18,14 @@ from unicodedata import category
 import torch
 from torch import Tensor
 
-from paraformer.data.frontend import Frontend
-from paraformer.data.inputs import Cache, Item
-from paraformer.data.names import names_file
-from paraformer.data.texts import read_texts
-from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
-from paraformer.data.words import TAG, breakable
-from paraformer.decode.halves import in_halves
+from paraformer.backends.halves import in_halves
+from paraformer.backends.packed import for_inference
+from paraformer.data.corpus.texts import read_texts
+from paraformer.data.features.frontend import Frontend
+from paraformer.data.inputs.names import names_file
+from paraformer.data.inputs.sources import Cache, Item
+from paraformer.data.text.tokenizer import CharTokenizer, SentencepieceTokenizer
+from paraformer.data.text.words import TAG, breakable
 from paraformer.decode.longform import Cutting
 from paraformer.decode.recognize import (
     NOT_FINITE,
@@ -34,7 +35,6 @@ from paraformer.decode.recognize import (
     sound_features,
     too_long,
 )
-from paraformer.decode.sound import ends_of
 from paraformer.decode.timestamps import (
     SILENCE,
     Clock,
@@ -43,10 +43,10 @@ from paraformer.decode.timestamps import (
     frame_seconds,
     milliseconds,
 )
+from paraformer.decode.token_ends import ends_of
 from paraformer.errors import AudioError, CheckpointError, DataError, ParaformerError
-from paraformer.models.checkpoint import AlignerRelease
+from paraformer.models.release import AlignerRelease
 from paraformer.nn.cif_v3 import Timeline
-from paraformer.nn.packed import for_inference
 
 log = logging.getLogger(__name__)
 

@@ -16,17 +16,17 @@ from typing import NamedTuple
 
 import torch
 
-from paraformer.data.keys import URL
-from paraformer.data.names import names_file
-from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
-from paraformer.data.web import download
+from paraformer.data.audio.web import download
+from paraformer.data.corpus.ids import URL
+from paraformer.data.inputs.names import names_file
+from paraformer.data.text.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.decode.word_tree import WordTree
 from paraformer.documents import parse_json
 from paraformer.errors import AudioError, DataError
 from paraformer.limits import MOST_WEIGHT, Limits, check
-from paraformer.models.checkpoint import Release
 from paraformer.models.contextual import ContextualParaformer
 from paraformer.models.paraformer import Paraformer
+from paraformer.models.release import Release
 from paraformer.models.seaco import SeacoParaformer
 from paraformer.nn.bias import HotwordMemory
 

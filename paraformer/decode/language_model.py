@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from paraformer.data.tables import decoded
+from paraformer.data.corpus.tables import decoded
 from paraformer.decode.search import Hypothesis
 from paraformer.errors import ConfigError, DataError
 from paraformer.extras import load_extra

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from paraformer.data.blocks import read_up_to
-from paraformer.data.inputs import Cache, Item
+from paraformer.data.inputs.blocks import read_up_to
+from paraformer.data.inputs.sources import Cache, Item
 from paraformer.decode.endpoint import OPEN, Span
 from paraformer.decode.recognize import (
     Batching,
@@ -30,8 +30,8 @@ from paraformer.decode.recognize import (
     Recognizer,
     Search,
 )
-from paraformer.decode.sound import loud_frames, stretches
 from paraformer.decode.text import join_texts
+from paraformer.decode.token_ends import loud_frames, stretches
 from paraformer.decode.vad import VoiceActivity
 from paraformer.errors import ConfigError, ParaformerError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from paraformer.data.words import load_jieba
+from paraformer.data.text.words import load_jieba
 
 HIDDEN = "\0"  # stands for each character of such a word
 _NUMERAL = "零〇一二两三四五六七八九十百千万亿"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from paraformer.data.words import (
+from paraformer.data.text.words import (
     CLOSERS,
     HALF_WIDTH,
     OPENERS,
@@ -21,7 +21,7 @@ from paraformer.data.words import (
     split_words,
 )
 from paraformer.errors import CheckpointError, ConfigError
-from paraformer.models.checkpoint import NO_MARK, PunctuationRelease
+from paraformer.models.release import NO_MARK, PunctuationRelease
 
 SPLIT_SIZE = 20  # new words in one window: the reference's
 LONG = 200  # words; a longer sentence without an end is closed at its last comma

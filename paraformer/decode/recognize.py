@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from paraformer.data.arrays import check_sound
-from paraformer.data.frontend import Frontend
-from paraformer.data.tokenizer import SentencepieceTokenizer
-from paraformer.decode.boost import boost
-from paraformer.decode.halves import in_halves
+from paraformer.backends.halves import in_halves
+from paraformer.backends.packed import for_inference
+from paraformer.data.audio.arrays import check_sound
+from paraformer.data.features.frontend import Frontend
+from paraformer.data.text.tokenizer import SentencepieceTokenizer
+from paraformer.decode.hotword_boost import boost
 from paraformer.decode.hotwords import BOOST, Listening, own_boost
 from paraformer.decode.language_model import LanguageModel, rescore
 from paraformer.decode.search import (
@@ -26,7 +27,6 @@ from paraformer.decode.search import (
     greedy_search,
     nbest_search,
 )
-from paraformer.decode.sound import ends_of
 from paraformer.decode.text import postprocess
 from paraformer.decode.timestamps import (
     Clock,
@@ -37,6 +37,7 @@ from paraformer.decode.timestamps import (
     plain_timeline,
     spoken_words,
 )
+from paraformer.decode.token_ends import ends_of
 from paraformer.errors import AudioError, CheckpointError, ConfigError, ParaformerError
 from paraformer.limits import (
     MOST_READINGS,
@@ -46,12 +47,11 @@ from paraformer.limits import (
     limited,
 )
 from paraformer.models.bicif import BiCifParaformer
-from paraformer.models.checkpoint import Release
 from paraformer.models.contextual import ContextualParaformer
+from paraformer.models.release import Release
 from paraformer.models.seaco import SHORTLIST, SeacoParaformer
 from paraformer.nn.cif import CifOutput
 from paraformer.nn.cif_v3 import Timeline
-from paraformer.nn.packed import for_inference
 
 # Below this a CTC weight is none (the reference's limit).
 NO_WEIGHT = 1e-5

@@ -15,22 +15,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from paraformer.data import streaming_frontend
-from paraformer.data.arrays import check_sound
-from paraformer.data.audio import read_audio
-from paraformer.data.pieces import BYTES, Pieces, staying_refused
-from paraformer.data.streaming_frontend import FrontendState
-from paraformer.data.tokenizer import SentencepieceTokenizer
-from paraformer.decode.halves import in_halves
+from paraformer.backends.halves import in_halves
+from paraformer.backends.packed import for_inference
+from paraformer.data.audio.arrays import check_sound
+from paraformer.data.audio.read import read_audio
+from paraformer.data.features import streaming as streaming_frontend
+from paraformer.data.features.streaming import FrontendState
+from paraformer.data.inputs.pieces import BYTES, Pieces, staying_refused
+from paraformer.data.text.tokenizer import SentencepieceTokenizer
 from paraformer.decode.recognize import NOT_FINITE, finite_rows, too_long
 from paraformer.decode.search import SOS
 from paraformer.decode.text import GrowingText
 from paraformer.errors import CheckpointError, ConfigError, ParaformerError
 from paraformer.limits import MOST_CHUNK_FRAMES
-from paraformer.models.checkpoint import Release
 from paraformer.models.paraformer import StreamState, join_states, split_states
+from paraformer.models.release import Release
 from paraformer.nn.chunks import ALL, ChunkRule, streaming_rule
-from paraformer.nn.packed import for_inference
 
 # A token begins where this share of its weight has come, and ends where all of it has.
 BEGIN = 0.1

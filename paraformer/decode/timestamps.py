@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from paraformer.data.frontend import Frontend
-from paraformer.data.words import CLOSERS
+from paraformer.data.features.frontend import Frontend
+from paraformer.data.text.words import CLOSERS
 from paraformer.decode.text import postprocess
 from paraformer.errors import DataError
 from paraformer.models.paraformer import Encoder

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paraformer.data import streaming_frontend
-from paraformer.data.arrays import check_sound
-from paraformer.data.pieces import Pieces
-from paraformer.data.streaming_frontend import FrontendState, frame_samples
+from paraformer.data.audio.arrays import check_sound
+from paraformer.data.features import streaming as streaming_frontend
+from paraformer.data.features.streaming import FrontendState, frame_samples
+from paraformer.data.inputs.pieces import Pieces
 from paraformer.decode.endpoint import OPEN, EndpointState, Phase, Span, advance, join
 from paraformer.errors import CheckpointError, ConfigError
-from paraformer.models.checkpoint import VadRelease
 from paraformer.models.fsmn_vad import FsmnState, SilenceNetwork, VadOptions
+from paraformer.models.release import VadRelease
 
 # Samples worked on at a time: many enough for the work between the products to weigh little.
 BLOCK_SAMPLES = 960_000

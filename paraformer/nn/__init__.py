@@ -1,0 +1,4 @@
+"""Building blocks of networks, each idea once, in torch alone.
+
+Imports: the ground floor.
+"""

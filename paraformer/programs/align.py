@@ -21,25 +21,26 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from paraformer.auto import choose_device
-from paraformer.data.inputs import Item, list_items
-from paraformer.data.origins import Origins
-from paraformer.data.tables import write_text
-from paraformer.data.texts import read_texts
+from paraformer.api.auto import choose_device
+from paraformer.api.record import made_by
+from paraformer.data.corpus.origins import Origins
+from paraformer.data.corpus.tables import write_text
+from paraformer.data.corpus.texts import read_texts
+from paraformer.data.inputs.sources import Item, list_items
 from paraformer.decode.align import Alignment, ForcedAligner, Outcome, pair_texts, read_pairs
 from paraformer.decode.recognize import Batching
 from paraformer.decode.timestamps import SILENCE, Span
 from paraformer.errors import DataError, ParaformerError
-from paraformer.formats import GrowingTables, find_finished
-from paraformer.hub import find_model
+from paraformer.hub.directories import find_model
 from paraformer.limits import check_values
-from paraformer.models.checkpoint import load_aligner
+from paraformer.models.release import load_aligner
+from paraformer.output.result import alignment_result, head
+from paraformer.output.resume import Made
+from paraformer.output.tables import GrowingTables, find_finished
+from paraformer.output.timed_folder import TimedFolder
 from paraformer.programs.decode import LIMITS, data_items, origins_of, raw_rate, result_folder
 from paraformer.programs.hydra_main import defaults_of, plain, run
-from paraformer.record import made_by
-from paraformer.results import alignment_result, head
-from paraformer.resume import Made, goes_on
-from paraformer.timed_folder import TimedFolder
+from paraformer.progress import goes_on
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ import torch
 from omegaconf import DictConfig
 
 from paraformer.errors import ConfigError
-from paraformer.formats import check_folder
+from paraformer.files import check_folder
 from paraformer.limits import Limits, check
-from paraformer.models.checkpoint import build_any, read_yaml, save_directory, writing_directory
+from paraformer.models.release import build_any, read_yaml, save_directory, writing_directory
 from paraformer.models.weights import load_state
 from paraformer.programs.hydra_main import run
 from paraformer.train.snapshots import average_weights, best_epochs, read_records

@@ -14,12 +14,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from paraformer.data.tables import read_table, write_table
+from paraformer.data.corpus.tables import read_table, write_table
 from paraformer.decode.combine import Reading, combine
 from paraformer.decode.text import postprocess
 from paraformer.errors import ConfigError, DataError
-from paraformer.files import together
-from paraformer.formats import check_folder
+from paraformer.files import check_folder, together
 from paraformer.limits import Limits, check
 from paraformer.programs.hydra_main import run
 

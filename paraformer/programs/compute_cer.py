@@ -21,13 +21,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from paraformer.data.tables import read_table, readable, write_text
+from paraformer.data.corpus.tables import read_table, readable, write_text
+from paraformer.data.text.score import Report, format_aligned, pinyin, score, units
+from paraformer.data.text.tags import TAGS
 from paraformer.errors import ConfigError, DataError
-from paraformer.files import together
-from paraformer.formats import check_folder
+from paraformer.files import check_folder, together
 from paraformer.programs.hydra_main import run
-from paraformer.score import Report, format_aligned, pinyin, score, units
-from paraformer.tags import TAGS
 
 _log = logging.getLogger(__name__)
 
@@ -76,8 +75,8 @@ def _write(out: Path, report: Report, lines: Iterable[str]) -> None:
 
 def _write_report(config: DictConfig, report: Report) -> None:
     # They need torch, for which the scores alone do not wait.
-    from paraformer.data.inputs import list_items
-    from paraformer.error_report import ReportLimits, report_html
+    from paraformer.data.inputs.sources import list_items
+    from paraformer.report.error_page import ReportLimits, report_html
 
     path = Path(config.report)
     check_folder(path.parent)

@@ -9,10 +9,10 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from paraformer.data.archives import load_archive
-from paraformer.data.cmvn import CmvnStatistics, write_cmvn
-from paraformer.data.frontend import low_frame_rate
-from paraformer.data.tables import read_table
+from paraformer.data.corpus.archives import load_archive
+from paraformer.data.corpus.tables import read_table
+from paraformer.data.features.cmvn import CmvnStatistics, write_cmvn
+from paraformer.data.features.frontend import low_frame_rate
 from paraformer.errors import DataError
 from paraformer.limits import Limits, check
 from paraformer.options import SHARE

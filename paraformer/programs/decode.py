@@ -27,14 +27,15 @@ from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
-from paraformer.auto import choose_device
-from paraformer.data.archives import load_archive
-from paraformer.data.channels import MIX
-from paraformer.data.frontend import Frontend
-from paraformer.data.inputs import Item, Segment, list_items
-from paraformer.data.origins import Origins
-from paraformer.data.segments import Place, read_places
-from paraformer.data.tables import read_table, readable, write_text
+from paraformer.api.auto import choose_device
+from paraformer.api.record import made_by
+from paraformer.data.audio.channels import MIX
+from paraformer.data.corpus.archives import load_archive
+from paraformer.data.corpus.origins import Origins
+from paraformer.data.corpus.segments import Place, read_places
+from paraformer.data.corpus.tables import read_table, readable, write_text
+from paraformer.data.features.frontend import Frontend
+from paraformer.data.inputs.sources import Item, Segment, list_items
 from paraformer.decode.hotwords import HotwordMemo
 from paraformer.decode.itn import Numerals, shared_numerals
 from paraformer.decode.language_model import shared_language_model
@@ -47,18 +48,19 @@ from paraformer.decode.longform import (
 )
 from paraformer.decode.recognize import Batching, Outcome, Recognizer, Search
 from paraformer.errors import ConfigError, DataError, ParaformerError
-from paraformer.formats import GrowingTables, check_folder, check_format, find_finished
-from paraformer.hub import find_model
+from paraformer.files import check_folder
+from paraformer.hub.directories import find_model
 from paraformer.limits import Limits, check, check_values
-from paraformer.models.checkpoint import load_directory
+from paraformer.models.release import load_directory
 from paraformer.options import RATE, SHARE, THREADS, CallOptions, limits_of
+from paraformer.output.result import WRITTEN, head, in_digits, outcome_result
+from paraformer.output.resume import Made
+from paraformer.output.subtitle_lines import LineLimits
+from paraformer.output.tables import GrowingTables, check_format, find_finished
+from paraformer.output.timed_folder import TimedFolder
+from paraformer.output.timed_formats import is_timed
 from paraformer.programs.hydra_main import defaults_of, plain, run
-from paraformer.record import made_by
-from paraformer.results import WRITTEN, head, in_digits, outcome_result
-from paraformer.resume import Made, goes_on
-from paraformer.timed_folder import TimedFolder
-from paraformer.timed_formats import is_timed
-from paraformer.transcripts import LineLimits
+from paraformer.progress import goes_on
 
 log = logging.getLogger(__name__)
 

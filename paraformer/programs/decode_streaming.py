@@ -32,25 +32,25 @@ from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
-from paraformer.auto import choose_device
-from paraformer.data.inputs import Cache, Item
-from paraformer.data.tables import write_text
+from paraformer.api.auto import choose_device
+from paraformer.api.live import DEAF, FINAL, Event, LivePipeline, LiveState
+from paraformer.api.record import made_by
+from paraformer.data.corpus.tables import write_text
+from paraformer.data.inputs.sources import Cache, Item
 from paraformer.decode.hotwords import HotwordMemo
 from paraformer.decode.recognize import Recognizer, Search
 from paraformer.decode.streaming import Chunking, Token
 from paraformer.decode.text import join_texts
 from paraformer.errors import ConfigError, ParaformerError
-from paraformer.formats import GrowingTables, find_finished
-from paraformer.hub import find_model
+from paraformer.hub.directories import find_model
 from paraformer.limits import Limits, check, check_values
-from paraformer.live import DEAF, FINAL, Event, LivePipeline, LiveState
-from paraformer.models.checkpoint import load_directory
+from paraformer.models.release import load_directory
+from paraformer.output.result import Result, head
+from paraformer.output.tables import GrowingTables, find_finished
+from paraformer.output.timed_folder import TimedFolder
 from paraformer.programs.decode import LIMITS, data_items, origins_of, raw_rate, result_folder
 from paraformer.programs.hydra_main import defaults_of, plain, run
-from paraformer.record import made_by
-from paraformer.results import Result, head
-from paraformer.resume import goes_on
-from paraformer.timed_folder import TimedFolder
+from paraformer.progress import goes_on
 
 log = logging.getLogger(__name__)
 

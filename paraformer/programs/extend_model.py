@@ -17,14 +17,14 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from paraformer.data.tables import read_rows
-from paraformer.data.texts import read_texts
-from paraformer.data.tokenizer import CharTokenizer
+from paraformer.data.corpus.tables import read_rows
+from paraformer.data.corpus.texts import read_texts
+from paraformer.data.text.tokenizer import CharTokenizer
 from paraformer.errors import CheckpointError, ConfigError
-from paraformer.formats import check_folder
-from paraformer.hub import find_model
+from paraformer.files import check_folder
+from paraformer.hub.directories import find_model
 from paraformer.limits import Limits, check
-from paraformer.models.checkpoint import (
+from paraformer.models.release import (
     AlignerRelease,
     Config,
     Release,
@@ -39,7 +39,7 @@ from paraformer.models.checkpoint import (
 )
 from paraformer.models.weights import grow_rows, load_state, read_weights, stored_dtype
 from paraformer.programs.hydra_main import run
-from paraformer.programs.leftovers import carry_over
+from paraformer.programs.side_files import carry_over
 
 _log = logging.getLogger(__name__)
 

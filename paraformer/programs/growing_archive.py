@@ -10,11 +10,11 @@ import kaldiio
 import numpy as np
 from torch import Tensor
 
-from paraformer.data.tables import write_table
+from paraformer.data.corpus.tables import write_table
 from paraformer.errors import writing
-from paraformer.files import together
-from paraformer.formats import check_folder, table_line
-from paraformer.resume import MADE_WITH, Made
+from paraformer.files import check_folder, together
+from paraformer.output.resume import MADE_WITH, Made
+from paraformer.output.tables import table_line
 
 
 class _Row(NamedTuple):

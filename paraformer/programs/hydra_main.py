@@ -18,11 +18,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from paraformer.data.tables import readable
-from paraformer.documents import parse_yaml
-from paraformer.errors import ConfigError, ParaformerError
-from paraformer.programs import ends
-from paraformer.programs.overrides import (
+from paraformer.cli import ends
+from paraformer.cli.arguments import (
     Override,
     literal,
     parse_override,
@@ -30,6 +27,9 @@ from paraformer.programs.overrides import (
     typed,
     unknown_key,
 )
+from paraformer.data.corpus.tables import readable
+from paraformer.documents import parse_yaml
+from paraformer.errors import ConfigError, ParaformerError
 
 _PACKAGE = "paraformer.conf"
 SWITCH = "--"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from paraformer.data.ngram import BEGIN, END, UNKNOWN, arpa_lines, estimate
-from paraformer.data.tables import write_text
-from paraformer.data.texts import read_texts
-from paraformer.data.tokenizer import (
+from paraformer.data.corpus.tables import write_text
+from paraformer.data.corpus.texts import read_texts
+from paraformer.data.text.ngram import BEGIN, END, UNKNOWN, arpa_lines, estimate
+from paraformer.data.text.tokenizer import (
     CharTokenizer,
     SentencepieceTokenizer,
     read_seg_dict,

@@ -16,20 +16,20 @@ from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
-from paraformer.data.audio import read_audio, read_channels, resample
-from paraformer.data.channels import MIX, Selector
-from paraformer.data.frontend import Frontend
-from paraformer.data.inputs import cut
-from paraformer.data.segments import read_places
-from paraformer.data.tables import read_table
+from paraformer.api.record import made_by
+from paraformer.data.audio.channels import MIX, Selector
+from paraformer.data.audio.read import read_audio, read_channels, resample
+from paraformer.data.corpus.segments import read_places
+from paraformer.data.corpus.tables import read_table
+from paraformer.data.features.frontend import Frontend
+from paraformer.data.inputs.sources import cut
 from paraformer.errors import AudioError, ConfigError, DataError, ParaformerError
-from paraformer.formats import check_folder
+from paraformer.files import check_folder
 from paraformer.limits import Limits, check
 from paraformer.options import RATE, SHARE, THREADS
 from paraformer.programs.growing_archive import GrowingArchive
 from paraformer.programs.hydra_main import defaults_of, plain, run
-from paraformer.record import made_by
-from paraformer.resume import goes_on
+from paraformer.progress import goes_on
 
 log = logging.getLogger(__name__)
 

@@ -20,17 +20,16 @@ import soundfile
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from paraformer.data.choice import report_dropped
-from paraformer.data.dataset import text_fault
-from paraformer.data.inputs import Item, list_items
-from paraformer.data.media import AUDIO, HEADERLESS
-from paraformer.data.recordings import UNREADABLE, Reader
-from paraformer.data.shards import quote_key
-from paraformer.data.tables import read_table, write_text
-from paraformer.data.word_times import read_times
+from paraformer.data.audio.media import AUDIO, HEADERLESS
+from paraformer.data.batches.dataset import text_fault
+from paraformer.data.batches.recordings import UNREADABLE, Reader
+from paraformer.data.batches.selection import report_dropped
+from paraformer.data.batches.shards import quote_key
+from paraformer.data.corpus.ctm import read_times
+from paraformer.data.corpus.tables import read_table, write_text
+from paraformer.data.inputs.sources import Item, list_items
 from paraformer.errors import DataError, ParaformerError
-from paraformer.files import remove_drafts, replacing
-from paraformer.formats import check_folder
+from paraformer.files import check_folder, remove_drafts, replacing
 from paraformer.limits import Limits, check
 from paraformer.options import SHARE
 from paraformer.programs.hydra_main import run

@@ -12,12 +12,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from paraformer.data.lexicon import build_lexicon, train_bpe
-from paraformer.data.texts import read_texts
-from paraformer.data.tokenizer import SentencepieceTokenizer, write_seg_dict, write_token_list
+from paraformer.data.corpus.texts import read_texts
+from paraformer.data.text.lexicon import build_lexicon, train_bpe
+from paraformer.data.text.tokenizer import SentencepieceTokenizer, write_seg_dict, write_token_list
 from paraformer.errors import ConfigError, DataError
-from paraformer.files import together
-from paraformer.formats import check_folder
+from paraformer.files import check_folder, together
 from paraformer.limits import Limits, check
 from paraformer.programs.hydra_main import run
 

@@ -12,7 +12,19 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from paraformer.alignment_plot import (
+from paraformer.api.auto import choose_device
+from paraformer.data.audio.read import read_audio
+from paraformer.data.corpus.ids import key_of
+from paraformer.data.corpus.tables import readable
+from paraformer.decode.align import ForcedAligner, pair_texts
+from paraformer.decode.recognize import Recognizer
+from paraformer.errors import ConfigError, DataError, writing
+from paraformer.files import check_folder
+from paraformer.hub.directories import find_model
+from paraformer.limits import Limits, check_values
+from paraformer.models.release import load_aligner, load_directory, read_config
+from paraformer.programs.hydra_main import run
+from paraformer.report.alignment_plot import (
     SOUNDS,
     Look,
     Picture,
@@ -20,18 +32,6 @@ from paraformer.alignment_plot import (
     picture_of_alignment,
     picture_of_recognition,
 )
-from paraformer.auto import choose_device
-from paraformer.data.audio import read_audio
-from paraformer.data.keys import key_of
-from paraformer.data.tables import readable
-from paraformer.decode.align import ForcedAligner, pair_texts
-from paraformer.decode.recognize import Recognizer
-from paraformer.errors import ConfigError, DataError, writing
-from paraformer.formats import check_folder
-from paraformer.hub import find_model
-from paraformer.limits import Limits, check_values
-from paraformer.models.checkpoint import load_aligner, load_directory, read_config
-from paraformer.programs.hydra_main import run
 
 log = logging.getLogger(__name__)
 

@@ -13,16 +13,16 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from paraformer.auto import choose_device
-from paraformer.data.tables import write_table, write_text
-from paraformer.data.texts import read_texts
+from paraformer.api.auto import choose_device
+from paraformer.data.corpus.tables import write_table, write_text
+from paraformer.data.corpus.texts import read_texts
 from paraformer.decode.itn import shared_numerals
 from paraformer.decode.punctuate import Punctuator
 from paraformer.errors import ConfigError, ParaformerError
-from paraformer.formats import check_folder
-from paraformer.hub import find_model
+from paraformer.files import check_folder
+from paraformer.hub.directories import find_model
 from paraformer.limits import Limits, check_values
-from paraformer.models.checkpoint import load_punctuation
+from paraformer.models.release import load_punctuation
 from paraformer.options import THREADS
 from paraformer.programs.hydra_main import run
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 from omegaconf import DictConfig
 
-from paraformer.data.tables import read_table, write_text
-from paraformer.data.words import read_marks, strip_marks
+from paraformer.data.corpus.tables import read_table, write_text
+from paraformer.data.text.score import MarkCounts, count_marks
+from paraformer.data.text.words import read_marks, strip_marks
 from paraformer.errors import DataError
 from paraformer.programs.hydra_main import run
-from paraformer.score import MarkCounts, count_marks
 
 Counts = dict[str, MarkCounts]
 

@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from paraformer.data.audio import read_audio
-from paraformer.data.frontend import Frontend
-from paraformer.data.streaming_frontend import frame_samples
-from paraformer.data.tables import read_table, write_text
+from paraformer.data.audio.read import read_audio
+from paraformer.data.corpus.tables import read_table, write_text
+from paraformer.data.features.frontend import Frontend
+from paraformer.data.features.streaming import frame_samples
 from paraformer.decode.endpoint import EndpointState, Span, advance, decide
 from paraformer.decode.vad import decibels
 from paraformer.errors import AudioError, ConfigError
-from paraformer.hub import find_model
-from paraformer.models.checkpoint import VadRelease, load_vad
+from paraformer.hub.directories import find_model
 from paraformer.models.fsmn_vad import VadOptions
+from paraformer.models.release import VadRelease, load_vad
 from paraformer.programs.hydra_main import run
 from paraformer.train.vad import FrameCounts, Spans, frame_labels, read_spans
 

@@ -19,24 +19,26 @@ from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
-from paraformer.auto import choose_device
-from paraformer.data.blocks import read_blocks
-from paraformer.data.datadir import write_data_dir
-from paraformer.data.faults import RECORDING_TABLES
-from paraformer.data.inputs import Item
-from paraformer.data.tables import format_table, read_rows, read_table
+from paraformer.api.auto import choose_device
+from paraformer.api.record import made_by
+from paraformer.data.corpus.checks import RECORDING_TABLES
+from paraformer.data.corpus.datadir import write_data_dir
+from paraformer.data.corpus.tables import format_table, read_rows, read_table
+from paraformer.data.inputs.blocks import read_blocks
+from paraformer.data.inputs.sources import Item
 from paraformer.decode.endpoint import Span
 from paraformer.decode.vad import VoiceActivity
 from paraformer.errors import ConfigError, ParaformerError
-from paraformer.formats import GrowingTables, check_folder, find_finished
-from paraformer.hub import find_model
+from paraformer.files import check_folder
+from paraformer.hub.directories import find_model
 from paraformer.limits import check_values
-from paraformer.models.checkpoint import load_vad
+from paraformer.models.release import load_vad
 from paraformer.options import CallOptions, limits_of
+from paraformer.output.resume import MADE_WITH, Made, row_id
+from paraformer.output.tables import GrowingTables, find_finished
 from paraformer.programs.decode import LIMITS, raw_rate
 from paraformer.programs.hydra_main import defaults_of, plain, run
-from paraformer.record import made_by
-from paraformer.resume import MADE_WITH, Made, goes_on, row_id
+from paraformer.progress import goes_on
 
 log = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from paraformer.data.tables import write_text
+from paraformer.data.corpus.tables import write_text
 from paraformer.documents import load_yaml
 from paraformer.errors import ConfigError
-from paraformer.formats import check_folder
+from paraformer.files import check_folder
 from paraformer.limits import Limits, check
-from paraformer.models.checkpoint import (
+from paraformer.models.release import (
     AlignerRelease,
     Release,
     save_directory,
@@ -32,7 +32,7 @@ from paraformer.models.checkpoint import (
 from paraformer.models.weights import load_state, read_weights, stored_dtype
 from paraformer.options import THREADS
 from paraformer.programs.hydra_main import run
-from paraformer.programs.leftovers import carry_over
+from paraformer.programs.side_files import carry_over
 from paraformer.programs.train import (
     make_loader,
     make_objective,

@@ -24,22 +24,21 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from paraformer.auto import is_usable, parse_device
-from paraformer.data.augment import Augment, SpecAug, SpecAugLfr
-from paraformer.data.choice import Choice, Chooser
-from paraformer.data.dataset import Batching, Loader, Share
-from paraformer.data.shards import ShardList, ShardLoader
-from paraformer.data.tables import write_text
+from paraformer.api.auto import is_usable, parse_device
+from paraformer.data.batches.augment import Augment, SpecAug, SpecAugLfr
+from paraformer.data.batches.dataset import Batching, Loader, Share
+from paraformer.data.batches.selection import Choice, Chooser
+from paraformer.data.batches.shards import ShardList, ShardLoader
+from paraformer.data.corpus.tables import write_text
 from paraformer.decode.timestamps import frame_seconds
 from paraformer.documents import load_yaml
 from paraformer.errors import ConfigError
 from paraformer.extras import load_extra
-from paraformer.files import remove_drafts
-from paraformer.formats import check_folder
-from paraformer.hub import find_model
+from paraformer.files import check_folder, remove_drafts
+from paraformer.hub.directories import find_model
 from paraformer.limits import Limits, check, check_values
 from paraformer.models.builders import HOTWORD_KEYS, SPELLINGS
-from paraformer.models.checkpoint import (
+from paraformer.models.release import (
     MODEL_KEYS,
     SILENT,
     AlignerRelease,
@@ -62,6 +61,7 @@ from paraformer.train.hotwords import Sampler, Sampling, SeacoWeights
 from paraformer.train.lora import Lora, count_learning
 from paraformer.train.losses import Weights
 from paraformer.train.mwer import Mwer
+from paraformer.train.new_tokens import NewTokens
 from paraformer.train.objective import (
     NO_MWER,
     Added,
@@ -73,9 +73,8 @@ from paraformer.train.objective import (
 )
 from paraformer.train.optim import Optim
 from paraformer.train.parallel import Ranks, leave, restarted, together
-from paraformer.train.rows import NewTokens
+from paraformer.train.second_head import SecondHead
 from paraformer.train.snapshots import seed_everything
-from paraformer.train.times import SecondHead
 from paraformer.train.trainer import Batches, Trainer, Training, Writer
 
 log = logging.getLogger(__name__)
@@ -373,7 +372,7 @@ def fit(settings: dict[str, Any], ranks: Ranks) -> None:
     begin(trainer, settings)
     if not ranks.first:
         logging.getLogger().setLevel(logging.WARNING)  # and now each of its share
-    with one_remark("paraformer.data.channels"):
+    with one_remark("paraformer.data.audio.channels"):
         trainer.run()
     if trainer.writer is not None:
         trainer.writer.close()

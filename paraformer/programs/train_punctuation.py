@@ -10,9 +10,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from paraformer.formats import check_folder
+from paraformer.files import check_folder
 from paraformer.limits import Limits
-from paraformer.models.checkpoint import (
+from paraformer.models.release import (
     PunctuationRelease,
     build_punctuation,
     merge,

@@ -12,9 +12,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from paraformer.formats import check_folder
+from paraformer.files import check_folder
 from paraformer.limits import Limits
-from paraformer.models.checkpoint import VadRelease, build_vad, load_vad, save_vad
+from paraformer.models.release import VadRelease, build_vad, load_vad, save_vad
 from paraformer.programs.hydra_main import run
 from paraformer.programs.schedule import run_schedule
 from paraformer.programs.train import (

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from paraformer.data.choice import Chooser
-from paraformer.data.dataset import Utterance, encoder_stride, read_utterances
-from paraformer.data.frontend import Frontend
-from paraformer.data.tables import read_rows, read_table, write_table
+from paraformer.data.batches.dataset import Utterance, encoder_stride, read_utterances
+from paraformer.data.batches.selection import Chooser
+from paraformer.data.corpus.tables import read_rows, read_table, write_table
+from paraformer.data.features.frontend import Frontend
 from paraformer.errors import ConfigError, DataError
 from paraformer.train.parallel import Ranks
 

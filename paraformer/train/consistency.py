@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from paraformer.data.augment import SpecAug, SpecAugLfr
-from paraformer.data.dataset import Batch
+from paraformer.data.batches.augment import SpecAug, SpecAugLfr
+from paraformer.data.batches.dataset import Batch
 from paraformer.errors import ConfigError
 from paraformer.limits import check_fields, limited
 from paraformer.train.losses import Weights

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from paraformer.data.dataset import Batch
+from paraformer.data.batches.dataset import Batch
 from paraformer.errors import ConfigError
 from paraformer.limits import check_fields, limited
 from paraformer.train.objective import autocast

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paraformer.data.augment import SpecAug, SpecAugLfr
-from paraformer.data.dataset import Batch
+from paraformer.data.batches.augment import SpecAug, SpecAugLfr
+from paraformer.data.batches.dataset import Batch
 from paraformer.errors import ConfigError
 from paraformer.models.aligner import Aligner
 from paraformer.models.contextual import ContextualParaformer
@@ -43,8 +43,8 @@ from paraformer.train.losses import (
     summed,
 )
 from paraformer.train.mwer import Mwer, mwer_losses
-from paraformer.train.rows import NewTokens, add_rows
-from paraformer.train.times import SecondHead, second_head_losses
+from paraformer.train.new_tokens import NewTokens, add_rows
+from paraformer.train.second_head import SecondHead, second_head_losses
 
 NO_MWER = "mwer.weight: readings are drawn of a decoder without hotwords, as in Paraformer; set 0"
 

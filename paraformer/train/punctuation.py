@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from paraformer.data.texts import read_texts
-from paraformer.data.tokenizer import Vocabulary
-from paraformer.data.words import strip_marks
+from paraformer.data.corpus.texts import read_texts
+from paraformer.data.text.score import MarkCounts, count_marks
+from paraformer.data.text.tokenizer import Vocabulary
+from paraformer.data.text.words import strip_marks
 from paraformer.errors import ConfigError, DataError
 from paraformer.limits import check_fields, limited
-from paraformer.models.checkpoint import PunctuationRelease
-from paraformer.score import MarkCounts, count_marks
+from paraformer.models.release import PunctuationRelease
 from paraformer.train.losses import Losses
 from paraformer.train.objective import TrainObjective
 from paraformer.train.trainer import Trainer

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from paraformer.data.tables import write_text
+from paraformer.data.corpus.tables import write_text
 from paraformer.documents import parse_json
 from paraformer.errors import CheckpointError, DataError
 from paraformer.models.integrity import refuse_unusable

@@ -14,11 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from paraformer.data.dataset import Batch
+from paraformer.data.batches.dataset import Batch
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.limits import check_fields, limited
 from paraformer.models.weights import write_torch
-from paraformer.resume import tell_progress
+from paraformer.progress import tell_progress
 from paraformer.train.losses import Losses
 from paraformer.train.objective import TrainObjective, autocast
 from paraformer.train.optim import Optim

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paraformer.data.audio import read_audio
-from paraformer.data.cmvn import Cmvn, CmvnStatistics
-from paraformer.data.frontend import ENERGY_FLOOR, Frontend
-from paraformer.data.tables import fields, read_table
+from paraformer.data.audio.read import read_audio
+from paraformer.data.corpus.tables import fields, read_table
+from paraformer.data.features.cmvn import Cmvn, CmvnStatistics
+from paraformer.data.features.frontend import ENERGY_FLOOR, Frontend
 from paraformer.errors import AudioError, ConfigError, DataError
 from paraformer.limits import check_fields, limited
 from paraformer.models.fsmn_vad import FsmnVad, VadOptions

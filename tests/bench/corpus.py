@@ -9,8 +9,8 @@ import kaldiio
 import numpy as np
 import torch
 
-from paraformer.data.cmvn import Cmvn, write_cmvn
-from paraformer.data.tables import write_table
+from paraformer.data.corpus.tables import write_table
+from paraformer.data.features.cmvn import Cmvn, write_cmvn
 from tests.bench.large import tokens
 
 MELS, STACKED = 80, 560

@@ -22,9 +22,9 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
-from paraformer.data.cmvn import CmvnStatistics, write_cmvn  # noqa: E402
+from paraformer.data.features.cmvn import CmvnStatistics, write_cmvn  # noqa: E402
 from paraformer.decode.timestamps import frame_seconds  # noqa: E402
-from paraformer.models.checkpoint import (  # noqa: E402
+from paraformer.models.release import (  # noqa: E402
     Config,
     build_any,
     build_frontend,

@@ -24,10 +24,10 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from paraformer import AutoModel  # noqa: E402
-from paraformer.data.audio import read_audio  # noqa: E402
+from paraformer.api.live import FINAL, LiveSession  # noqa: E402
+from paraformer.data.audio.read import read_audio  # noqa: E402
 from paraformer.decode.streaming import Streamer, StreamingRecognizer, Token  # noqa: E402
-from paraformer.live import FINAL, LiveSession  # noqa: E402
-from paraformer.models.checkpoint import load_directory  # noqa: E402
+from paraformer.models.release import load_directory  # noqa: E402
 
 EXAMPLE = ROOT / "paraformer/bundled/paraformer-zh-mini/example/demo_2.wav"
 RATE = 16000

@@ -33,15 +33,15 @@ import yaml  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
-from paraformer.data.augment import Augment  # noqa: E402
-from paraformer.data.dataset import (  # noqa: E402
+from paraformer.data.batches.augment import Augment  # noqa: E402
+from paraformer.data.batches.dataset import (  # noqa: E402
     Batch,
     Batching,
     Loader,
     encoder_stride,
     read_utterances,
 )
-from paraformer.models.checkpoint import Release, build, merge, save_directory  # noqa: E402
+from paraformer.models.release import Release, build, merge, save_directory  # noqa: E402
 from paraformer.train.losses import Weights, paraformer_losses  # noqa: E402
 from paraformer.train.optim import Optim  # noqa: E402
 from tests.bench.measure import Meter  # noqa: E402

@@ -11,7 +11,7 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from paraformer.data.tables import read_rows
+from paraformer.data.corpus.tables import read_rows
 from paraformer.decode.align import Alignment
 from paraformer.decode.timestamps import SILENCE, Span
 from paraformer.errors import ConfigError, DataError

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from paraformer.data.tables import read_table
-from paraformer.score import score, units
+from paraformer.data.corpus.tables import read_table
+from paraformer.data.text.score import score, units
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.cli

@@ -10,7 +10,7 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from paraformer.data.tables import read_table
+from paraformer.data.corpus.tables import read_table
 from paraformer.errors import ConfigError, DataError
 from paraformer.programs.decode import decode
 from paraformer.programs.make_fbank import make_fbank

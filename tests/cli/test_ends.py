@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from paraformer import files
-from paraformer.cli import main
-from paraformer.formats import GrowingTables
+from paraformer.cli import ends
+from paraformer.cli.main import main
 from paraformer.models.weights import write_torch
-from paraformer.programs import ends
+from paraformer.output.tables import GrowingTables
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.cli
@@ -65,7 +65,7 @@ def test_what_the_system_refuses_is_one_line_wherever_it_happens(monkeypatch, ca
     def refuse(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x.tmp")
 
-    monkeypatch.setattr("paraformer.cli._main", refuse)
+    monkeypatch.setattr("paraformer.cli.main._main", refuse)
     assert main(["x.wav"]) == 1
     assert capsys.readouterr().err == "funasr: x.tmp: " + LINE.removeprefix("stdout: ")
     assert ends.refusal(PermissionError(13, "Permission denied", "x")) == (

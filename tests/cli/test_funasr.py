@@ -16,8 +16,8 @@ import pytest
 import soundfile
 
 from paraformer import AutoModel
-from paraformer.cli import main
-from paraformer.hub import BUNDLED
+from paraformer.cli.main import main
+from paraformer.hub.directories import BUNDLED
 from tests.conftest import ROOT
 
 INPUTS = ROOT / "tests" / "fixtures" / "oracle" / "inputs"
@@ -94,7 +94,7 @@ def test_a_command_that_is_stopped_goes_on_with_resume(tmp_path, number, code, c
 
 @pytest.mark.cli
 def test_help_does_not_load_torch(tmp_path):
-    code = "import sys; from paraformer.cli import main; main(['--help']); "
+    code = "import sys; from paraformer.cli.main import main; main(['--help']); "
     code += "print([m for m in ('torch', 'hydra', 'numpy') if m in sys.modules])"
     done = start("-c", code, cwd=ROOT, program=[sys.executable])
     assert done.stdout.decode().splitlines()[-1] == "[]"

@@ -12,13 +12,13 @@ import pytest
 import soundfile
 import torch
 
-from paraformer.data.audio import read_audio
+from paraformer.data.audio.read import read_audio
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Recognizer
 from paraformer.decode.streaming import StreamingRecognizer
 from paraformer.decode.text import join_texts
 from paraformer.decode.vad import VoiceActivity
-from paraformer.models.checkpoint import load_directory, load_punctuation, load_vad, save_directory
+from paraformer.models.release import load_directory, load_punctuation, load_vad, save_directory
 from tests import tiny
 from tests.conftest import ROOT
 

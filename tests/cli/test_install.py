@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from paraformer.hub import BUNDLED
+from paraformer.hub.directories import BUNDLED
 from tests.conftest import ROOT
 
 pytest.importorskip("setuptools", reason="builds the package: pip install setuptools")
@@ -103,7 +103,7 @@ def test_it_asks_for_the_core_alone(site):
 def test_it_recognises_from_another_folder(site, tmp_path):
     clip = shutil.copy(BUNDLED / "paraformer-zh-mini/example/asr_example.wav", tmp_path)
     code = "import sys, paraformer; print(paraformer.__file__, file=sys.stderr)\n"
-    code += "from paraformer.cli import main; sys.exit(main())"
+    code += "from paraformer.cli.main import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", code, "+model=paraformer-zh-mini", clip],
         cwd=tmp_path,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from paraformer.data.tables import read_table
+from paraformer.data.corpus.tables import read_table
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.cli

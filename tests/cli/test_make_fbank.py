@@ -15,10 +15,10 @@ import soundfile
 import torch
 from omegaconf import OmegaConf
 
-from paraformer.data.audio import read_audio, resample
-from paraformer.data.cmvn import read_cmvn
-from paraformer.data.frontend import Frontend, low_frame_rate
-from paraformer.data.tables import read_table
+from paraformer.data.audio.read import read_audio, resample
+from paraformer.data.corpus.tables import read_table
+from paraformer.data.features.cmvn import read_cmvn
+from paraformer.data.features.frontend import Frontend, low_frame_rate
 from paraformer.errors import ConfigError, DataError
 from paraformer.programs.compute_cmvn import compute_cmvn
 from paraformer.programs.growing_archive import GrowingArchive

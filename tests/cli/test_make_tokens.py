@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from paraformer.data.tokenizer import (
+from paraformer.data.text.tokenizer import (
     CharTokenizer,
     SentencepieceTokenizer,
     read_seg_dict,

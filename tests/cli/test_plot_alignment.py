@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from paraformer.alignment_plot import (
+from paraformer.data.audio.read import read_audio
+from paraformer.decode.align import ForcedAligner
+from paraformer.decode.recognize import Recognizer
+from paraformer.errors import ConfigError, ParaformerError
+from paraformer.models.release import load_aligner, load_directory
+from paraformer.programs.plot_alignment import plot_alignment
+from paraformer.report.alignment_plot import (
     FIRED,
     Look,
     draw,
     picture_of_alignment,
     picture_of_recognition,
 )
-from paraformer.data.audio import read_audio
-from paraformer.decode.align import ForcedAligner
-from paraformer.decode.recognize import Recognizer
-from paraformer.errors import ConfigError, ParaformerError
-from paraformer.models.checkpoint import load_aligner, load_directory
-from paraformer.programs.plot_alignment import plot_alignment
 from tests.conftest import ROOT
 
 get_data_path = pytest.importorskip("matplotlib").get_data_path
@@ -132,14 +132,14 @@ def test_a_mistake_is_an_error(tmp_path, given, message):
 
 
 def test_signs_that_no_font_has_are_told(aligned, monkeypatch, caplog):
-    monkeypatch.setattr("paraformer.alignment_plot.FONTS", ())
+    monkeypatch.setattr("paraformer.report.alignment_plot.FONTS", ())
     draw(aligned, Look())
     assert "apt-get install fonts-noto-cjk, or give font=FILE" in caplog.text
 
 
 @pytest.mark.parametrize("given", [True, False])
 def test_signs_without_a_font_are_told_once(tmp_path, monkeypatch, recwarn, caplog, given):
-    monkeypatch.setattr("paraformer.alignment_plot.FONTS", ())
+    monkeypatch.setattr("paraformer.report.alignment_plot.FONTS", ())
     font = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     more = {"font": str(font)} if given else {}
     assert plot_alignment(settings(tmp_path / "a.png", text=TEXT, dpi=20, **more)) == 0

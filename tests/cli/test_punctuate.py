@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from paraformer.data.tables import read_table
-from paraformer.data.tokenizer import read_token_list
+from paraformer.data.corpus.tables import read_table
+from paraformer.data.text.tokenizer import read_token_list
 from paraformer.decode.punctuate import Punctuator
-from paraformer.models.checkpoint import load_punctuation
+from paraformer.models.release import load_punctuation
 from tests.conftest import ROOT
 from tests.parity.oracle import FIXTURES
 

@@ -12,14 +12,14 @@ import soundfile
 import torch
 from omegaconf import OmegaConf
 
-from paraformer.data.audio import read_audio
-from paraformer.data.frontend import Frontend
+from paraformer.data.audio.read import read_audio
+from paraformer.data.features.frontend import Frontend
 from paraformer.decode.endpoint import Span
 from paraformer.decode.vad import VoiceActivity
 from paraformer.errors import ConfigError
-from paraformer.hub import find_model
-from paraformer.models.checkpoint import load_vad
+from paraformer.hub.directories import find_model
 from paraformer.models.fsmn_vad import VadOptions
+from paraformer.models.release import load_vad
 from paraformer.programs.score_vad import Finding, Score, boundary_errors, find, label, score_vad
 from tests.conftest import ROOT
 

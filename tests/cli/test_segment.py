@@ -15,8 +15,8 @@ import pytest
 import soundfile
 from omegaconf import OmegaConf
 
-from paraformer.data.datadir import DataDir
-from paraformer.data.tables import read_table
+from paraformer.data.corpus.datadir import DataDir
+from paraformer.data.corpus.tables import read_table
 from paraformer.errors import ConfigError, DataError
 from paraformer.programs import segment as module
 from paraformer.programs.segment import segment

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from paraformer.data.tables import read_table, write_table
+from paraformer.data.corpus.tables import read_table, write_table
 
 pytestmark = pytest.mark.cli
 

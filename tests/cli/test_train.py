@@ -16,10 +16,10 @@ import soundfile
 import torch
 import yaml
 
-from paraformer.data.cmvn import write_cmvn
-from paraformer.data.tables import read_table, write_table
-from paraformer.data.tokenizer import write_seg_dict, write_token_list
-from paraformer.models.checkpoint import load_directory
+from paraformer.data.corpus.tables import read_table, write_table
+from paraformer.data.features.cmvn import write_cmvn
+from paraformer.data.text.tokenizer import write_seg_dict, write_token_list
+from paraformer.models.release import load_directory
 from paraformer.train.snapshots import average_weights, read_records
 from tests import tiny
 from tests.conftest import ROOT

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from paraformer.decode.streaming import StreamingRecognizer
-from paraformer.models.checkpoint import load_directory
+from paraformer.models.release import load_directory
 from paraformer.train.snapshots import average_weights, read_records
 from tests.cli.test_train import command, corpus  # noqa: F401  (a fixture)
 

@@ -22,9 +22,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from paraformer.data.audio import read_audio
+from paraformer.data.audio.read import read_audio
 from paraformer.decode.text import postprocess
-from paraformer.models.checkpoint import (
+from paraformer.models.release import (
     AlignerRelease,
     Release,
     load_aligner,

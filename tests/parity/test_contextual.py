@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from paraformer.backends.packed import for_inference
 from paraformer.decode.hotwords import read_hotwords, remember
 from paraformer.decode.search import greedy_search
-from paraformer.models.checkpoint import load_directory
-from paraformer.nn.packed import for_inference
+from paraformer.models.release import load_directory
 from tests.parity.oracle import FIXTURES, Oracle, close, load_arrays, pad
 
 CASES = ("none", "few", "scaled", "many")

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from paraformer.data.words import split_words
+from paraformer.data.text.words import split_words
 from paraformer.decode.punctuate import PunctuationState, Punctuator
-from paraformer.models.checkpoint import PunctuationRelease, load_punctuation
+from paraformer.models.release import PunctuationRelease, load_punctuation
 from tests.conftest import SHARED, needs_shared
 from tests.parity.oracle import FIXTURES, close, load_arrays
 

@@ -14,9 +14,9 @@ import soundfile
 import torch
 import yaml
 
-from paraformer.data.audio import read_audio, resample
-from paraformer.data.cmvn import read_cmvn
-from paraformer.data.frontend import Frontend, low_frame_rate
+from paraformer.data.audio.read import read_audio, resample
+from paraformer.data.features.cmvn import read_cmvn
+from paraformer.data.features.frontend import Frontend, low_frame_rate
 from tests.conftest import ROOT, SHARED, needs_shared
 
 FIXTURES = ROOT / "tests" / "fixtures"

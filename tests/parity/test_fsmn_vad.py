@@ -19,12 +19,12 @@ import soundfile
 import torch
 from torch import Tensor
 
-from paraformer.data.audio import read_audio
-from paraformer.data.resample import resample
-from paraformer.data.streaming_frontend import forward_chunk, initial_state
+from paraformer.data.audio.read import read_audio
+from paraformer.data.audio.resample import resample
+from paraformer.data.features.streaming import forward_chunk, initial_state
 from paraformer.decode.vad import LIVE_SCHEDULE, DynamicSilence, VoiceActivity, decibels
-from paraformer.models.checkpoint import load_vad
 from paraformer.models.fsmn_vad import FsmnState, FsmnVad, SilenceNetwork, VadOptions
+from paraformer.models.release import load_vad
 from tests.conftest import SHARED, needs_shared
 from tests.parity.oracle import FIXTURES, close, load_arrays
 

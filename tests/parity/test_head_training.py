@@ -7,11 +7,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from paraformer.data.dataset import Batch
+from paraformer.data.batches.dataset import Batch
 from paraformer.train.hotwords import Hotwords, SeacoWeights, seaco_losses
 from paraformer.train.losses import Weights
 from paraformer.train.objective import AlignerObjective, Heads, Objective
-from paraformer.train.times import SecondHead
+from paraformer.train.second_head import SecondHead
 from tests.parity.oracle import ALIGNER, BICIF, SEACO, pad, read_lessons
 
 

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from paraformer.data.tokenizer import CharTokenizer, read_seg_dict, read_token_list
+from paraformer.data.text.tokenizer import CharTokenizer, read_seg_dict, read_token_list
 from paraformer.decode.hotwords import read_hotwords
 from paraformer.errors import DataError
 from tests.conftest import SHARED, needs_shared

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from paraformer.auto import AutoModel
-from paraformer.data.audio import read_audio
+from paraformer.api.auto import AutoModel
+from paraformer.data.audio.read import read_audio
 from tests.conftest import SHARED, needs_shared
 
 pytestmark = needs_shared

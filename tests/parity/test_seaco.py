@@ -11,12 +11,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from paraformer.backends.packed import for_inference
 from paraformer.decode.hotwords import read_hotwords, remember
 from paraformer.decode.search import greedy_search
 from paraformer.decode.text import postprocess
 from paraformer.decode.timestamps import Clock, frame_seconds, milliseconds
 from paraformer.models.seaco import SHORTLIST
-from paraformer.nn.packed import for_inference
 from tests.parity.oracle import SEACO, close, pad
 
 pytestmark = pytest.mark.parametrize("oracle", SEACO, indirect=True, scope="module")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from paraformer.data import streaming_frontend
+from paraformer.data.features import streaming as streaming_frontend
 from paraformer.decode.streaming import Chunking, Streamer, StreamingRecognizer
 from paraformer.nn.chunks import streaming_rule
 from tests.parity.oracle import ONLINE, close

@@ -11,7 +11,7 @@ from functools import cache
 
 import pytest
 
-from paraformer.data.tokenizer import (
+from paraformer.data.text.tokenizer import (
     CharTokenizer,
     SentencepieceTokenizer,
     read_seg_dict,

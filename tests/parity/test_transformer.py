@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from paraformer.data.audio import read_audio
+from paraformer.data.audio.read import read_audio
 from paraformer.decode.search import greedy_search
 from paraformer.decode.text import postprocess
-from paraformer.models.checkpoint import load_directory
+from paraformer.models.release import load_directory
 from tests.conftest import ROOT
 
 FIXTURES = ROOT / "tests" / "fixtures"

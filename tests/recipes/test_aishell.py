@@ -17,11 +17,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from paraformer.data.augment import Augment
-from paraformer.data.dataset import Batching
-from paraformer.data.tables import read_table
+from paraformer.data.batches.augment import Augment
+from paraformer.data.batches.dataset import Batching
+from paraformer.data.corpus.tables import read_table
 from paraformer.models.builders import SPELLINGS
-from paraformer.models.checkpoint import SILENT, build, override_keys
+from paraformer.models.release import SILENT, build, override_keys
 from paraformer.programs.train import chunking, specaug
 from paraformer.train.consistency import Consistency
 from paraformer.train.mwer import Mwer

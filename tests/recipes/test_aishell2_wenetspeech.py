@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from paraformer.data.datadir import DataDir
-from paraformer.data.tables import read_table
+from paraformer.data.corpus.datadir import DataDir
+from paraformer.data.corpus.tables import read_table
 from tests.conftest import ROOT
 from tests.recipes.tones import write
 

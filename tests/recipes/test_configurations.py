@@ -15,9 +15,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from paraformer import AutoModel
-from paraformer.data.cmvn import read_cmvn
-from paraformer.data.tokenizer import write_token_list
-from paraformer.models.checkpoint import save_directory, save_punctuation, save_vad
+from paraformer.data.features.cmvn import read_cmvn
+from paraformer.data.text.tokenizer import write_token_list
+from paraformer.models.release import save_directory, save_punctuation, save_vad
 from paraformer.programs import train, train_punctuation, train_vad
 from paraformer.programs.hydra_main import run
 from tests.bench.large import tokens, write_statistics

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from paraformer.data.tables import read_table
+from paraformer.data.corpus.tables import read_table
 from tests.conftest import ROOT
 
 RECIPE = ROOT / "egs/mini_zh/s0"

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tests.unit.models.test_checkpoint import PEER, READ
 
-from paraformer.auto import AutoModel
-from paraformer.data.audio import read_audio
-from paraformer.data.tables import read_table, write_table
-from paraformer.models.checkpoint import load_directory
+from paraformer.api.auto import AutoModel
+from paraformer.data.audio.read import read_audio
+from paraformer.data.corpus.tables import read_table, write_table
+from paraformer.models.release import load_directory
 from paraformer.models.weights import read_weights
 from tests.conftest import ROOT
-from tests.unit.models.test_checkpoint import PEER, READ
 
 RECIPE = ROOT / "egs/finetune/s0"
 FIXTURES = ROOT / "tests/fixtures/oracle"

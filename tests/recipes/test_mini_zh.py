@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from paraformer.data.tables import read_table
-from paraformer.models.checkpoint import load_aligner, load_directory
+from paraformer.data.corpus.tables import read_table
+from paraformer.models.release import load_aligner, load_directory
 from paraformer.models.weights import read_weights
 from tests.conftest import ROOT, SHARED
 from tests.recipes.tones import write_corpora

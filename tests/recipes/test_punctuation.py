@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from paraformer.data.tables import read_table
-from paraformer.data.words import read_marks, strip_marks
+from paraformer.data.corpus.tables import read_table
+from paraformer.data.text.words import read_marks, strip_marks
 from paraformer.decode.punctuate import PunctuationState, Punctuator
-from paraformer.models.checkpoint import load_punctuation
 from paraformer.models.ct_transformer import CausalSanmEncoder
+from paraformer.models.release import load_punctuation
 from tests.conftest import ROOT, SHARED
 
 pytestmark = pytest.mark.recipe

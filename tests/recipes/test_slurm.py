@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from paraformer.data.tables import read_table
+from paraformer.data.corpus.tables import read_table
 from paraformer.train.snapshots import read_records
 from tests import tiny
 from tests.conftest import ROOT

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paraformer.data.audio import read_audio
-from paraformer.data.tables import read_table
+from paraformer.data.audio.read import read_audio
+from paraformer.data.corpus.tables import read_table
 from paraformer.decode.vad import VoiceActivity
-from paraformer.models.checkpoint import load_vad
+from paraformer.models.release import load_vad
 from paraformer.train.vad import read_spans
 from tests.conftest import ROOT
 

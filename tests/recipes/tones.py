@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from paraformer.data.tables import write_table
+from paraformer.data.corpus.tables import write_table
 
 CHARACTERS = "一二三四五六七八九十天地人山水火风云日月"
 WORDS = ("open", "speech")

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from paraformer import AutoModel
-from paraformer.models.checkpoint import build, load_directory
+from paraformer.models.release import build, load_directory
 from tests.bench import measure, offline, peers, report, run, service, streaming, vad
 from tests.bench.contests import CONTESTS, contests
 from tests.bench.corpus import make_corpus

@@ -9,7 +9,7 @@ import yaml
 
 from paraformer.documents import MOST_LEVELS, load_yaml, parse_json, parse_yaml
 from paraformer.errors import CheckpointError, ConfigError
-from paraformer.models.checkpoint import read_config
+from paraformer.models.release import read_config
 
 DEEP = 100_000
 

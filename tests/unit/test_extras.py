@@ -12,16 +12,16 @@ import sys
 import pytest
 import torch
 
-from paraformer import alignment_plot
-from paraformer.data.words import jieba_segmenter
+from paraformer.data.text.score import pinyin, score, units
+from paraformer.data.text.words import jieba_segmenter
 from paraformer.decode.itn import Numerals
 from paraformer.decode.language_model import LanguageModel
-from paraformer.error_report import report_html
 from paraformer.errors import ConfigError
 from paraformer.extras import EXTRAS, load_extra, load_torchaudio, torchaudio_release
+from paraformer.output.timed_formats import check_extra
 from paraformer.programs.train import make_writer
-from paraformer.score import pinyin, score, units
-from paraformer.timed_formats import check_extra
+from paraformer.report import alignment_plot
+from paraformer.report.error_page import report_html
 from tests.conftest import ROOT
 
 PICTURE = alignment_plot.Picture(
@@ -185,7 +185,7 @@ def test_recognition_does_without_the_extras_and_torchaudio(tmp_path):
     hidden = sorted(names | {"torchaudio", "tensorboard", "librosa", "umap", "modelscope"})
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))\n"
-        "from paraformer.cli import main\n"
+        "from paraformer.cli.main import main\n"
         "from paraformer.hub import BUNDLED\n"
         "sys.exit(main([str(BUNDLED / 'paraformer-zh-mini/example/asr_example.wav'),"
         " '+vad_model=fsmn-vad-mini', '+punc_model=ct-punc-mini']))"

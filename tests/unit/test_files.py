@@ -13,13 +13,13 @@ import torch
 from omegaconf import OmegaConf
 
 from paraformer import files
-from paraformer.data.archives import load_archive
-from paraformer.data.datadir import DataDir, write_data_dir
-from paraformer.data.shards import ShardList, read_shard
-from paraformer.data.tables import read_table, write_text
+from paraformer.data.batches.shards import ShardList, read_shard
+from paraformer.data.corpus.archives import load_archive
+from paraformer.data.corpus.datadir import DataDir, write_data_dir
+from paraformer.data.corpus.tables import read_table, write_text
 from paraformer.errors import DataError, ParaformerError
 from paraformer.files import HALF_WRITTEN, remove_drafts, replacing, together
-from paraformer.models.checkpoint import (
+from paraformer.models.release import (
     load_aligner,
     load_directory,
     load_punctuation,

@@ -14,9 +14,9 @@ import pytest
 import soundfile
 
 from paraformer import AutoModel
-from paraformer.data.audio import count_channels, read_audio, read_channels
-from paraformer.data.blocks import read_blocks
-from paraformer.data.inputs import given_keys, list_items
+from paraformer.data.audio.read import count_channels, read_audio, read_channels
+from paraformer.data.inputs.blocks import read_blocks
+from paraformer.data.inputs.sources import given_keys, list_items
 from paraformer.decode.align import pair_texts
 from paraformer.errors import AudioError, ConfigError, DataError
 from tests.conftest import ROOT

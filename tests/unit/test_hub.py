@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from paraformer import hub
-from paraformer.auto import AutoModel
+from paraformer.api.auto import AutoModel
 from paraformer.errors import CheckpointError, ConfigError
+from paraformer.hub import directories as hub
 from tests.conftest import ROOT
 
 MODEL = ROOT / "tests" / "fixtures" / "oracle" / "paraformer"

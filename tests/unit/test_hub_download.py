@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from paraformer import hub
-from paraformer.auto import AutoModel
-from paraformer.cli import main
+from paraformer.api.auto import AutoModel
+from paraformer.cli.main import main
 from paraformer.errors import CheckpointError, DownloadError
+from paraformer.hub import directories as hub
 from paraformer.hub import transport
 from paraformer.hub.huggingface import HuggingFace
 from paraformer.hub.modelscope import ModelScope

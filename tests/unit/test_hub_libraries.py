@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from paraformer import hub
+from paraformer.hub import directories as hub
 from tests.hub_server import files_of, serve
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: it is in [dev]")

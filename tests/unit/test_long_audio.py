@@ -13,8 +13,8 @@ import soundfile
 import torch
 
 from paraformer import AutoModel
-from paraformer.data.audio import read_audio
-from paraformer.data.resample import resample
+from paraformer.data.audio.read import read_audio
+from paraformer.data.audio.resample import resample
 from paraformer.decode.longform import Cutting, Segmenter
 from tests.conftest import ROOT
 

@@ -11,15 +11,15 @@ import torch
 from omegaconf import OmegaConf
 
 from paraformer import AutoModel
-from paraformer.cli import main
-from paraformer.data.tables import write_table
+from paraformer.api.record import made_with
+from paraformer.cli.main import main
+from paraformer.data.corpus.tables import write_table
 from paraformer.errors import ConfigError
-from paraformer.models.checkpoint import load_directory, save_directory
 from paraformer.models.integrity import content_id
+from paraformer.models.release import load_directory, save_directory
+from paraformer.output.resume import MADE_WITH, Made
 from paraformer.programs.decode import decode
 from paraformer.programs.decode_streaming import decode_streaming
-from paraformer.record import made_with
-from paraformer.resume import MADE_WITH, Made
 from tests import tiny
 from tests.conftest import ROOT
 

@@ -13,9 +13,9 @@ import pytest
 import soundfile
 
 from paraformer import AutoModel
-from paraformer.data.tables import read_table
-from paraformer.hub import BUNDLED
-from paraformer.score import score, units
+from paraformer.data.corpus.tables import read_table
+from paraformer.data.text.score import score, units
+from paraformer.hub.directories import BUNDLED
 
 SAID = "今天下午我们一起去公园走走吧"
 HEARD = "今天下五我们一起去公人走走吧"

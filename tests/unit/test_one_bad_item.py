@@ -17,38 +17,38 @@ import torch
 from omegaconf import OmegaConf
 
 from paraformer import AutoModel
-from paraformer.data.archives import load_archive
-from paraformer.data.audio import read_audio
-from paraformer.data.choice import Chooser
-from paraformer.data.dataset import MOST_LEFT_OUT, Batching, Loader, read_utterances
-from paraformer.data.inputs import Item
-from paraformer.data.shards import ShardList, ShardLoader
-from paraformer.data.tables import read_table, write_table, write_text
-from paraformer.data.tokenizer import CharTokenizer
+from paraformer.api.live import LivePipeline
+from paraformer.api.streaming import OnlineModel
+from paraformer.backends.halves import in_halves
+from paraformer.data.audio.read import read_audio
+from paraformer.data.batches.dataset import MOST_LEFT_OUT, Batching, Loader, read_utterances
+from paraformer.data.batches.selection import Chooser
+from paraformer.data.batches.shards import ShardList, ShardLoader
+from paraformer.data.corpus.archives import load_archive
+from paraformer.data.corpus.tables import read_table, write_table, write_text
+from paraformer.data.inputs.sources import Item
+from paraformer.data.text.tokenizer import CharTokenizer
 from paraformer.decode.align import ForcedAligner
 from paraformer.decode.endpoint import OPEN, Span
-from paraformer.decode.halves import in_halves
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Batching as Batches
 from paraformer.decode.recognize import Recognizer
 from paraformer.decode.streaming import Chunking, StreamingRecognizer
 from paraformer.decode.vad import VoiceActivity
 from paraformer.errors import AudioError, CheckpointError, DataError, ParaformerError
-from paraformer.formats import GrowingTables
-from paraformer.live import LivePipeline
-from paraformer.models.checkpoint import (
+from paraformer.models.release import (
     load_aligner,
     load_punctuation,
     load_vad,
     save_directory,
 )
-from paraformer.online import OnlineModel
+from paraformer.output.tables import GrowingTables
+from paraformer.output.timed_folder import TimedFolder
 from paraformer.programs.compute_cmvn import compute_cmvn
 from paraformer.programs.decode_streaming import Server, Sheets, decode_list
 from paraformer.programs.make_fbank import make_fbank
 from paraformer.programs.punctuate import punctuate
 from paraformer.programs.score_vad import score_vad
-from paraformer.timed_folder import TimedFolder
 from paraformer.train.vad import read_recordings
 from tests import tiny
 from tests.conftest import ROOT

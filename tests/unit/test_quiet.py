@@ -27,10 +27,10 @@ import torch
 
 from paraformer import AutoModel, LivePipeline
 from paraformer import options as opts
-from paraformer.cli import main
-from paraformer.data.ngram import arpa_lines, estimate
+from paraformer.cli.main import main
+from paraformer.data.text.ngram import arpa_lines, estimate
 from paraformer.errors import ParaformerError
-from paraformer.hub import BUNDLED
+from paraformer.hub.directories import BUNDLED
 from paraformer.programs import hydra_main
 from tests.conftest import ROOT
 
@@ -157,7 +157,8 @@ from tests.unit.test_quiet import state, changed
 for module in [m for m in sys.modules if m.split(".")[0] == "paraformer"]:
     del sys.modules[module]
 before = state()
-import paraformer.auto, paraformer.live, paraformer.cli, paraformer.timed_formats
+import paraformer.api.auto, paraformer.api.live, paraformer.cli.main
+import paraformer.output.timed_formats
 assert "pytest" in sys.modules
 print(changed(before, state()))
 """
@@ -226,7 +227,7 @@ def test_a_process_without_sockets_recognises(tmp_path):
     )
     model = BUNDLED / "paraformer-zh-mini"
     # Nor does it load torch's compiler, a second of work that recognition has no use for.
-    code = "import sys; from paraformer.cli import main\n"
+    code = "import sys; from paraformer.cli.main import main\n"
     code += "sys.exit(main() or 98 * ('torch._dynamo' in sys.modules))"
     path = os.pathsep.join((str(tmp_path), str(ROOT)))
     arguments = [f"+model={model}", "+vad_model=fsmn-vad-mini", "+punc_model=ct-punc-mini"]

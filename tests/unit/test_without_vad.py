@@ -11,9 +11,9 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from paraformer import AutoModel
-from paraformer.data.audio import read_audio
-from paraformer.data.blocks import read_up_to
-from paraformer.data.inputs import Cache, Item
+from paraformer.data.audio.read import read_audio
+from paraformer.data.inputs.blocks import read_up_to
+from paraformer.data.inputs.sources import Cache, Item
 from paraformer.decode.longform import (
     Cutting,
     LongRecognizer,

@@ -11,8 +11,8 @@ import re
 import pytest
 
 from paraformer import AutoModel
-from paraformer.cli import main
-from paraformer.data.audio import read_audio
+from paraformer.cli.main import main
+from paraformer.data.audio.read import read_audio
 from paraformer.decode.recognize import Recognizer
 from paraformer.errors import ConfigError, DataError
 from tests.conftest import ROOT, SHARED, needs_shared

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from paraformer.data.audio import read_audio
-from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
+from paraformer.data.audio.read import read_audio
+from paraformer.data.text.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.decode.align import NOTHING, ForcedAligner, pair_texts, split_units
 from paraformer.decode.recognize import Batching
 from paraformer.decode.timestamps import SILENCE, milliseconds
 from paraformer.errors import AudioError, CheckpointError, DataError
-from paraformer.models.checkpoint import load_aligner
+from paraformer.models.release import load_aligner
 from tests.conftest import ROOT
 
 FIXTURES = ROOT / "tests" / "fixtures"

@@ -10,8 +10,8 @@ import threading
 import pytest
 import torch
 
-from paraformer.data.audio import read_audio
-from paraformer.data.tokenizer import CharTokenizer, SentencepieceTokenizer
+from paraformer.data.audio.read import read_audio
+from paraformer.data.text.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.decode import hotwords as module
 from paraformer.decode.hotwords import (
     BOOST,
@@ -23,7 +23,7 @@ from paraformer.decode.hotwords import (
 )
 from paraformer.decode.recognize import Recognizer, Search
 from paraformer.errors import ConfigError, DataError
-from paraformer.models.checkpoint import load_directory
+from paraformer.models.release import load_directory
 from tests import tiny
 from tests.conftest import ROOT
 

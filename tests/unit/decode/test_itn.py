@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paraformer.auto import AutoModel
+from paraformer.api.auto import AutoModel
 from paraformer.decode import number_value
 from paraformer.decode.itn import LONGEST, Numerals, rewrite_result, shared_numerals
 from paraformer.errors import ConfigError
-from paraformer.results import WRITTEN, in_digits
+from paraformer.output.result import WRITTEN, in_digits
 from tests.conftest import ROOT
 
 DIGITS = "零一二三四五六七八九"

@@ -7,13 +7,13 @@ import math
 import pytest
 
 from paraformer import AutoModel
-from paraformer.data.audio import read_audio
-from paraformer.data.ngram import arpa_lines, estimate
+from paraformer.data.audio.read import read_audio
+from paraformer.data.text.ngram import arpa_lines, estimate
 from paraformer.decode.language_model import LanguageModel, rescore, shared_language_model
 from paraformer.decode.recognize import Recognizer, Search
 from paraformer.decode.search import Hypothesis
 from paraformer.errors import ConfigError
-from paraformer.models.checkpoint import load_directory
+from paraformer.models.release import load_directory
 from tests.conftest import ROOT
 
 pytest.importorskip("kenlm", reason="needs kenlm: pip install .[lm]")

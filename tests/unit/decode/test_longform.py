@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from paraformer.data.frontend import Frontend
+from paraformer.data.features.frontend import Frontend
 from paraformer.decode.endpoint import OPEN, Span
 from paraformer.decode.longform import Cutting, LongRecognizer, Segmenter, _pause
 from paraformer.decode.recognize import Recognizer

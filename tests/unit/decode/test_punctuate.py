@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from paraformer.data.tokenizer import Vocabulary
-from paraformer.data.words import split_words
+from paraformer.data.text.tokenizer import Vocabulary
+from paraformer.data.text.words import split_words
 from paraformer.decode.punctuate import ENDLESS, LONG, PunctuationState, Punctuator
 from paraformer.errors import ConfigError
-from paraformer.models.checkpoint import PunctuationRelease, load_punctuation
+from paraformer.models.release import PunctuationRelease, load_punctuation
 from tests.parity.oracle import FIXTURES
 
 MARKS = ["<unk>", "_", "，", "。", "？", "、"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from paraformer.data.audio import read_audio
+from paraformer.data.audio.read import read_audio
 from paraformer.decode.recognize import (
     Batching,
     Recognition,
@@ -18,7 +18,7 @@ from paraformer.decode.recognize import (
     plan_batches,
 )
 from paraformer.errors import AudioError, CheckpointError, ConfigError
-from paraformer.models.checkpoint import load_directory
+from paraformer.models.release import load_directory
 from tests.conftest import ROOT
 
 FIXTURES = ROOT / "tests" / "fixtures"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from paraformer.data.pieces import RefusedError
+from paraformer.data.inputs.pieces import RefusedError
 from paraformer.decode.streaming import Chunking, Streamer, StreamingRecognizer
 from paraformer.errors import ConfigError
 from paraformer.nn.chunks import make_plan, streaming_rule

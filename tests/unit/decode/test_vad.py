@@ -15,11 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paraformer.data.audio import read_audio
+from paraformer.data.audio.read import read_audio
 from paraformer.decode.endpoint import OPEN, Span, join
 from paraformer.decode.vad import SCHEDULE, DynamicSilence, VoiceActivity, decibels
 from paraformer.errors import ConfigError
-from paraformer.models.checkpoint import load_vad
+from paraformer.models.release import load_vad
 from tests.conftest import ROOT, SHARED, needs_shared
 
 ORACLE = ROOT / "tests" / "fixtures" / "oracle"

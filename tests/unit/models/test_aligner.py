@@ -9,7 +9,7 @@ import torch
 
 from paraformer.errors import CheckpointError, ConfigError
 from paraformer.models.bicif import BiCifParaformer
-from paraformer.models.checkpoint import (
+from paraformer.models.release import (
     build,
     build_aligner,
     load_aligner,

@@ -7,7 +7,7 @@ import torch
 
 from paraformer.errors import ConfigError
 from paraformer.models.builders import build_contextual
-from paraformer.models.checkpoint import merge
+from paraformer.models.release import merge
 from tests import tiny
 
 V, WIDTH = len(tiny.TOKENS), 16

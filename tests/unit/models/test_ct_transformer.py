@@ -13,7 +13,7 @@ import yaml
 
 from paraformer.decode.punctuate import Punctuator
 from paraformer.errors import CheckpointError, ConfigError
-from paraformer.models.checkpoint import (
+from paraformer.models.release import (
     build_punctuation,
     load_punctuation,
     merge,

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paraformer.errors import CheckpointError, ConfigError
-from paraformer.models.checkpoint import build_vad, load_vad
 from paraformer.models.fsmn_vad import (
     FsmnEncoder,
     FsmnVad,
@@ -20,6 +19,7 @@ from paraformer.models.fsmn_vad import (
     SilenceNetwork,
     VadOptions,
 )
+from paraformer.models.release import build_vad, load_vad
 from paraformer.models.weights import read_weights
 from tests.conftest import ROOT, SHARED, needs_shared
 

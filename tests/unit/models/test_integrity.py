@@ -10,7 +10,8 @@ import torch
 
 from paraformer.errors import CheckpointError
 from paraformer.models import integrity
-from paraformer.models.checkpoint import (
+from paraformer.models.integrity import Remembered
+from paraformer.models.release import (
     load_aligner,
     load_directory,
     load_punctuation,
@@ -18,7 +19,6 @@ from paraformer.models.checkpoint import (
     save_directory,
     weights_of,
 )
-from paraformer.models.integrity import Remembered
 from paraformer.models.weights import load_matching, read_torch, read_weights, stored_dtype
 from paraformer.train.snapshots import average_weights, load_snapshot
 from tests import tiny

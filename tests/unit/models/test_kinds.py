@@ -8,16 +8,16 @@ import shutil
 import pytest
 
 from paraformer import AutoModel
+from paraformer.api.live import LivePipeline
 from paraformer.errors import ConfigError
-from paraformer.live import LivePipeline
-from paraformer.models.checkpoint import (
+from paraformer.models.kinds import times_tokens
+from paraformer.models.release import (
     load_aligner,
     load_directory,
     load_punctuation,
     load_vad,
     read_config,
 )
-from paraformer.models.kinds import times_tokens
 from tests.conftest import ROOT
 
 ORACLE = ROOT / "tests" / "fixtures" / "oracle"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from paraformer.backends.packed import for_inference
 from paraformer.errors import ConfigError
 from paraformer.models.builders import build_seaco
-from paraformer.models.checkpoint import merge
+from paraformer.models.release import merge
 from paraformer.nn.bias import NOTHING
-from paraformer.nn.packed import for_inference
 from tests import tiny
 
 V, WIDTH = len(tiny.TOKENS), 16

@@ -9,7 +9,7 @@ import yaml
 
 from paraformer import AutoModel
 from paraformer.errors import ConfigError, ParaformerError
-from paraformer.models.checkpoint import build, merge
+from paraformer.models.release import build, merge
 from tests import tiny
 from tests.conftest import ROOT
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from paraformer.data.tables import read_table, write_table
+from paraformer.data.corpus.tables import read_table, write_table
 from paraformer.programs import combine
 
 Tables = dict[str, str]

@@ -12,9 +12,9 @@ import pytest
 import torch
 import yaml
 
-from paraformer.data.cmvn import write_cmvn
-from paraformer.data.tables import read_table, write_table
-from paraformer.data.tokenizer import write_seg_dict, write_token_list
+from paraformer.data.corpus.tables import read_table, write_table
+from paraformer.data.features.cmvn import write_cmvn
+from paraformer.data.text.tokenizer import write_seg_dict, write_token_list
 from paraformer.models.weights import read_weights
 from tests import tiny
 from tests.conftest import ROOT

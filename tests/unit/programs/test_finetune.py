@@ -14,20 +14,20 @@ import torch
 import yaml
 from hydra import compose, initialize_config_module
 
-from paraformer.auto import AutoModel
-from paraformer.data.audio import read_audio
-from paraformer.data.tables import read_table, write_table
+from paraformer.api.auto import AutoModel
+from paraformer.data.audio.read import read_audio
+from paraformer.data.corpus.tables import read_table, write_table
 from paraformer.errors import CheckpointError, ConfigError, DataError
-from paraformer.hub import BUNDLED
+from paraformer.hub.directories import BUNDLED
 from paraformer.models.builders import BUILDERS
-from paraformer.models.checkpoint import load_aligner, load_directory, weights_of
+from paraformer.models.release import load_aligner, load_directory, weights_of
 from paraformer.models.weights import read_weights
 from paraformer.programs.extend_model import extend_model
 from paraformer.programs.find_lr import find_lr
 from paraformer.programs.make_shards import make_shards
 from paraformer.programs.select_model import Candidate, Score, choose, mixed, select_model
 from paraformer.programs.train import train
-from paraformer.train.rows import TOKEN_LAYERS
+from paraformer.train.new_tokens import TOKEN_LAYERS
 from tests import tiny
 from tests.parity.oracle import FIXTURES
 

@@ -11,10 +11,10 @@ import pytest
 import soundfile
 from omegaconf import OmegaConf
 
-from paraformer.data.tables import read_table
+from paraformer.data.corpus.tables import read_table
 from paraformer.decode.text import join_texts
 from paraformer.errors import ConfigError, DataError
-from paraformer.models.checkpoint import save_directory
+from paraformer.models.release import save_directory
 from paraformer.programs.align import align
 from paraformer.programs.decode import decode
 from paraformer.programs.decode_streaming import decode_streaming
@@ -105,7 +105,7 @@ def test_a_number_out_of_its_limits_is_refused(program, options, lists, tmp_path
 def test_where_nothing_can_be_written_is_said_before_the_work(
     program, lists, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("paraformer.data.audio._read", None)
+    monkeypatch.setattr("paraformer.data.audio.read._read", None)
     (tmp_path / "out").write_text("a file")
     with pytest.raises(DataError, match="is a file; give another folder"):
         run(program, lists / "wav", tmp_path / "out", ORACLE / "paraformer-streaming")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from paraformer.data.dataset import Batch
+from paraformer.data.batches.dataset import Batch
 from paraformer.errors import ConfigError
 from paraformer.nn.chunks import scama_rule, streaming_rule
 from paraformer.programs.train import chunking

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from paraformer.data.augment import SpecAug, SpecAugLfr
-from paraformer.data.dataset import Batch
+from paraformer.data.batches.augment import SpecAug, SpecAugLfr
+from paraformer.data.batches.dataset import Batch
 from paraformer.errors import ConfigError
 from paraformer.train.consistency import Consistency, two_views
 from paraformer.train.losses import Weights, view_distances

@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from paraformer.data.dataset import Batching, Loader, read_utterances
+from paraformer.data.batches.dataset import Batching, Loader, read_utterances
 from paraformer.errors import ConfigError
-from paraformer.models.checkpoint import load_directory
+from paraformer.models.release import load_directory
 from paraformer.models.weights import load_state
 from paraformer.train.lora import Lora, add_adapters, count_learning, merged_state
 from paraformer.train.losses import Weights

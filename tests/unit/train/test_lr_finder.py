@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from paraformer.data.dataset import Batching, Loader, read_utterances
+from paraformer.data.batches.dataset import Batching, Loader, read_utterances
 from paraformer.errors import ConfigError
 from paraformer.train.losses import Weights
 from paraformer.train.lr_finder import Sweep, Trial, dev_loss, steepest, sweep

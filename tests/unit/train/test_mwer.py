@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 
-from paraformer.data.dataset import Batch
+from paraformer.data.batches.dataset import Batch
 from paraformer.errors import ConfigError
-from paraformer.models.checkpoint import build_aligner
+from paraformer.models.release import build_aligner
 from paraformer.nn.chunks import make_plan, streaming_rule
 from paraformer.programs.train import make_objective
 from paraformer.train.chunking import DynamicChunk

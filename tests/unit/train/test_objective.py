@@ -7,17 +7,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from paraformer.data.dataset import Batch
-from paraformer.models.checkpoint import Release, load_aligner, load_directory
+from paraformer.data.batches.dataset import Batch
+from paraformer.models.release import Release, load_aligner, load_directory
 from paraformer.train.chunking import DynamicChunk
 from paraformer.train.hotwords import Sampler, Sampling
 from paraformer.train.lora import merged_state
 from paraformer.train.losses import Weights
 from paraformer.train.mwer import Mwer
+from paraformer.train.new_tokens import NewTokens
 from paraformer.train.objective import Added, AlignerObjective, Heads, Objective
 from paraformer.train.optim import Optim
-from paraformer.train.rows import NewTokens
-from paraformer.train.times import SecondHead
+from paraformer.train.second_head import SecondHead
 from tests import tiny
 from tests.parity.oracle import FIXTURES
 

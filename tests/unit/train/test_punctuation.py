@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from paraformer.data.tokenizer import Vocabulary
+from paraformer.data.text.tokenizer import Vocabulary
 from paraformer.errors import ConfigError, DataError
-from paraformer.models.checkpoint import build_punctuation
+from paraformer.models.release import build_punctuation
 from paraformer.train.optim import Optim
 from paraformer.train.punctuation import (
     IGNORED,

@@ -12,8 +12,8 @@ import signal
 import pytest
 import torch
 
-from paraformer.data.augment import Augment, SpecAug
-from paraformer.data.dataset import Batching, Loader, read_utterances
+from paraformer.data.batches.augment import Augment, SpecAug
+from paraformer.data.batches.dataset import Batching, Loader, read_utterances
 from paraformer.errors import CheckpointError, DataError
 from paraformer.nn import layers
 from paraformer.train import trainer as module

@@ -9,11 +9,11 @@ import pytest
 import soundfile
 import torch
 
-from paraformer.data.cmvn import Cmvn
-from paraformer.data.frontend import Frontend, low_frame_rate
+from paraformer.data.features.cmvn import Cmvn
+from paraformer.data.features.frontend import Frontend, low_frame_rate
 from paraformer.errors import ConfigError, DataError
-from paraformer.models.checkpoint import build_vad, load_vad, save_vad
 from paraformer.models.fsmn_vad import FsmnEncoder, FsmnVad, VadOptions
+from paraformer.models.release import build_vad, load_vad, save_vad
 from paraformer.train.optim import Optim
 from paraformer.train.snapshots import read_records, seed_everything
 from paraformer.train.trainer import Training

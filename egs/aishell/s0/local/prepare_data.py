@@ -15,8 +15,8 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from paraformer.data.tables import read_table
-from paraformer.data.transcripts import read_recordings, write_recordings
+from paraformer.data.corpus.tables import read_table
+from paraformer.data.corpus.transcripts import read_recordings, write_recordings
 from paraformer.errors import DataError, ParaformerError
 
 PARTS = ("train", "dev", "test")

@@ -14,9 +14,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from paraformer.data.datadir import remove_tables
-from paraformer.data.tables import read_table
-from paraformer.data.transcripts import read_recordings, write_recordings
+from paraformer.data.corpus.datadir import remove_tables
+from paraformer.data.corpus.tables import read_table
+from paraformer.data.corpus.transcripts import read_recordings, write_recordings
 from paraformer.errors import DataError, ParaformerError
 
 

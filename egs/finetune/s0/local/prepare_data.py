@@ -17,10 +17,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from paraformer.data.datadir import DataDir, remove_tables
-from paraformer.data.faults import DERIVED_TABLES, KNOWN_TABLES, entry_file
-from paraformer.data.jsonl import jsonl_to_data
-from paraformer.data.tables import read_rows, write_text
+from paraformer.data.corpus.checks import DERIVED_TABLES, KNOWN_TABLES, entry_file
+from paraformer.data.corpus.datadir import DataDir, remove_tables
+from paraformer.data.corpus.tables import read_rows, write_text
+from paraformer.data.inputs.jsonl import jsonl_to_data
 from paraformer.errors import DataError, ParaformerError
 
 

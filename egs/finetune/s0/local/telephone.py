@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from paraformer.data.audio import read_audio
-from paraformer.data.datadir import DataDir, write_data_dir
-from paraformer.data.inputs import list_items
+from paraformer.data.audio.read import read_audio
+from paraformer.data.corpus.datadir import DataDir, write_data_dir
+from paraformer.data.inputs.sources import list_items
 from paraformer.errors import ParaformerError
 
 RATE = 16000

@@ -18,14 +18,14 @@ from types import ModuleType
 import torch
 from make_units import units_of
 
-from paraformer.data.audio import read_audio
-from paraformer.data.tables import fields, read_rows, read_table, write_text
-from paraformer.data.tokenizer import read_seg_dict
+from paraformer.data.audio.read import read_audio
+from paraformer.data.corpus.tables import fields, read_rows, read_table, write_text
+from paraformer.data.text.tokenizer import read_seg_dict
 from paraformer.decode.timestamps import frame_seconds
 from paraformer.errors import ParaformerError
 from paraformer.extras import load_torchaudio
-from paraformer.models.checkpoint import load_directory
 from paraformer.models.paraformer import CtcHead
+from paraformer.models.release import load_directory
 from paraformer.models.weights import read_torch
 
 

@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from paraformer.data.datadir import write_data_dir
+from paraformer.data.corpus.datadir import write_data_dir
 
 # The words of DSPSpeech-20 in the order of their numbers in the file names.
 WORDS = [

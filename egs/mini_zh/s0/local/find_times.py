@@ -20,9 +20,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from paraformer.data.archives import load_archive
-from paraformer.data.tables import read_table, write_text
-from paraformer.decode.sound import CLOSURE, loud_frames, stretches
+from paraformer.data.corpus.archives import load_archive
+from paraformer.data.corpus.tables import read_table, write_text
+from paraformer.decode.token_ends import CLOSURE, loud_frames, stretches
 from paraformer.errors import ParaformerError
 
 SHIFT, WINDOW = 0.01, 0.025  # seconds

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from paraformer.data.audio import read_audio
-from paraformer.data.datadir import write_data_dir
-from paraformer.data.tables import read_table, write_text
-from paraformer.data.word_times import read_ctm
+from paraformer.data.audio.read import read_audio
+from paraformer.data.corpus.ctm import read_ctm
+from paraformer.data.corpus.datadir import write_data_dir
+from paraformer.data.corpus.tables import read_table, write_text
 from paraformer.errors import ParaformerError
 
 RATE = 16000

@@ -17,7 +17,7 @@ import torch
 
 from paraformer.errors import ParaformerError
 from paraformer.models.builders import HOTWORD_KEYS, SPELLINGS
-from paraformer.models.checkpoint import build, read_config, save_directory
+from paraformer.models.release import build, read_config, save_directory
 from paraformer.models.weights import load_state, read_weights
 
 OWN = {"hotword_boost": 1.0, "token_ends": "sound"}

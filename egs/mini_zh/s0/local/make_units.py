@@ -15,8 +15,8 @@ import re
 import sys
 from pathlib import Path
 
-from paraformer.data.tables import read_rows, read_table, write_table, write_text
-from paraformer.data.tokenizer import read_seg_dict
+from paraformer.data.corpus.tables import read_rows, read_table, write_table, write_text
+from paraformer.data.text.tokenizer import read_seg_dict
 from paraformer.errors import ConfigError, ParaformerError
 
 RUN = re.compile(r"[\u4e00-\u9fa5]+|[^\u4e00-\u9fa5\s]+")

@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from paraformer.data.datadir import remove_tables, write_data_dir
-from paraformer.data.tables import read_table
+from paraformer.data.corpus.datadir import remove_tables, write_data_dir
+from paraformer.data.corpus.tables import read_table
 from paraformer.errors import DataError, ParaformerError
 
 CHINESE = re.compile(r"^[\u4e00-\u9fa5]+$")

@@ -17,7 +17,7 @@ import re
 import sys
 from pathlib import Path
 
-from paraformer.data.tables import read_table, write_text
+from paraformer.data.corpus.tables import read_table, write_text
 from paraformer.errors import ParaformerError
 
 CHINESE = re.compile("[\u4e00-\u9fa5]{2,6}")

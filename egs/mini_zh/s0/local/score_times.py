@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 
-from paraformer.data.word_times import read_ctm
+from paraformer.data.corpus.ctm import read_ctm
 from paraformer.errors import DataError, ParaformerError
 
 Rows = list[tuple[float, float, str]]

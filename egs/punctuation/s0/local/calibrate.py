@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from paraformer.models.checkpoint import PunctuationRelease, load_punctuation, save_punctuation
+from paraformer.models.release import PunctuationRelease, load_punctuation, save_punctuation
 from paraformer.train.punctuation import IGNORED, NO_MARK, PassageLoader, Sampling, read_passages
 
 STEPS = [step / 10 for step in range(16)]

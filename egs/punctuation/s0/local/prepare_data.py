@@ -18,8 +18,8 @@ import sys
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
-from paraformer.data.tables import write_table
-from paraformer.data.words import strip_marks
+from paraformer.data.corpus.tables import write_table
+from paraformer.data.text.words import strip_marks
 
 MARKS = "，。？、"
 TESTS = ("test_gsd", "test_gsd_running")

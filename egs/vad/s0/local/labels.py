@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from paraformer.decode.sound import loud_frames, stretches
+from paraformer.decode.token_ends import loud_frames, stretches
 
 RATE = 16000
 FRAME, SHIFT = 400, 160

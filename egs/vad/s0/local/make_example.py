@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from labels import RATE
 
-from paraformer.data.audio import read_audio
+from paraformer.data.audio.read import read_audio
 
 SILENCE = (0.8, 1.4, 1.0)  # seconds before, between and behind
 NOISE = 3e-4

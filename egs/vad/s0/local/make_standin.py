@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from paraformer.data.tables import write_table
+from paraformer.data.corpus.tables import write_table
 
 RATE = 16000
 ROOM_DB = -75.0

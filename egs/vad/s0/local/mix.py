@@ -9,7 +9,7 @@ import numpy as np
 from labels import Spans, join, pauses, speech_spans
 from noises import RATE, Random, room, synthetic
 
-from paraformer.data.audio import read_audio
+from paraformer.data.audio.read import read_audio
 from paraformer.errors import ParaformerError
 
 EDGE = 80  # samples over which a clip fades in and out

@@ -23,7 +23,7 @@ from labels import RATE, Spans, join
 from mix import Clip, Recipe, collect_pauses, load_clip, mix
 from sources import Clips, find_clips
 
-from paraformer.data.datadir import remove_tables, write_data_dir
+from paraformer.data.corpus.datadir import remove_tables, write_data_dir
 
 SETS = {  # part whose clips are mixed, hours, how
     "train": ("train", 10.0, Recipe()),

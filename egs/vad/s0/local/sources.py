@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from paraformer.data.tables import read_table
+from paraformer.data.corpus.tables import read_table
 
 PARTS = ("train", "dev", "test")
 Clips = dict[str, dict[str, list[Path]]]  # part -> corpus -> files

@@ -21,8 +21,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
-from paraformer.data.datadir import remove_tables
-from paraformer.data.transcripts import clean_transcript
+from paraformer.data.corpus.datadir import remove_tables
+from paraformer.data.corpus.transcripts import clean_transcript
 from paraformer.errors import DataError, ParaformerError
 
 TABLES = ("wav.scp", "segments", "text", "utt2spk", "utt2dur")

@@ -1,0 +1,443 @@
+"""`AutoModel`: from any input to result dicts, one for each input, in its order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from paraformer import options as opts
+from paraformer.api.alignment import AlignTask
+from paraformer.api.live import LiveSession
+from paraformer.api.punctuation import PunctuationTask
+from paraformer.api.record import made_with
+from paraformer.api.tasks import (
+    RecordingTask,
+    Result,
+    SpeechTask,
+    Task,
+    VadTask,
+    Work,
+    speech_tables,
+    stream_items,
+)
+from paraformer.backends.forks import check_gpu, most_threads
+from paraformer.data.audio.channels import MIX, check_channel
+from paraformer.data.inputs.pieces import RefusedError
+from paraformer.data.inputs.sources import Inputs, Item
+from paraformer.decode.align import ForcedAligner
+from paraformer.decode.hotwords import is_given
+from paraformer.decode.punctuate import Punctuator
+from paraformer.decode.recognize import Recognizer
+from paraformer.decode.streaming import Streamer
+from paraformer.decode.vad import VoiceActivity
+from paraformer.errors import CheckpointError, ConfigError
+from paraformer.files import check_folder
+from paraformer.hub.directories import find_model, find_models
+from paraformer.models.kinds import (
+    ALIGNER,
+    PUNCTUATION,
+    RECOGNISER,
+    VAD,
+    Kind,
+    hears_streams,
+    kind_of,
+    refuse_other,
+    times_tokens,
+)
+from paraformer.models.release import (
+    Config,
+    load_aligner,
+    load_directory,
+    load_punctuation,
+    load_release,
+    load_vad,
+    merge,
+    override_keys,
+    read_config,
+)
+from paraformer.output.resume import Made
+from paraformer.output.sink import Results, Tables
+from paraformer.output.tables import check_format
+from paraformer.output.timed_formats import is_timed
+
+log = logging.getLogger(__name__)
+
+# Options that say how a stream is cut: where one is given, a stream is meant.
+CUTS = {"chunk_size", "encoder_chunk_look_back", "decoder_chunk_look_back"}
+
+
+def stream_pending(source: Any, model: str, settings: Mapping[str, Any]) -> Results:
+    """What `AutoModel(model, **settings).stream(source)` gives with resume; the model is loaded
+    only if there is something left to do.
+    """
+    tables = tables_ahead(model, settings)
+    if tables is None:
+        return AutoModel(model, **settings).stream(source)
+    call = opts.CallOptions(**_take(dict(settings), opts.CallOptions))
+    check_format(call.output_format)
+    inputs = Inputs(source, call.key, call.segments, call.channel)
+
+    def work(items: Iterator[Item], total: int) -> Iterator[Result]:
+        first = next(items, None)
+        if first is not None:
+            results = AutoModel(model, **settings).shared_work()[1]
+            yield from results(chain([first], items), total)
+
+    return stream_items(inputs, call, tables, work, made_of(model, settings))
+
+
+def made_of(model: str, settings: Mapping[str, Any]) -> Made | None:
+    """The record of what `AutoModel(model, **settings)` makes results with, made without its
+    weights; None where no folder of results is asked for.
+    """
+    if not settings.get("output_dir"):
+        return None
+    build = opts.BuildOptions(**_take(dict(settings), opts.BuildOptions))
+    directories = find_models(_models(model, build), build.hub, offline=build.offline)
+    return made_with(directories, flatten(settings), bool(CUTS & {*settings}))
+
+
+def tables_ahead(model: str, settings: Mapping[str, Any]) -> Tables | None:
+    """What `AutoModel(model, **settings)` writes of recordings, told by its configuration without
+    its weights; None where the model is not here, or does something else.
+    """
+    given = dict(settings)
+    build = opts.BuildOptions(**_take(given, opts.BuildOptions))
+    defaults = _take(given, opts.CallOptions)
+    call = opts.CallOptions(**defaults)
+    try:
+        directory = find_model(model, build.hub, build.model_revision, offline=True)
+        config = merge(read_config(directory, {}), given)
+    except CheckpointError:
+        return None
+    if kind_of(config) == VAD:
+        return Tables()
+    if kind_of(config) != RECOGNISER:
+        return None
+    timed = times_tokens(config) or call.pred_timestamp or is_timed(call.output_format)
+    return speech_tables(timed, _hears_streams(config, defaults))
+
+
+def _hears_streams(config: Config, defaults: Mapping[str, Any]) -> bool:
+    return hears_streams(config) or bool(CUTS & {*defaults})
+
+
+class AutoModel:
+    """A model by name or directory, ready to work: recognition, alone or with `vad_model` and
+    `punc_model`; a VAD; or punctuation.
+
+    Keywords are those of `options.BuildOptions`, of `options.CallOptions` (the defaults of each
+    call) and the keys of the model's config.yaml, nested ones as dicts; others are refused.
+    """
+
+    def __init__(self, model: str | Path = opts.DEFAULT_MODEL, **keywords: Any) -> None:
+        keywords = opts.renamed(keywords)
+        self._made = {"model": model, **keywords}
+        opts.refuse_not_built(keywords)
+        passive = (*opts.NOT_BUILT, *opts.WITHOUT_EFFECT)
+        given = {key: value for key, value in keywords.items() if key not in passive}
+        self._build = build = opts.BuildOptions(**_take(given, opts.BuildOptions))
+        self.defaults = _take(given, opts.CallOptions)
+        opts.CallOptions(**self.defaults)  # refuses what is out of its limits
+        check_channel(self.defaults.get("channel", MIX))
+        _set_log_level(build)
+        if build.ncpu is not None:
+            torch.set_num_threads(most_threads(build.ncpu))
+        quiet = bool(self.defaults.get("disable_pbar"))
+        self.directories = find_models(
+            _models(model, build), build.hub, offline=build.offline, progress=not quiet
+        )
+        self.directory = self.directories["model"]
+        if self.defaults.get("output_dir"):
+            check_folder(self.defaults["output_dir"])  # before the model is loaded
+        self.task = self._load(build, given)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or what another process gets, is loaded anew: on some systems torch cannot send
+        weights that are laid out for the CPU.
+        """
+        return partial(AutoModel, **self._made), ()
+
+    def _load(self, build: opts.BuildOptions, given: dict[str, Any]) -> Task:
+        """The task of the model, by what its config.yaml says it is."""
+        weights = {"init_param": build.init_param} if build.init_param else {}
+        config = read_config(self.directory, weights)
+        _check_kinds(config, self.directories)
+        check_overrides(config, given)
+        for part, own in (("vad", build.vad_kwargs), ("punc", build.punc_kwargs)):
+            _check_own(part, own, self.directories.get(f"{part}_model"))
+        kind = kind_of(config)
+        if kind in OTHER_TASKS:
+            return OTHER_TASKS[kind](self.directory, {**given, **weights}, build)
+        release = load_release(merge(config, given), self.directory)
+        device = choose_device(build.device)
+        recognizer = Recognizer(release, device, _precision(build, device))
+        vad = punctuator = None
+        if build.vad_model:
+            vad = VoiceActivity(load_vad(self.directories["vad_model"], build.vad_kwargs))
+        if build.punc_model:
+            punctuation = load_punctuation(self.directories["punc_model"], build.punc_kwargs)
+            punctuator = Punctuator(punctuation, device)
+        streaming = _hears_streams(config, self.defaults)
+        second = None
+        if build.second_pass and not streaming:
+            raise ConfigError("second_pass: goes with a streaming model, or with chunk_size")
+        if build.second_pass:
+            whole = load_directory(self.directories["second_pass"])
+            second = Recognizer(whole, device, _precision(build, device))
+        return SpeechTask(recognizer, streaming, vad, punctuator, second)
+
+    @property
+    def model_path(self) -> str:
+        """The directory that the model was loaded from."""
+        return str(self.directory)
+
+    @property
+    def streaming(self) -> bool:
+        """Whether audio is heard as a stream where the call does not say otherwise."""
+        return isinstance(self.task, SpeechTask) and self.task.streaming
+
+    @property
+    def recognizer(self) -> Recognizer:
+        """The recogniser; a VAD and a punctuation model have none."""
+        if not isinstance(self.task, SpeechTask):
+            raise ConfigError(f"{self.directory}: does not recognise speech; give another model")
+        return self.task.recognizer
+
+    def generate(self, input: Any, **keywords: Any) -> list[Result]:  # noqa: A002
+        """One result for each input, in its order: `key`, `text`, `confidence`, `audio_seconds`,
+        `tokens` and `token_confidence`; with nbest above 1 also `nbest`, the readings; with
+        vad_model `segments` (start and end in ms, text); of a stretch that a Kaldi `segments` names
+        also `recording` and `start`, where it begins there in ms, from which all times count. A VAD
+        gives `value`, [start, end] in ms.
+
+        input: file, URL, wav.scp or other list, folder, bytes, array (with `fs`), or a list of
+        these; a text, list or file of texts for punctuation. What cannot be recognised has an empty
+        text and `error`, and a warning in the log.
+
+        A streaming model (or any that can stream, when chunk_size is given) decodes as the words
+        come, and adds `timestamp`. With `cache`, a dict that is empty at first, `input` is the next
+        piece of a stream, the last one with is_final=True, and the result what this piece adds;
+        with a VAD, punctuation or second pass, the segments it ended, and `partial`, what the next
+        one says so far.
+        """
+        return list(self.stream(input, **keywords))
+
+    def stream(self, input: Any, **keywords: Any) -> Results:  # noqa: A002
+        """The same results one after another; some minutes of audio are held at a time.
+
+        With resume=True those that an earlier run has finished in output_dir are left out.
+        """
+        keywords = opts.renamed(keywords)  # once: what can be read only once is a list then
+        call = self._call_options(keywords)
+        if call.cache is not None:
+            if not isinstance(call.cache, dict):
+                raise ConfigError("cache: give a dict, empty at first, the same one for every call")
+            return Results(iter([_fed(self.task, input, call)]))
+        cut, made = bool(CUTS & {*keywords, *self.defaults}), None
+        if call.output_dir:
+            made = made_with(self.directories, flatten({**self._made, **keywords}), cut)
+        return self.task.stream(input, call, cut, made)
+
+    def shared_work(self) -> tuple[Tables, Work]:
+        """What becomes of recordings by the defaults of this model, for processes that share a
+        list: what is written of each, and the function that makes their results.
+        """
+        if not isinstance(self.task, RecordingTask):
+            raise ConfigError("nj: shares recordings among processes; leave it out for this model")
+        call, cut = self._call_options({}), bool(CUTS & {*self.defaults})
+        return self.task.tables(call, cut), partial(self.task.results, call=call, cut=cut)
+
+    def streamer(self, **keywords: Any) -> Streamer:
+        """A stream to feed step by step: chunk_size, encoder_chunk_look_back and
+        decoder_chunk_look_back as in `generate`.
+        """
+        if not isinstance(self.task, SpeechTask):
+            raise ConfigError(f"{self.directory}: does not recognise speech; give another model")
+        return self.task.streamer(self._call_options(keywords))
+
+    def live(self, **keywords: Any) -> LiveSession:
+        """A stream to feed step by step that gives events, by this model with its vad_model,
+        punc_model and second_pass; `LiveSession(session.pipeline)` is another one beside it.
+        """
+        if not isinstance(self.task, SpeechTask):
+            raise ConfigError(f"{self.directory}: does not recognise speech; give another model")
+        return self.task.live(self._call_options(keywords)).session()
+
+    def _call_options(self, keywords: Mapping[str, Any]) -> opts.CallOptions:
+        check_gpu(self.task.device.type)
+        keywords = opts.renamed(keywords)
+        opts.refuse_not_built(keywords)
+        built = opts.names(opts.BuildOptions)
+        for key in {*built} & {*keywords} - {*opts.LOGGING}:
+            if keywords[key] is not None and keywords[key] != getattr(self._build, key):
+                raise ConfigError(f"{key}: is chosen once, in AutoModel({key}=...); not in a call")
+        passive = (*opts.NOT_BUILT, *opts.WITHOUT_EFFECT, *built)
+        given = {key: value for key, value in keywords.items() if key not in passive}
+        known = opts.names(opts.CallOptions)
+        for key in given:
+            if key not in known:
+                raise opts.unknown_key(key, known, "generate", "funasr")
+        call = opts.CallOptions(**{**self.defaults, **given})
+        self._check_data_type(opts.data_types(call.data_type))
+        if is_given(call.hotword) and not isinstance(self.task, SpeechTask):
+            raise ConfigError("hotword: goes with a recogniser; leave it out")
+        return call
+
+    def _check_data_type(self, kinds: list[str]) -> None:
+        pair = sorted(kinds) == ["sound", "text"]
+        if isinstance(self.task, AlignTask) and (pair or kinds == ["sound"]):
+            return
+        if pair:
+            raise ConfigError("data_type: only an aligner, such as fa-zh, takes sound and text")
+        if kinds not in (["sound"], ["text"]):
+            raise ConfigError(f"data_type={','.join(kinds)}: not in this version; use sound")
+
+
+def _fed(task: Task, source: Any, call: opts.CallOptions) -> Result:
+    """The result of the next piece of a stream; a stream that was refused stays so to its end."""
+    cache = call.cache
+    try:
+        if "refused" in cache:
+            raise RefusedError(cache["refused"])
+        return task.feed(source, call)
+    except RefusedError as error:
+        cache.clear()
+        cache.update({} if call.is_final else {"refused": str(error)})
+        raise
+
+
+def _vad_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
+    return VadTask(VoiceActivity(load_vad(directory, given)))
+
+
+def _punctuation_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
+    release = load_punctuation(directory, given)
+    return PunctuationTask(Punctuator(release, choose_device(build.device)))
+
+
+def _align_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
+    device = choose_device(build.device)
+    release = load_aligner(directory, given)
+    return AlignTask(ForcedAligner(release, device, _precision(build, device)))
+
+
+# What is not recognition.
+OTHER_TASKS: dict[Kind | None, Callable[[Path, dict[str, Any], opts.BuildOptions], Task]] = {
+    VAD: _vad_task,
+    PUNCTUATION: _punctuation_task,
+    ALIGNER: _align_task,
+}
+# Which model each option takes beside a recogniser.
+BESIDE = {"vad_model": VAD, "punc_model": PUNCTUATION, "second_pass": RECOGNISER}
+
+
+def _models(model: str | Path, build: opts.BuildOptions) -> dict[str, tuple[str | Path, str]]:
+    """The models that are asked for: option to name and revision."""
+    others = {
+        "vad_model": (build.vad_model, build.vad_model_revision),
+        "punc_model": (build.punc_model, build.punc_model_revision),
+        "second_pass": (build.second_pass, ""),
+    }
+    return {"model": (model, build.model_revision), **{k: v for k, v in others.items() if v[0]}}
+
+
+def _take(given: dict[str, Any], kind: type) -> dict[str, Any]:
+    """Move the options of a kind out of `given`."""
+    return {name: given.pop(name) for name in opts.names(kind) if name in given}
+
+
+def _set_log_level(build: opts.BuildOptions) -> None:
+    level = str(build.log_level).upper() or ("ERROR" if build.disable_log else "")
+    if not level:
+        return
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+        raise ConfigError(f"log_level={build.log_level}: use DEBUG, INFO, WARNING or ERROR")
+    logging.getLogger("paraformer").setLevel(level)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; where it is missing the CPU, and the log says so."""
+    device = parse_device(name)
+    check_gpu(device.type)
+    if device.type == "cpu" or is_usable(device):
+        return device
+    log.warning("device %s is not usable here; the CPU is used", name)
+    return torch.device("cpu")
+
+
+def parse_device(name: str) -> torch.device:
+    """auto, cpu, cuda, cuda:N or N; auto is cuda where there is one."""
+    name = str(name).lower()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(f"cuda:{name}" if name.isdigit() else name)
+    except RuntimeError:
+        raise ConfigError(f"device={name}: not known; use auto, cpu, cuda or cuda:0") from None
+
+
+def is_usable(device: torch.device) -> bool:
+    """Whether there is such a GPU."""
+    there = device.type == "cuda" and torch.cuda.is_available()
+    return there and (device.index or 0) < torch.cuda.device_count()
+
+
+def _precision(build: opts.BuildOptions, device: torch.device) -> torch.dtype | None:
+    if build.bf16:
+        return torch.bfloat16
+    if build.fp16 and device.type == "cpu":
+        log.warning("fp16 is not for the CPU; float32 is used")
+    return torch.float16 if build.fp16 and device.type != "cpu" else None
+
+
+def _check_kinds(config: Config, directories: Mapping[str, Path]) -> None:
+    """Refuse directories of other models than their options take, the first one's configuration
+    being `config`; what works beside another one goes with a recogniser.
+    """
+    alone = () if len(directories) > 1 else (VAD, PUNCTUATION, ALIGNER)
+    refuse_other(config, RECOGNISER, *alone, where=f"model: {directories['model']}")
+    for use, directory in directories.items():
+        if use in BESIDE:
+            other = read_config(directory, {})
+            refuse_other(other, BESIDE[use], where=f"{use}: {directory}")
+
+
+def _check_own(part: str, given: Mapping[str, Any], directory: Path | None) -> None:
+    """Refuse `vad_kwargs` or `punc_kwargs` that the model does not take, or that have no model."""
+    if not given:
+        return
+    if directory is None:
+        raise ConfigError(f"{part}_kwargs: options of {part}_model; give it too, or leave them out")
+    check_overrides(read_config(directory, {}), given, f"{part}_kwargs")
+
+
+def check_overrides(config: Config, given: Mapping[str, Any], where: str = "AutoModel") -> None:
+    """Refuse a keyword that is neither in the configuration nor known to its part."""
+    known = flatten(override_keys(config))
+    for key in flatten(given):
+        if key not in known:
+            options = opts.names(opts.BuildOptions, opts.CallOptions)
+            names = (*(options if where == "AutoModel" else ()), *known)
+            raise opts.unknown_key(key, names, where, "funasr")
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`.
+
+    >>> flatten({"a": {"b": 1}, "c": 2})
+    {'a.b': 1, 'c': 2}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,482 @@
+"""What a model does with its inputs: each task turns items into results, in their order."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from paraformer.api.live import DEAF, FINAL, LivePipeline
+from paraformer.api.streaming import OnlineModel
+from paraformer.api.streaming import result as stream_result
+from paraformer.data.audio.soundfiles import header_samples
+from paraformer.data.inputs.audio_items import check_piece
+from paraformer.data.inputs.blocks import read_blocks
+from paraformer.data.inputs.sources import Inputs, Item, list_items
+from paraformer.data.text.tokenizer import SentencepieceTokenizer
+from paraformer.decode.hotwords import HotwordMemo
+from paraformer.decode.itn import shared_numerals
+from paraformer.decode.language_model import shared_language_model
+from paraformer.decode.longform import (
+    Cutting,
+    LongRecognizer,
+    PauseSegmenter,
+    Segmenter,
+    read_sources,
+)
+from paraformer.decode.punctuate import Punctuator
+from paraformer.decode.recognize import Batching, Recognizer, Search
+from paraformer.decode.streaming import Chunking, Streamer
+from paraformer.decode.text import join_texts
+from paraformer.decode.vad import PIECE_MS, VadState, VoiceActivity
+from paraformer.errors import ConfigError, ParaformerError
+from paraformer.options import CallOptions
+from paraformer.output.result import (
+    WRITTEN,
+    Result,
+    head,
+    in_digits,
+    outcome_result,
+    recording_result,
+    sentence_info,
+    shown_text,
+    stream_fields,
+)
+from paraformer.output.resume import Made
+from paraformer.output.sink import Output, Results, Tables
+from paraformer.output.subtitle_lines import tidy
+from paraformer.output.tables import TABLES, check_format
+from paraformer.output.timed_formats import is_timed
+
+log = logging.getLogger(__name__)
+
+# Of no more recordings than these the headers are read first, to know how long the work will be.
+MEASURED = 100
+MOST_PIECE_MS = 3_600_000  # an hour: a stream in longer pieces is none
+
+
+class Task(Protocol):
+    """One kind of model at work."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def stream(
+        self, source: Any, call: CallOptions, cut: bool, made: Made | None = None
+    ) -> Results:
+        """Results of an input of `generate`; cut: the call says how a stream is to be cut; made:
+        what results are made with, which their folder tells.
+        """
+
+    def feed(self, source: Any, call: CallOptions) -> Result:
+        """What the next piece of a stream adds, which stands in `call.cache`."""
+
+
+# Items, and how many there are, become their results.
+Work = Callable[[Iterator[Item], int], Iterator[Result]]
+
+
+class RecordingTask(ABC):
+    """A task whose inputs are recordings, each for itself."""
+
+    device: torch.device
+
+    def stream(
+        self, source: Any, call: CallOptions, cut: bool, made: Made | None = None
+    ) -> Results:
+        """See `Task`."""
+        check_format(call.output_format)
+        inputs = Inputs(source, call.key, call.segments, call.channel)
+        tables = self.tables(call, cut)
+        return stream_items(inputs, call, tables, partial(self.results, call=call, cut=cut), made)
+
+    @abstractmethod
+    def tables(self, call: CallOptions, cut: bool) -> Tables:
+        """What is written of its results; what the call cannot have is refused here."""
+
+    @abstractmethod
+    def results(
+        self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
+    ) -> Iterator[Result]:
+        """A result for each item, in their order, with what is written of it."""
+
+
+def stream_items(
+    inputs: Inputs,
+    call: CallOptions,
+    tables: Tables,
+    work: Work,
+    made: Made | None,
+) -> Results:
+    """Results of the inputs that are to be done."""
+    output = Output(call, inputs.total, tables, inputs.origins, made)
+    return output.stream(work(output.pending(inputs.keyed()), output.left))
+
+
+def speech_tables(timed: bool, live: bool) -> Tables:
+    """What is written of recognised speech; timed: words have times, which streams do not write."""
+    return Tables(TABLES[:2], timed and not live)
+
+
+class SpeechTask(RecordingTask):
+    """Recognition: whole, in segments of a VAD, or as a stream; with marks if there is a model."""
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        streaming: bool,
+        vad: VoiceActivity | None = None,
+        punctuator: Punctuator | None = None,
+        second: Recognizer | None = None,
+    ) -> None:
+        """second: of streams, writes the text of what has ended anew."""
+        self.recognizer, self.streaming = recognizer, streaming
+        self.device = recognizer.device
+        self.vad, self.punctuator, self.second = vad, punctuator, second
+        self.online = OnlineModel(recognizer.release, recognizer.device, recognizer.dtype)
+        # That of whole recordings where there are two.
+        hearing = (second or recognizer).release
+        self.hotwords = HotwordMemo(hearing.model, hearing.tokenizer)
+        self.sentencepiece = isinstance(hearing.tokenizer, SentencepieceTokenizer)
+
+    def tables(self, call: CallOptions, cut: bool) -> Tables:
+        """See `RecordingTask`."""
+        live = cut or self.streaming
+        return speech_tables(self._times(self._search(call, live)), live)
+
+    def results(
+        self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
+    ) -> Iterator[Result]:
+        """See `RecordingTask`."""
+        heads: deque[Result] = deque()
+        items = _noted(items, heads)
+        live = cut or self.streaming
+        search = self._search(call, live)
+        batching = Batching(call.batch_size, call.batch_size_s)
+        if call.sentence_timestamp and not live and not self._times(search):
+            log.warning(
+                "sentence_timestamp: this model gives words no times, so sentences are those of the"
+                " VAD, or all of a recording; pred_timestamp=True asks for times"
+            )
+        if live and (self.vad or self.second):
+            results = self._live_streams(items, total, call)
+        elif live:
+            results = self._streams(items, total, call)
+        elif self.vad is not None:
+            results = self._recordings(items, total, call, search, batching)
+        else:
+            results = self._utterances(items, total, call, search, batching)
+        return self._marked(heads, results, call)
+
+    def _search(self, call: CallOptions, live: bool = False) -> Search:
+        """What is wanted of the recogniser; its hotwords are ready before any audio is read."""
+        made = ("hotwords", "lm")
+        given = {f.name: getattr(call, f.name) for f in fields(Search) if f.name not in made}
+        given["pred_timestamp"] |= is_timed(call.output_format)
+        if live and (call.nbest > 1 or call.decoding_ctc_weight > 0):
+            name = "nbest" if call.nbest > 1 else "decoding_ctc_weight"
+            raise ConfigError(f"{name}: streams have one reading, the likeliest; leave it out")
+        listening = self.hotwords.listening(call.hotword)
+        if listening is not None and live and self.second is None:
+            raise ConfigError(DEAF)
+        if call.lm_file and live and self.second is None:
+            raise ConfigError("lm_file: no stream is scored by it; give second_pass a model")
+        return Search(**given, hotwords=listening, lm=shared_language_model(call.lm_file))
+
+    def _marked(
+        self, heads: deque[Result], results: Iterator[Result], call: CallOptions
+    ) -> Iterator[Result]:
+        """Results with their keys, marks and digits; heads: those of what is under way."""
+        numerals = shared_numerals() if call.itn else None
+        for found in results:
+            result = {**found, **heads.popleft()}
+            result = {"key": result["key"], **result}
+            marked = self.punctuator is not None and "error" not in result
+            if marked:
+                rest = result[WRITTEN][0][1:]
+                try:
+                    result[WRITTEN] = [(self._punctuate(result, call), *rest)]
+                except ParaformerError as error:
+                    marked, result["error"] = False, f"punc_model: {error}"
+            if numerals is not None and "error" not in result:
+                result = in_digits(result, numerals)
+            if call.sentence_timestamp:
+                result["sentence_info"] = sentence_info(
+                    result, marked, call.en_post_proc, call.return_raw_text
+                )
+            yield result
+
+    def _punctuate(self, result: Result, call: CallOptions) -> str:
+        assert self.punctuator is not None
+        raw = result["text"]
+        words = " ".join(word["text"] for word in result.get("words", ()))
+        if raw == words:  # so the model sees each word by itself, as the reference's does
+            text = tidy(self.punctuator.punctuate(words).text) if words else ""
+        else:
+            text = self.punctuator.punctuate(shown_text(result)).text if raw.strip() else ""
+        result["text"] = text
+        if call.return_raw_text:
+            result["raw_text"] = raw
+        return text
+
+    def _utterances(
+        self,
+        items: Iterator[Item],
+        total: int,
+        call: CallOptions,
+        search: Search,
+        batching: Batching,
+    ) -> Iterator[Result]:
+        rate, timed = self.recognizer.release.frontend.fs, self._times(search)
+        cutting = Cutting(call.max_segment_s, whole_s=call.max_whole_s)
+        long = LongRecognizer(self.recognizer, PauseSegmenter(rate, cutting))
+        sources = read_sources(
+            items, cutting, rate, call.fs, search.nbest, "give vad_model=fsmn-vad"
+        )
+        for found in progress(long.stream(sources, search, batching), total, call):
+            if found.whole:
+                outcome = found.error or found.segments[0].outcome
+                yield outcome_result(outcome, found.seconds, search.nbest, timed)
+            else:
+                yield recording_result(found, timed)
+
+    def _times(self, search: Search) -> bool:
+        """Whether results have times."""
+        return search.pred_timestamp or self.recognizer.times_tokens
+
+    def _recordings(
+        self,
+        items: Iterator[Item],
+        total: int,
+        call: CallOptions,
+        search: Search,
+        batching: Batching,
+    ) -> Iterator[Result]:
+        if search.nbest > 1:
+            raise ConfigError("nbest: is for single utterances; leave out vad_model, or nbest")
+        assert self.vad is not None
+        cutting = Cutting(call.max_segment_s, call.merge_vad, call.merge_length_s)
+        segmenter = Segmenter(_adjusted(self.vad, call), cutting)
+        rate = self.recognizer.release.frontend.fs
+        whole: Iterable[Item] = items
+        seconds = None
+        if total <= MEASURED:
+            whole = list(items)
+            seconds = _seconds(whole, rate)
+        with tqdm(total=seconds, unit="s", disable=call.disable_pbar or None, leave=False) as bar:
+            makers = (_blocks(item, call.fs, rate, bar) for item in whole)
+            long = LongRecognizer(self.recognizer, segmenter)
+            for recording in long.stream(makers, search, batching):
+                yield recording_result(recording, self._times(search))
+
+    def _streams(self, items: Iterator[Item], total: int, call: CallOptions) -> Iterator[Result]:
+        outcomes = self.online.transcribe(items, call.fs, chunking(call))
+        for outcome in progress(outcomes, total, call):
+            if isinstance(outcome, ParaformerError):
+                yield outcome_result(outcome, 0.0, 1)
+            else:
+                found, seconds = outcome
+                yield stream_fields(found, seconds, self.sentencepiece)
+
+    def _live_streams(
+        self, items: Iterator[Item], total: int, call: CallOptions
+    ) -> Iterator[Result]:
+        """Recordings by the live pipeline; marks come when a recording is whole."""
+        pipeline = self.live(call, whole=True)
+        for item in progress(items, total, call):
+            seconds: list[float] = []
+            blocks = _counted(_blocks(item, call.fs, pipeline.rate, None)(), pipeline.rate, seconds)
+            try:
+                ended = [e for e in pipeline.session().events(blocks) if e.kind == FINAL]
+            except ParaformerError as error:
+                yield outcome_result(error, sum(seconds), 1)
+                continue
+            text = join_texts(event.text for event in ended)
+            found = stream_result(
+                item.key, text, [token for event in ended for token in event.tokens]
+            )
+            segments = [{"start": e.start_ms, "end": e.end_ms, "text": e.text} for e in ended]
+            whole = stream_fields(found, sum(seconds), self.sentencepiece)
+            yield {**whole, "segments": segments}
+
+    def feed(self, source: Any, call: CallOptions) -> Result:
+        """See `Task`."""
+        self._search(call, live=True)
+        item = _one_item(source, call)
+        end = call.is_final or isinstance(item.source, (str, Path))  # a file is a whole stream
+        if self.vad or self.punctuator or self.second:
+            return {"key": item.key, **self._feed_live(item, call, end)}
+        no_digits(call)
+        found = self.online.feed(item, call.fs, chunking(call), call.cache, end)
+        return {"key": item.key, **found}
+
+    def _feed_live(self, item: Item, call: CallOptions, end: bool) -> Result:
+        """The segments that a piece ends, with their marks, and what is said of the next one."""
+        pipeline = self.live(call)
+        rate = pipeline.rate
+        check_piece(item, call.fs, rate)
+        state = call.cache.get("live") or pipeline.open()
+        events, state = pipeline.feed(state, item.piece(rate), end)
+        call.cache.clear()
+        if not end:
+            call.cache["live"] = state
+        ended = [event for event in events if event.kind == FINAL]
+        partial = events[-1].text if events and events[-1].kind != FINAL else ""
+        segments = [{"start": e.start_ms, "end": e.end_ms, "text": e.text} for e in ended]
+        return {
+            "text": join_texts(event.text for event in ended),
+            "segments": segments,
+            "partial": partial,
+        }
+
+    def streamer(self, call: CallOptions) -> Streamer:
+        """A stream to feed step by step."""
+        no_digits(call)
+        self._search(call, live=True)
+        return Streamer(self.online.recognizer(chunking(call)))
+
+    def live(self, call: CallOptions, whole: bool = False) -> LivePipeline:
+        """Live recognition by all models that there are; whole: marks and digits are those of the
+        text of a recording, so none are written here.
+        """
+        vad = _adjusted(self.vad, call) if self.vad else None
+        punctuator = None if whole else self.punctuator
+        return LivePipeline(
+            self.online.recognizer(chunking(call)),
+            vad,
+            punctuator,
+            self.second,
+            search=self._search(call, live=True),
+            itn=call.itn and not whole,
+        )
+
+
+class VadTask(RecordingTask):
+    """Segments of speech: `value` is a list of [start, end] in ms."""
+
+    def __init__(self, vad: VoiceActivity) -> None:
+        self.vad, self.device = vad, torch.device("cpu")
+
+    def tables(self, call: CallOptions, cut: bool) -> Tables:
+        """See `RecordingTask`."""
+        return Tables()
+
+    def results(
+        self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
+    ) -> Iterator[Result]:
+        """See `RecordingTask`; with chunk_size in ms the audio is heard in such pieces."""
+        vad = _adjusted(self.vad, call)
+        piece_ms = _piece_ms(call) if cut else PIECE_MS
+        for item in progress(items, total, call):
+            try:
+                blocks = _blocks(item, call.fs, vad.frontend.fs, None)()
+                value = [list(span) for span in vad.segments(blocks, piece_ms)]
+                yield {**head(item), "value": value, WRITTEN: [(str(value), [])]}
+            except ParaformerError as error:
+                yield {**head(item), "value": [], "error": str(error)}
+
+    def feed(self, source: Any, call: CallOptions) -> Result:
+        """See `Task`: [start, -1] where speech begins, [-1, end] where it ends."""
+        vad, item = _adjusted(self.vad, call), _one_item(source, call)
+        rate = vad.frontend.fs
+        check_piece(item, call.fs, rate)
+        state: VadState = call.cache.get("state") or vad.initial_state()
+        spans, state = vad.feed(item.piece(rate), state, call.is_final, _piece_ms(call))
+        call.cache.clear()
+        if not call.is_final:
+            call.cache["state"] = state
+        return {"key": item.key, "value": [list(span) for span in spans]}
+
+
+def chunking(call: CallOptions) -> Chunking:
+    """How a stream is cut."""
+    return Chunking(
+        tuple(_sizes(call)),  # type: ignore[arg-type]  # its length is checked there
+        call.encoder_chunk_look_back,
+        call.decoder_chunk_look_back,
+    )
+
+
+def _sizes(call: CallOptions) -> list[int]:
+    given: Any = call.chunk_size
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+
+
+def _piece_ms(call: CallOptions) -> int:
+    """`chunk_size` of a VAD: milliseconds."""
+    sizes = _sizes(call)
+    if len(sizes) != 1 or not isinstance(sizes[0], int) or not 1 <= sizes[0] <= MOST_PIECE_MS:
+        raise ConfigError(f"chunk_size={call.chunk_size}: a VAD takes milliseconds, such as 200")
+    return sizes[0]
+
+
+def _adjusted(vad: VoiceActivity, call: CallOptions) -> VoiceActivity:
+    """The detector with the options of the call."""
+    return vad.adjusted(
+        max_end_silence_time=call.max_end_silence_time,
+        max_single_segment_time=call.max_single_segment_time,
+        speech_noise_thres=call.speech_noise_thres,
+    )
+
+
+def no_digits(call: CallOptions) -> None:
+    """Refuse digits where the input comes in pieces."""
+    if call.itn:
+        raise ConfigError("itn: a number may go on in the next piece of a stream; leave it out")
+
+
+def _one_item(source: Any, call: CallOptions) -> Item:
+    items = list_items(source, call.key, call.segments, call.channel)
+    if len(items) != 1 or call.output_dir:
+        raise ConfigError("cache: give one piece of one stream a call, and no output_dir")
+    return items[0]
+
+
+def _blocks(
+    item: Item, fs: int | None, rate: int, bar: tqdm[Any] | None
+) -> Callable[[], Iterator[Tensor]]:
+    """What gives the audio of an item in blocks, and moves the bar."""
+
+    def blocks() -> Iterator[Tensor]:
+        for block in read_blocks(item, rate, raw_fs=fs):
+            yield block
+            if bar is not None:
+                bar.update(len(block) / rate)
+
+    return blocks
+
+
+def _noted(items: Iterator[Item], heads: deque[Result]) -> Iterator[Item]:
+    """The items, while their heads are written down."""
+    for item in items:
+        heads.append(head(item))
+        yield item
+
+
+def _seconds(items: Sequence[Item], rate: int) -> int | None:
+    """How long recordings are together, if the headers of all of them say so."""
+    lengths = [header_samples(i.source, rate) for i in items if isinstance(i.source, str)]
+    return round(sum(n or 0 for n in lengths) / rate) if all(lengths) else None
+
+
+def _counted(blocks: Iterable[Tensor], rate: int, seconds: list[float]) -> Iterator[Tensor]:
+    """The blocks, while their lengths are written down."""
+    for block in blocks:
+        seconds.append(len(block) / rate)
+        yield block
+
+
+def progress(outcomes: Iterator[Any], total: int, call: CallOptions) -> Iterator[Any]:
+    """Outcomes, while a bar shows on a terminal how many have come."""
+    hidden = True if call.disable_pbar or total < 2 else None
+    return iter(tqdm(outcomes, total=total, unit="utt", disable=hidden, leave=False))

@@ -1,0 +1,376 @@
+"""A list shared by several processes: each has a model of its own and takes the next few
+utterances when it has done its last; their results come in the order of the list.
+
+What a process was at work on when it ended is tried again, utterance by utterance; the one that
+ends a process by itself has failed. Only as much is under way as keeps all processes busy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, count, islice
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple
+
+from paraformer import options as opts
+from paraformer.api.auto import made_of, tables_ahead
+from paraformer.api.tasks import progress, stream_items
+from paraformer.data.inputs.sources import Inputs, Item
+from paraformer.errors import ConfigError, DataError, ParaformerError
+from paraformer.files import check_folder
+from paraformer.output.result import Result, head
+from paraformer.output.sink import Results, Tables
+from paraformer.output.tables import check_format
+
+log = logging.getLogger(__name__)
+
+# Most utterances that are handed out at once, and so decoded in batches together.
+CHUNK = 64
+# So many chunks for each process are under way, done ones that wait for an earlier one included.
+AHEAD = 4
+# A process that is asked to end has so long to end its commands and remove its temporary files.
+GRACE_SECONDS = 2.0
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+# So many in a row that end without a single result, and there is no use in starting more.
+MOST_ENDED = 10
+
+
+class Order(NamedTuple):
+    """What each process needs to know."""
+
+    model: str
+    settings: Mapping[str, Any]  # keywords of `AutoModel`
+    processes: int
+    levels: Mapping[str, int]  # of loggers, by name
+
+
+class Ready(NamedTuple):
+    """What a process says when its model is there."""
+
+    tables: Tables
+    failed: Result  # what the result of an utterance is that has none
+
+
+@dataclass
+class Chunk:
+    """Some utterances in a row, and their results as far as they have come."""
+
+    items: list[Item]
+    results: deque[Result] = field(default_factory=deque)
+    done: int = 0
+    alone: bool = False  # a process has ended over it: one at a time
+
+    def rest(self) -> list[Item]:
+        """What is to be handed out."""
+        return self.items[self.done : self.done + 1] if self.alone else self.items[self.done :]
+
+    def add(self, result: Result) -> None:
+        """The next result."""
+        self.results.append(result)
+        self.done += 1
+
+
+@dataclass
+class Worker:
+    """A process, and what it is at work on."""
+
+    process: BaseProcess
+    connection: Connection
+    ready: Ready | None = None
+    chunk: Chunk | None = None
+    waited: int = 0  # results that it owes
+
+
+def stream_shared(
+    source: Any, processes: int, model: str, settings: Mapping[str, Any], levels: Mapping[str, int]
+) -> Results:
+    """What `AutoModel(model, **settings).stream(source)` gives, by so many processes.
+
+    levels: of loggers, for all processes. With resume they start only if something is left to do.
+    """
+    given = {name: settings[name] for name in opts.names(opts.CallOptions) if name in settings}
+    call = opts.CallOptions(**given)
+    check_format(call.output_format)
+    if call.output_dir:
+        check_folder(call.output_dir)
+    inputs = Inputs(source, call.key, call.segments, call.channel)
+    crew = Crew(Order(model, settings, min(processes, inputs.total), levels))
+    try:
+        tables = (call.resume and tables_ahead(model, settings)) or crew.begin()
+
+        def work(items: Iterator[Item], total: int) -> Iterator[Result]:
+            return progress(crew.results(items, total), total, call)
+
+        return stream_items(inputs, call, tables, work, made_of(model, settings))
+    except BaseException:
+        crew.end()
+        raise
+
+
+class Crew:
+    """The processes that share a list."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.workers: list[Worker] = []
+        self._ranks = count()
+        self._ended = 0  # in a row, without a result
+        self._under_way: deque[Chunk] = deque()  # in the order of the list
+        self._waiting: deque[Chunk] = deque()  # those of them that no process is at work on
+
+    def begin(self) -> Tables:
+        """Start the first process, which finds what is wrong and fetches what is missing."""
+        usable = usable_cpus()
+        if self.order.processes > usable:
+            log.warning(
+                "nj=%d: more processes than the %d CPUs usable here, which share them",
+                self.order.processes,
+                usable,
+            )
+        self._start()
+        while self.workers[0].ready is None:
+            self._listen()
+        return self.workers[0].ready.tables
+
+    def results(self, items: Iterator[Item], total: int) -> Iterator[Result]:
+        """A result for each item, in their order; all processes have ended after the last."""
+        chunks = _chunks(items, total, self.order.processes)
+        if not self.workers:
+            first = next(chunks, None)
+            if first is None:
+                return
+            self.begin()
+            chunks = chain([first], chunks)
+        try:
+            while self._hand_out(chunks):
+                first = self._under_way[0]
+                while first.results:
+                    yield first.results.popleft()
+                if first.done == len(first.items):
+                    self._under_way.popleft()
+                else:
+                    self._listen()
+        finally:
+            self.end()
+
+    def _hand_out(self, chunks: Iterator[Chunk]) -> bool:
+        """Give the next chunks to the processes that wait for work; False: all is done."""
+        most = AHEAD * self.order.processes - len(self._under_way)
+        idle = [worker for worker in self.workers if worker.ready and worker.chunk is None]
+        missing = self.order.processes - len(self.workers)
+        wanted = len(idle) + missing - len(self._waiting)
+        new = list(islice(chunks, max(0, min(most, wanted))))
+        self._under_way += new
+        self._waiting += new
+        for worker in idle[: len(self._waiting)]:
+            worker.chunk = self._waiting.popleft()
+            worker.waited = len(worker.chunk.rest())
+            with contextlib.suppress(OSError):  # it has ended, which is heard of next
+                worker.connection.send(worker.chunk.rest())
+        for _ in range(min(missing, len(self._waiting))):
+            self._start()
+        return bool(self._under_way)
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        rank = next(self._ranks)
+        process = context.Process(target=serve, args=(theirs, rank, self.order), daemon=True)
+        with _without_ctrl_c():
+            process.start()
+        theirs.close()
+        self.workers.append(Worker(process, ours))
+
+    def _listen(self) -> None:
+        """Take what the processes say, once there is anything."""
+        heard = wait([worker.connection for worker in self.workers])
+        for worker in [w for w in self.workers if w.connection in heard]:
+            try:
+                message = worker.connection.recv()
+            except (EOFError, OSError):
+                self._bury(worker)
+                continue
+            if isinstance(message, ParaformerError):
+                raise message
+            if isinstance(message, Ready):
+                worker.ready = message
+                continue
+            assert worker.chunk is not None
+            self._ended = 0
+            worker.chunk.add(message)
+            worker.waited -= 1
+            if worker.waited == 0:
+                if worker.chunk.done < len(worker.chunk.items):
+                    self._waiting.append(worker.chunk)
+                worker.chunk = None
+
+    def _bury(self, worker: Worker) -> None:
+        """A process has ended: what it was at work on goes to another one."""
+        self.workers.remove(worker)
+        worker.process.join(GRACE_SECONDS)
+        _stop(worker.process, KILL)
+        worker.process.join()
+        worker.connection.close()
+        why = _why(worker.process.exitcode)
+        self._ended += 1
+        if self._ended >= MOST_ENDED or (worker.ready is None and not self.workers):
+            raise ConfigError(
+                f"nj={self.order.processes}: the processes end one after another ({why}); give "
+                "fewer, or leave nj out to see why"
+            )
+        if worker.ready is None:
+            self.order = self.order._replace(processes=len(self.workers))
+            log.warning("a process ended while it was loading (%s); the others go on", why)
+            return
+        chunk = worker.chunk
+        if chunk is None:
+            log.warning("a process ended (%s); another one takes its place", why)
+            return
+        lost = chunk.rest()[: worker.waited]
+        if len(lost) == 1:
+            reason = f"the process at work on it ended ({why}); mend it, or try it with nj=1"
+            chunk.add({**worker.ready.failed, **head(lost[0]), "error": reason})
+        else:
+            log.warning(
+                "a process ended (%s) with '%s' and %d more; they are tried one by one",
+                *(why, lost[0].key, len(lost) - 1),
+            )
+        chunk.alone = True
+        if chunk.done < len(chunk.items):
+            self._waiting.append(chunk)
+
+    def end(self) -> None:
+        """Stop all processes at once."""
+        for worker in self.workers:
+            _stop(worker.process, signal.SIGTERM)
+        for worker in self.workers:
+            worker.process.join(GRACE_SECONDS)
+            _stop(worker.process, KILL)
+            worker.process.join()
+            worker.connection.close()
+        self.workers.clear()
+
+
+def _chunks(items: Iterator[Item], total: int, processes: int) -> Iterator[Chunk]:
+    """Items in a row; the fewer are left, the smaller, so that all processes end together."""
+    while chunk := list(islice(items, max(1, min(CHUNK, total // (4 * processes))))):
+        total -= len(chunk)
+        yield Chunk(chunk)
+
+
+def _stop(process: BaseProcess, number: int) -> None:
+    """End a process with the commands that it runs, where the system has groups of processes."""
+    kill_group = getattr(os, "killpg", None)
+    if kill_group is not None:
+        with contextlib.suppress(OSError):  # there is none, or not yet
+            kill_group(process.pid, number)
+    if number == KILL:
+        process.kill()
+    else:
+        process.terminate()
+
+
+def _why(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        hint = ", as a system does that has no memory left" if name == "SIGKILL" else ""
+        return f"killed by {name}{hint}"
+    return f"exit code {code}"
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """A process that is started here does not hear Ctrl-C: its parent does, and ends it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def serve(connection: Connection, rank: int, order: Order) -> None:
+    """A process of a crew: items in, results out, until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # the commands of the list end with this process: see `_stop`
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    for name, level in order.levels.items():
+        # What is the same for all of them, one says.
+        logging.getLogger(name).setLevel(level if rank == 0 else max(level, logging.WARNING))
+    # The other end is closed where the parent has ended.
+    with _ended_in_order(), contextlib.suppress(EOFError, OSError):
+        try:
+            ready, work = _prepare(rank, order)
+        except ParaformerError as error:
+            connection.send(error)
+            return
+        connection.send(ready)
+        while True:
+            items = connection.recv()
+            for result in work(iter(items), len(items)):
+                connection.send(result)
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM ends the process here so that it removes its temporary files: what ffmpeg decodes
+    may be gigabytes.
+    """
+
+    def leave(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one would stop that
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def device_of(rank: int, device: str, gpus: int) -> str:
+    """The device of a process: where there are several GPUs and none is named, the next one.
+
+    >>> [device_of(rank, "auto", 2) for rank in range(3)], device_of(1, "cuda:0", 2)
+    (['cuda:0', 'cuda:1', 'cuda:0'], 'cuda:0')
+    >>> device_of(1, "auto", 0)
+    'auto'
+    """
+    return f"cuda:{rank % gpus}" if gpus and device.lower() in ("auto", "cuda") else device
+
+
+def _prepare(rank: int, order: Order) -> tuple[Ready, Any]:
+    """The model, loaded; its work, and what it says of an utterance that has failed."""
+    import torch
+    from tqdm import tqdm
+
+    from paraformer.api.auto import AutoModel
+
+    # Its own lock has a semaphore, which stays behind where a process is killed.
+    tqdm.set_lock(threading.RLock())
+    settings = {**order.settings, "disable_pbar": True}
+    settings["ncpu"] = settings.get("ncpu") or max(1, usable_cpus() // order.processes)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    settings["device"] = device_of(rank, str(settings.get("device", "auto")), gpus)
+    tables, work = AutoModel(order.model, **settings).shared_work()
+    (failed,) = work(iter([Item("", DataError("not tried"))]), 1)
+    return Ready(tables, failed), work

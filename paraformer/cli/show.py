@@ -1,0 +1,50 @@
+"""How `funasr` prints results: lines as they come, or a table once it is whole."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from paraformer.data.corpus.origins import Origins
+from paraformer.output.result import shown_text
+from paraformer.output.subtitle_lines import LineLimits
+from paraformer.output.tables import TIMED_TABLES, format_result
+from paraformer.output.timed_folder import TimedFolder
+from paraformer.output.timed_formats import format_timed, is_timed
+
+
+@contextmanager
+def printing(
+    origins: Origins, settings: Mapping[str, Any], alone: bool
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that prints a result; the table of a list comes in the end, sorted."""
+    output_format = str(settings.get("output_format", "text"))
+    if alone or settings.get("output_dir") or output_format not in TIMED_TABLES:
+        yield lambda result: print(shown(result, settings, alone), end="", flush=True)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        table = TimedFolder(folder, output_format, origins=origins)
+        try:
+            yield table.add
+        finally:
+            table.close()
+            print(Path(folder, output_format).read_text(encoding="utf-8"), end="", flush=True)
+
+
+def shown(result: dict[str, Any], settings: Mapping[str, Any], alone: bool) -> str:
+    """The text that is printed of a result; why one failed stands in the log."""
+    output_format = settings.get("output_format", "text")
+    if is_timed(output_format):
+        if settings.get("output_dir") or "error" in result:
+            return ""
+        keys = ("max_line_chars", "max_line_s")
+        limits = LineLimits(**{key: settings[key] for key in keys if key in settings})
+        return format_timed(result, output_format, limits)
+    if output_format == "text" and "error" in result and alone:
+        return ""
+    if output_format == "text" and "text" in result:
+        result = {**result, "text": shown_text(result)}
+    return format_result(result, output_format, alone) + "\n"

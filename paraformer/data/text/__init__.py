@@ -1,0 +1,4 @@
+"""Tokenizers, lexicon, words, syllables, n-grams, and the units that error rates count.
+
+Imports: the ground floor, data.corpus.
+"""

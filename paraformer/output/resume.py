@@ -1,0 +1,214 @@
+"""A run that was stopped goes on: which lines of its tables stay, and in what order they end up."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from array import array
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from operator import le
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from paraformer.documents import parse_json
+from paraformer.errors import ConfigError
+from paraformer.files import replacing
+
+log = logging.getLogger(__name__)
+
+FAILED = "failed"
+MADE_WITH = "made_with.json"
+BLANKS = r"[ \t\r\n]+"  # other blanks, such as U+3000, separate nothing in a Kaldi table
+
+
+def row_id(key: str) -> str:
+    """An id as it stands in a Kaldi table: blanks become `_`, so that the first blank ends it.
+
+    >>> row_id("a b")
+    'a_b'
+    """
+    return re.sub(BLANKS, "_", key)
+
+
+class Made(NamedTuple):
+    """The record of what results were made with, as it stands beside them: options with their
+    values, those at their defaults left out; and where the models were, which is not compared.
+    """
+
+    options: dict[str, Any]
+    places: dict[str, str]
+
+    def write(self, folder: Path, name: str = MADE_WITH) -> None:
+        """Say it in a folder of results, in a file of that name."""
+        text = json.dumps({**self._asdict()}, ensure_ascii=False, indent=1, sort_keys=True)
+        with replacing(folder / name) as draft:
+            draft.write_text(text + "\n", encoding="utf-8", errors="backslashreplace", newline="\n")
+
+    def refuse_other(self, folder: Path, whole: Sequence[str], name: str = MADE_WITH) -> None:
+        """Refuse to go on with what was made with anything else; whole: as of `Finished`."""
+        if not any(_finished(folder, whole).values()):
+            return
+        try:
+            told = parse_json((folder / name).read_text(encoding="utf-8"))
+            there = Made(dict(told["options"]), dict(told["places"]))
+        except (OSError, ValueError, LookupError, TypeError):
+            log.warning(
+                "%s: does not say what its results were made with (%s); those that are there stay",
+                *(folder, name),
+            )
+            return
+        mine = json.loads(json.dumps(self.options, ensure_ascii=False))
+        names = sorted(mine.keys() | there.options.keys())
+        other = [name for name in names if mine.get(name) != there.options.get(name)]
+        if not other:
+            return
+        said = "; ".join(
+            f"{name} was {there._said(name)}, is {self._said(name)}" for name in other[:3]
+        )
+        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+        raise ConfigError(
+            f"{folder}: its results were made otherwise ({said}{more}), and one table would mix "
+            "both; give another folder, or begin anew with resume=false"
+        )
+
+    def _said(self, name: str) -> str:
+        value = json.dumps(self.options.get(name, "not given"), ensure_ascii=False)
+        place = self.places.get(name)
+        return f"{value} ({place})" if place else value
+
+
+class _Line(NamedTuple):
+    """A whole line of a table: its id, and where it stands in the file."""
+
+    key: bytes
+    start: int
+    size: int
+
+
+class Finished:
+    """The utterances that an earlier run of the same work has finished in a folder of tables.
+
+    whole: the tables in which each of them has one line. others: those in which it has any number,
+    written before those of `whole`. What stands in `failed`, and what the last kill left by halves,
+    is not finished: it leaves all tables. Only ids are held in memory.
+    """
+
+    def __init__(self, folder: Path, whole: Sequence[str], others: Sequence[str] = ()) -> None:
+        self._tables = [folder / name for name in (*whole, *others, FAILED)]
+        left = _finished(folder, whole)
+        for name in whole:
+            _keep(folder / name, left.copy())
+        for name in others:
+            _keep(folder / name, Counter(dict.fromkeys(left, _ALL)))
+        # Last: without it what has failed would pass for finished.
+        _keep(folder / FAILED, Counter())
+        self._left = left
+        self._count = sum(left.values())
+
+    def __len__(self) -> int:
+        """How many there were."""
+        return self._count
+
+    def take(self, key: str) -> bool:
+        """Whether the utterance of this id is finished; one that stands there once is so once."""
+        place = _encoded(row_id(key))
+        self._left[place] -= 1
+        return self._left[place] >= 0
+
+    def sort(self, keys: Iterable[str]) -> None:
+        """Bring the lines of all tables into the order of these ids; others stay in front."""
+        first: dict[bytes, int] = {}
+        later: dict[bytes, list[int]] = {}  # of ids that stand more than once
+        for place, key in enumerate(keys):
+            known = first.setdefault(_encoded(row_id(key)), place)
+            if known != place:
+                later.setdefault(_encoded(row_id(key)), []).append(place)
+        for path in self._tables:
+            _sort(path, first, later)
+
+
+_ALL = 1 << 62
+
+
+def _finished(folder: Path, whole: Sequence[str]) -> Counter[bytes]:
+    """The ids that have a line in each of these tables, and how many, less what has failed."""
+    counts = [Counter(line.key for line in _lines(folder / name)) for name in whole]
+    left = counts[0]
+    for other in counts[1:]:
+        left &= other
+    for line in _lines(folder / FAILED):
+        left.pop(line.key, None)
+    return left
+
+
+def _encoded(key: str) -> bytes:
+    return key.encode("utf-8", "backslashreplace")
+
+
+def _lines(path: Path) -> Iterator[_Line]:
+    """The lines of a table that are whole; none where it is not there."""
+    if not path.is_file():
+        return
+    start, find = 0, _key_of_object if path.suffix == ".jsonl" else _key_of_row
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield _Line(find(line), start, len(line))
+            start += len(line)
+
+
+def _key_of_row(line: bytes) -> bytes:
+    return line.rstrip(b"\n").split(b" ", 1)[0]
+
+
+def _key_of_object(line: bytes) -> bytes:
+    """The `key` of a JSON object as it stands in a table; none of what is no such object."""
+    try:
+        return _encoded(row_id(str(parse_json(line)["key"])))
+    except (ValueError, KeyError, TypeError):
+        return b""
+
+
+def _keep(path: Path, most: Counter[bytes]) -> None:
+    """Only the lines of some ids, so many of each; `most` is used up."""
+    if path.is_file():
+        _rewrite(path, (line for line in _lines(path) if _counts(line.key, most)))
+
+
+def _counts(key: bytes, most: Counter[bytes]) -> bool:
+    most[key] -= 1
+    return most[key] >= 0
+
+
+def _sort(path: Path, first: dict[bytes, int], later: dict[bytes, list[int]]) -> None:
+    """By the place of each id; a further line of one that stands more than once has the next."""
+    waiting = {key: deque(places) for key, places in later.items()}
+    known = set[bytes]()
+    places, starts, sizes = array("q"), array("q"), array("q")
+    for key, start, size in _lines(path):
+        place = first.get(key, -1)
+        if key in waiting and key not in known:
+            known.add(key)
+        elif waiting.get(key):
+            place = waiting[key].popleft() if len(waiting[key]) > 1 else waiting[key][0]
+        places.append(place)
+        starts.append(start)
+        sizes.append(size)
+    if all(map(le, places, places[1:])):
+        return
+    order = sorted(range(len(places)), key=places.__getitem__)
+    _rewrite(path, (_Line(b"", starts[n], sizes[n]) for n in order))
+
+
+def _rewrite(path: Path, lines: Iterable[_Line]) -> None:
+    """These lines of a file in place of all, at once or not at all."""
+    with replacing(path) as draft, path.open("rb") as old, draft.open("wb") as new:
+        for line in lines:
+            new.write(_read(old, line))
+
+
+def _read(file: BinaryIO, line: _Line) -> bytes:
+    file.seek(line.start)
+    return file.read(line.size)

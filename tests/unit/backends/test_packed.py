@@ -1,0 +1,142 @@
+"""The twin for inference gives what the model gives, and leaves the model alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from paraformer.backends.packed import PackedConv, PackedLinear, for_inference
+from paraformer.nn.layers import PointwiseConv
+from tests import tiny
+
+CPU = torch.device("cpu")
+WIDE = {
+    "encoder_conf": {"output_size": 64, "linear_units": 128},
+    "decoder_conf": {"linear_units": 128},
+    "predictor_conf": {"idim": 64},
+}
+
+needs_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"
+)
+
+
+@needs_onednn
+@pytest.mark.parametrize("shape", [(1, 64), (3, 15, 64), (2, 0, 64), (0, 64), (1200, 64)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_packed_layer_is_the_layer(shape, bias):
+    linear = torch.nn.Linear(64, 80, bias=bias)
+    x = torch.randn(shape)
+    with torch.inference_mode():
+        torch.testing.assert_close(PackedLinear(linear)(x), linear(x), atol=1e-5, rtol=1e-5)
+
+
+@needs_onednn
+@pytest.mark.parametrize("frames", [3, 4, 200])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_packed_convolution_is_the_convolution(frames, kernel):
+    conv = torch.nn.Conv1d(64, 80, kernel)
+    x = torch.randn(2, 64, frames)
+    with torch.inference_mode():
+        torch.testing.assert_close(PackedConv(conv)(x), conv(x), atol=1e-5, rtol=1e-5)
+
+
+@needs_onednn
+def test_shapes_without_end_take_no_memory_without_end():
+    """What oneDNN keeps for each number of rows is bounded by few numbers of rows."""
+    met = set()
+    layer = PackedLinear(torch.nn.Linear(64, 80))
+    product = torch.ops.mkldnn._linear_pointwise
+
+    def watch(x, *rest):
+        met.add(len(x))
+        return product(x, *rest)
+
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.ops.mkldnn, "_linear_pointwise", watch)
+        for rows in range(1, 2500):
+            assert layer(torch.zeros(rows, 64)).shape == (rows, 80)
+    assert len(met) <= 32
+
+
+@needs_onednn
+def test_the_twin_recognises_as_the_model_and_the_model_stays():
+    model = tiny.release(WIDE).model.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    twin = for_inference(model, CPU)
+    assert any(isinstance(module, PackedLinear) for module in twin.modules())
+    feats, lengths = torch.randn(2, 30, 56), torch.tensor([30, 11])
+    with torch.inference_mode():
+        ours, theirs = twin.encode(feats, lengths)[0], model.encode(feats, lengths)[0]
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    assert not any(isinstance(module, PackedLinear) for module in model.modules())
+    assert tiny.equal(dict(model.state_dict()), before)
+    model.encode(feats, lengths)[0].sum().backward()  # it can still be trained
+
+
+@needs_onednn
+def test_a_twin_of_a_twin_is_the_same():
+    twin = for_inference(tiny.release(WIDE).model, CPU)
+    again = for_inference(twin, CPU)
+    x, lengths = torch.randn(1, 9, 56), torch.tensor([9])
+    with torch.inference_mode():
+        assert torch.equal(again.encode(x, lengths)[0], twin.encode(x, lengths)[0])
+
+
+@needs_onednn
+def test_bfloat16_is_near():
+    linear = torch.nn.Linear(64, 80)
+    x = torch.randn(5, 64)
+    packed = PackedLinear(linear, torch.bfloat16)
+    with torch.inference_mode():
+        with torch.autocast("cpu", torch.bfloat16):
+            assert packed(x).dtype == linear(x).dtype == torch.bfloat16
+        # Where autocast is off, what comes behind works in float32.
+        assert packed(x).dtype == torch.float32
+        torch.testing.assert_close(packed(x), linear(x), atol=0.05, rtol=0.05)
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    "layer",
+    [
+        torch.nn.Linear(64, 80),
+        torch.nn.Linear(64, 80, bias=False),
+        torch.nn.Conv1d(64, 80, 3),
+        PointwiseConv(64, 80, bias=False),
+    ],
+    ids=repr,
+)
+def test_a_packed_layer_has_the_face_of_the_layer(layer):
+    """A module that reads an attribute of a layer need not know that it may be packed."""
+    twin = for_inference(layer, CPU)
+    assert type(twin) is not type(layer)
+    assert isinstance(twin, type(layer))
+    for name in {*dir(layer)} - {*dir(torch.nn.Module())}:
+        ours, own = getattr(twin, name), getattr(layer, name)
+        if isinstance(own, torch.Tensor):
+            assert torch.equal(ours, own), name
+        elif not callable(own):
+            assert ours == own, name
+    x = torch.randn(2, 9, 64)
+    x = x.transpose(1, 2) if type(layer) is torch.nn.Conv1d else x
+    with torch.inference_mode():
+        torch.testing.assert_close(twin(x), layer(x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_machine_without_onednn_uses_the_model_itself(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    model = tiny.release().model
+    assert for_inference(model, CPU) is model
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 11])
+def test_the_sum_over_taps_is_the_convolution(kernel):
+    from paraformer.nn.sanm import MemoryBlock
+
+    block = MemoryBlock(8, kernel)
+    x, frames = torch.randn(2, 17, 8), torch.ones(2, 17, 1)
+    frames[1, 9:] = 0
+    expected = block(x, frames)  # with gradients: torch's convolution
+    with torch.no_grad():
+        torch.testing.assert_close(block(x, frames), expected, atol=1e-5, rtol=1e-5)
