@@ -93,17 +93,18 @@ def check_fields(settings: Any, part: str = "") -> None:
         name = f"{part}.{each.name}" if part else each.name
         if "limits" in each.metadata:
             check(name, value, each.metadata["limits"])
-        elif isinstance(each.default, bool) and not _is_switch(value):
-            raise ConfigError(f"{name}={value}: give true or false")
+        elif isinstance(each.default, bool):
+            check_switch(name, value)
         elif each.default_factory is dict and not isinstance(value, Mapping):
             raise ConfigError(f"{name}={value}: give names with their values")
         elif each.type in ("str", str) and not isinstance(value, (str, PathLike, type(None))):
             raise ConfigError(f"{name}={value!r}: give a text")
 
 
-def _is_switch(value: object) -> bool:
-    """Whether a value is on or off; an array of several is neither."""
-    return not getattr(value, "shape", ()) and value in (True, False)
+def check_switch(name: str, value: object) -> None:
+    """Refuse what is neither on nor off, such as an array of several."""
+    if getattr(value, "shape", ()) or value not in (True, False):
+        raise ConfigError(f"{name}={value}: give true or false")
 
 
 def check_values(values: Mapping[str, Any], limits: Mapping[str, Limits], part: str = "") -> None:

@@ -19,6 +19,7 @@ from paraformer.limits import (
     RATE,
     Limits,
     check_fields,
+    check_switch,
 )
 
 DEFAULT_MODEL = "paraformer-zh-mini"
@@ -65,6 +66,9 @@ ALIASES = {
     "timestamps": "pred_timestamp",
     "model_hub": "hub",
 }
+# Values of `dtype`; the last two are also switches of their own: bf16=True is dtype="bf16".
+NUMBER_FORMATS = ("fp32", "bf16", "fp16")
+FORMAT_SWITCHES = NUMBER_FORMATS[1:]
 # Options of which several may be given, in any form.
 _SEVERAL = ("hotword", "key", "chunk_size", "data_type")
 THREADS = Limits(1, 1024, whole=True)  # far more than that ends the process
@@ -102,8 +106,9 @@ class BuildOptions(_Checked):
     ncpu: int | None = _option(
         None, "number of CPU threads; torch's own choice if not given", THREADS
     )
-    fp16: bool = _option(False, "compute in 16-bit floats, on a GPU only")
-    bf16: bool = _option(False, "compute in bfloat16")
+    dtype: str = _option(
+        "fp32", "number format of model: fp32, bf16, or on a GPU fp16 (bf16=true, fp16=true)"
+    )
     vad_model: str = _option("", "model that finds speech in long recordings, such as fsmn-vad")
     vad_kwargs: dict[str, Any] = field(
         default_factory=dict,
@@ -283,16 +288,36 @@ def data_types(given: Any) -> list[str]:
 def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
     """The same keywords without the other names of options.
 
-    >>> renamed({"hotwords": "阿里", "key": "a"})
-    {'hotword': '阿里', 'key': 'a'}
+    >>> renamed({"hotwords": "阿里", "key": "a", "bf16": True, "fp16": False})
+    {'hotword': '阿里', 'key': 'a', 'dtype': 'bf16'}
     """
     named: dict[str, Any] = {}
-    for key, value in given.items():
+    for key, value in one_format(given).items():
         name = ALIASES.get(key, key)
         if name in named:
             raise ConfigError(f"{key}: is {name}, which is given too; give one of them")
         named[name] = _held(value) if name in _SEVERAL else value
     return named
+
+
+def one_format(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with one `dtype` for it and its switches, which must not contradict each other.
+
+    >>> one_format({"fp16": True, "dtype": "fp16"}), one_format({"fp16": False})
+    ({'dtype': 'fp16'}, {})
+    """
+    rest = {key: value for key, value in given.items() if key not in FORMAT_SWITCHES}
+    switches = {name: given[name] for name in FORMAT_SWITCHES if name in given}
+    for name, value in switches.items():
+        check_switch(name, value)
+    named = [name for name, on in switches.items() if on]
+    dtype = rest.pop("dtype", None)
+    if dtype is not None and dtype not in named:
+        named.append(dtype)
+    if len(named) > 1 or any(name in switches and not switches[name] for name in named):
+        said = ", ".join(f"{key}={given[key]}" for key in ("dtype", *switches) if key in given)
+        raise ConfigError(f"{said}: contradict each other; give dtype alone")
+    return {**rest, "dtype": named[0]} if named else rest
 
 
 def _held(value: Any) -> Any:

@@ -20,8 +20,8 @@ DOORS = {"", "__main__"}  # what lies in the hall beside the ground floor
 # A row a room: what it may import of ours, beside the ground floor.
 ROOMS = {
     "api": "backends data.audio data.corpus data.inputs data.text decode hub models output",
-    "backends": "nn",
-    "cli": "api data.audio data.corpus data.inputs hub models output",
+    "backends": "models nn",
+    "cli": "api backends data.audio data.corpus data.inputs hub models output",
     "conf": "",
     "data": "",
     "data.audio": "data.corpus",
@@ -30,14 +30,14 @@ ROOMS = {
     "data.features": "data.corpus",
     "data.inputs": "data.audio data.corpus data.text",
     "data.text": "data.corpus",
-    "decode": "backends data.audio data.corpus data.features data.inputs data.text models nn",
+    "decode": "backends data.audio data.corpus data.features data.inputs data.text",
     "hub": "",
     "models": "data.corpus data.features data.text nn",
     "nn": "",
     "output": "data.audio data.corpus data.inputs data.text decode",
-    "programs": "api cli data.audio data.batches data.corpus data.features data.inputs data.text "
-    "decode hub models output report train",
-    "report": "data.inputs data.text decode models nn",
+    "programs": "api backends cli data.audio data.batches data.corpus data.features data.inputs "
+    "data.text decode hub models output report train",
+    "report": "backends data.features data.inputs data.text decode",
     "train": "data.audio data.batches data.corpus data.features data.text decode models nn",
 }
 BELOW = {room: set(names.split()) for room, names in ROOMS.items()}
@@ -182,6 +182,40 @@ def test_released_file_names_are_known_to_release():
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         literals = {n.value for n in nodes if isinstance(n, ast.Constant)}
         assert not literals & {"model.pt", "configuration.json", "tokens.json"}, name
+
+
+def networks() -> set[str]:
+    """The names of our own modules of torch."""
+    bases = {
+        node.name: {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+        for name, path in MODULES.items()
+        if room_of(name) in ("models", "nn")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    }
+    found = {"Module"}
+    while more := {name for name, own in bases.items() if own & found} - found:
+        found |= more
+    return found
+
+
+NETWORKS = networks()
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if room_of(n) not in ("models", "nn")])
+def test_a_model_is_asked_what_it_can_do_not_of_which_class_it_is(name):
+    if name == "backends.packed":  # which layers it replaces
+        return
+    calls = ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+    asked = {
+        ast.unparse(kind).rpartition(".")[2]
+        for node in calls
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass")
+        for kind in ast.walk(node.args[1])
+        if isinstance(kind, (ast.Name, ast.Attribute))
+    }
+    assert {"Paraformer", "Aligner", "SanmEncoder", "CifPredictorV3"} <= NETWORKS
+    assert not asked & NETWORKS
 
 
 def test_no_module_is_longer_than_500_lines():

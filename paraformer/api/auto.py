@@ -26,6 +26,7 @@ from paraformer.api.tasks import (
     speech_tables,
     stream_items,
 )
+from paraformer.backends.devices import choose_device, choose_format
 from paraformer.backends.forks import check_gpu, most_threads
 from paraformer.data.audio.channels import MIX, check_channel
 from paraformer.data.inputs.pieces import RefusedError
@@ -177,7 +178,8 @@ class AutoModel:
             return OTHER_TASKS[kind](self.directory, {**given, **weights}, build)
         release = load_release(merge(config, given), self.directory)
         device = choose_device(build.device)
-        recognizer = Recognizer(release, device, _precision(build, device))
+        dtype = choose_format(build.dtype, device)
+        recognizer = Recognizer(release, device, dtype)
         vad = punctuator = None
         if build.vad_model:
             vad = VoiceActivity(load_vad(self.directories["vad_model"], build.vad_kwargs))
@@ -190,7 +192,7 @@ class AutoModel:
             raise ConfigError("second_pass: goes with a streaming model, or with chunk_size")
         if build.second_pass:
             whole = load_directory(self.directories["second_pass"])
-            second = Recognizer(whole, device, _precision(build, device))
+            second = Recognizer(whole, device, dtype)
         return SpeechTask(recognizer, streaming, vad, punctuator, second)
 
     @property
@@ -318,14 +320,15 @@ def _vad_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) 
 
 
 def _punctuation_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
+    device = choose_device(build.device)
     release = load_punctuation(directory, given)
-    return PunctuationTask(Punctuator(release, choose_device(build.device)))
+    return PunctuationTask(Punctuator(release, device, choose_format(build.dtype, device)))
 
 
 def _align_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
     device = choose_device(build.device)
     release = load_aligner(directory, given)
-    return AlignTask(ForcedAligner(release, device, _precision(build, device)))
+    return AlignTask(ForcedAligner(release, device, choose_format(build.dtype, device)))
 
 
 # What is not recognition.
@@ -360,41 +363,6 @@ def _set_log_level(build: opts.BuildOptions) -> None:
     if level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
         raise ConfigError(f"log_level={build.log_level}: use DEBUG, INFO, WARNING or ERROR")
     logging.getLogger("paraformer").setLevel(level)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; where it is missing the CPU, and the log says so."""
-    device = parse_device(name)
-    check_gpu(device.type)
-    if device.type == "cpu" or is_usable(device):
-        return device
-    log.warning("device %s is not usable here; the CPU is used", name)
-    return torch.device("cpu")
-
-
-def parse_device(name: str) -> torch.device:
-    """auto, cpu, cuda, cuda:N or N; auto is cuda where there is one."""
-    name = str(name).lower()
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(f"cuda:{name}" if name.isdigit() else name)
-    except RuntimeError:
-        raise ConfigError(f"device={name}: not known; use auto, cpu, cuda or cuda:0") from None
-
-
-def is_usable(device: torch.device) -> bool:
-    """Whether there is such a GPU."""
-    there = device.type == "cuda" and torch.cuda.is_available()
-    return there and (device.index or 0) < torch.cuda.device_count()
-
-
-def _precision(build: opts.BuildOptions, device: torch.device) -> torch.dtype | None:
-    if build.bf16:
-        return torch.bfloat16
-    if build.fp16 and device.type == "cpu":
-        log.warning("fp16 is not for the CPU; float32 is used")
-    return torch.float16 if build.fp16 and device.type != "cpu" else None
 
 
 def _check_kinds(config: Config, directories: Mapping[str, Path]) -> None:

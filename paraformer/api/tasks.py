@@ -145,9 +145,9 @@ class SpeechTask(RecordingTask):
         self.vad, self.punctuator, self.second = vad, punctuator, second
         self.online = OnlineModel(recognizer.release, recognizer.device, recognizer.dtype)
         # That of whole recordings where there are two.
-        hearing = (second or recognizer).release
-        self.hotwords = HotwordMemo(hearing.model, hearing.tokenizer)
-        self.sentencepiece = isinstance(hearing.tokenizer, SentencepieceTokenizer)
+        hearing = (second or recognizer).engine
+        self.hotwords = HotwordMemo(hearing)
+        self.sentencepiece = isinstance(hearing.release.tokenizer, SentencepieceTokenizer)
 
     def tables(self, call: CallOptions, cut: bool) -> Tables:
         """See `RecordingTask`."""

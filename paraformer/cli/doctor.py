@@ -122,7 +122,7 @@ def _device() -> Iterator[str]:
     try:
         import torch
 
-        from paraformer.api.auto import choose_device
+        from paraformer.backends.devices import choose_device
     except _UNUSABLE:
         yield "none without torch"
         return

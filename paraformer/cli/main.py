@@ -50,7 +50,7 @@ ALIASES = {"format": "output_format", **opts.ALIASES}
 KINDS = (opts.CommandOptions, opts.BuildOptions, opts.CallOptions)
 KNOWN = opts.all_fields(*KINDS)
 # Switches of the reference that need no value, besides those whose default is false.
-SWITCHES = ("timestamps", "spk", "disable_update", "trust_remote_code")
+SWITCHES = ("timestamps", "spk", "disable_update", "trust_remote_code", *opts.FORMAT_SWITCHES)
 NESTED = ("vad_kwargs.", "punc_kwargs.")
 COMMANDS = ("doctor", "completion")
 HOME = ("~/", f"~{os.sep}")
@@ -238,8 +238,8 @@ def type_known(values: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str
     settings: dict[str, Any] = {}
     rest: dict[str, str] = {}
     for key, value in values.items():
-        if key in KNOWN:
-            default = KNOWN[key].default
+        if key in KNOWN or key in opts.FORMAT_SWITCHES:
+            default = KNOWN[key].default if key in KNOWN else False
             # The optional ones are numbers.
             settings[key] = typed(value, 0 if default is None else default, key)
         elif key.startswith(NESTED):
@@ -247,7 +247,7 @@ def type_known(values: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str
             settings.setdefault(part, {})[name] = typed(value, None, key)
         elif key not in (*opts.NOT_BUILT, *opts.WITHOUT_EFFECT):
             rest[key] = value
-    return settings, rest
+    return opts.one_format(settings), rest
 
 
 def type_config(

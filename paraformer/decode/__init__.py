@@ -1,5 +1,5 @@
 """What a network heard becomes text, times, marks, segments.
 
 Imports: the ground floor, backends, data.audio, data.corpus, data.features, data.inputs,
-data.text, models, nn.
+data.text.
 """

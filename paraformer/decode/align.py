@@ -18,8 +18,8 @@ from unicodedata import category
 import torch
 from torch import Tensor
 
-from paraformer.backends.halves import in_halves
-from paraformer.backends.packed import for_inference
+from paraformer.backends.engines import alignment_engine
+from paraformer.backends.face import AlignerRelease, Timeline
 from paraformer.data.corpus.texts import read_texts
 from paraformer.data.features.frontend import Frontend
 from paraformer.data.inputs.names import names_file
@@ -28,25 +28,20 @@ from paraformer.data.text.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.data.text.words import TAG, breakable
 from paraformer.decode.longform import Cutting
 from paraformer.decode.recognize import (
-    NOT_FINITE,
     POOLED_BATCHES,
     Batching,
     plan_batches,
     sound_features,
-    too_long,
 )
 from paraformer.decode.timestamps import (
     SILENCE,
     Clock,
     Span,
     Times,
-    frame_seconds,
     milliseconds,
 )
 from paraformer.decode.token_ends import ends_of
-from paraformer.errors import AudioError, CheckpointError, DataError, ParaformerError
-from paraformer.models.release import AlignerRelease
-from paraformer.nn.cif_v3 import Timeline
+from paraformer.errors import AudioError, DataError, ParaformerError
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +92,9 @@ class ForcedAligner:
         dtype: torch.dtype | None = None,
     ) -> None:
         """dtype: a half precision for the encoder (by autocast), None: float32."""
-        self.device, self.dtype = torch.device(device), dtype
-        self.model = for_inference(release.model, self.device, dtype)
+        self.engine = alignment_engine(release, device, dtype)
+        self.device, self.frame_seconds = self.engine.device, self.engine.frame_seconds
         self.frontend, self.tokenizer = release.frontend, release.tokenizer
-        self.frame_seconds = frame_seconds(release.frontend, release.model.encoder)
         self._ends = ends_of(release.config, release.frontend)
 
     def align(
@@ -144,11 +138,7 @@ class ForcedAligner:
                 outcomes[place] = self._refusal(len(x), units[place])
         ready = {p: len(x) for p, x in feats.items() if outcomes[p] is NOTHING and units[p]}
         for batch in plan_batches(ready, max_utterances, most):
-            found = in_halves(
-                [(feats[p], units[p]) for p in batch],
-                self._align_batch,
-                lambda pair: too_long(pair[0], self.device),
-            )
+            found = self._align_batch([(feats[p], units[p]) for p in batch])
             for place, outcome in zip(batch, found, strict=True):
                 outcomes[place] = outcome
         return outcomes
@@ -156,7 +146,7 @@ class ForcedAligner:
     def _refusal(self, frames: int, units: Sequence[Unit]) -> Outcome:
         """Why a text cannot have been spoken in so many frames; NOTHING if it can."""
         count = sum(len(unit.tokens) for unit in units)
-        if count <= frames * self.model.predictor.upsample_times:
+        if count <= frames * self.engine.steps:
             return NOTHING
         seconds = frames * self.frame_seconds
         if frames == 0:
@@ -171,26 +161,15 @@ class ForcedAligner:
 
     @torch.inference_mode()
     def _align_batch(self, batch: Sequence[tuple[Tensor, list[Unit]]]) -> list[Outcome]:
-        feats, units = [x for x, _ in batch], [row for _, row in batch]
-        padded = torch.nn.utils.rnn.pad_sequence(feats, batch_first=True).to(self.device)
-        lengths = torch.tensor([len(x) for x in feats], device=self.device)
-        tokens = [[token for unit in row for token in unit.tokens] for row in units]
-        counts = torch.tensor([len(row) for row in tokens], device=self.device)
-        half = self.dtype is not None
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=half):
-            memory, frames = self.model.encode(padded, lengths)
-        # What is not finite fires nowhere: its row counts as silence until the end.
-        sound = memory.isfinite().flatten(1).all(1)
-        memory = memory.masked_fill(~sound[:, None, None], 0.0)
-        timeline = self.model.timeline(memory, frames, counts)
-        sound &= timeline.weights.isfinite().all(1)
-        clock = self.clock(timeline, feats)
-        return [
-            _gather(units[row], clock.spans(row, tokens[row]))
-            if good
-            else CheckpointError(NOT_FINITE)
-            for row, good in enumerate(sound.tolist())
-        ]
+        tokens = [[token for unit in units for token in unit.tokens] for _, units in batch]
+        texts = zip(batch, tokens, strict=True)
+        found: list[Outcome] = []
+        for timed in self.engine.align([x for x, _ in batch], [len(row) for row in tokens]):
+            clock = self.clock(timed.timeline, timed.feats)
+            for row, error in enumerate(timed.errors):
+                (_, units), spoken = next(texts)
+                found.append(error or _gather(units, clock.spans(row, spoken)))
+        return found
 
 
 def read_pairs(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from paraformer.models.fsmn_vad import VadOptions
+from paraformer.backends.face import VadOptions
 
 # The end that a span lacks: it was, or will be, reported by another call.
 OPEN = -1

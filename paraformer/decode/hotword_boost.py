@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from paraformer.backends.face import length_mask
 from paraformer.decode.word_tree import Level, WordTree
-from paraformer.nn.mask import length_mask
 
 # So many scores (positions of utterances times first tokens of words) are held at a time.
 MOST_SCORES = 1 << 22

@@ -12,10 +12,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
-
+from paraformer.backends.face import RecognitionEngine
 from paraformer.data.audio.web import download
 from paraformer.data.corpus.ids import URL
 from paraformer.data.inputs.names import names_file
@@ -24,11 +23,6 @@ from paraformer.decode.word_tree import WordTree
 from paraformer.documents import parse_json
 from paraformer.errors import AudioError, DataError
 from paraformer.limits import MOST_WEIGHT, Limits, check
-from paraformer.models.contextual import ContextualParaformer
-from paraformer.models.paraformer import Paraformer
-from paraformer.models.release import Release
-from paraformer.models.seaco import SeacoParaformer
-from paraformer.nn.bias import HotwordMemory
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +56,7 @@ class HotwordList(NamedTuple):
 
     @property
     def ids(self) -> list[tuple[int, ...]]:
-        """What `remember` of a model takes."""
+        """What `remember` of an engine takes."""
         return [word.ids for word in self.words]
 
 
@@ -70,7 +64,7 @@ class Listening(NamedTuple):
     """A list as recognition takes it."""
 
     words: WordTree
-    memory: HotwordMemory | None  # of models with a decoder for hotwords; None for long lists
+    memory: Any | None  # of models with a decoder for hotwords; None for long lists
 
 
 class _Given(NamedTuple):
@@ -81,21 +75,20 @@ class _Given(NamedTuple):
 class HotwordMemo:
     """The hotwords of one model from call to call: the same list is encoded and named once."""
 
-    def __init__(self, model: Paraformer, tokenizer: Tokenizer) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, engine: RecognitionEngine) -> None:
+        self.engine = engine
         self._last: tuple[list[_Given], Listening | None] = ([], None)
 
-    @torch.inference_mode()
     def listening(self, given: object) -> Listening | None:
         """What `Search.hotwords` takes, for any form of the argument; a file is read anew each
         time.
         """
         entries = _filled(given)
         if entries != self._last[0]:
-            found = _encoded(entries, self.tokenizer)
+            found = _encoded(entries, self.engine.release.tokenizer)
             if entries:
                 _report(found)
-            heard = Listening(WordTree(found.ids), remember(self.model, found))
+            heard = Listening(WordTree(found.ids), remember(self.engine, found))
             self._last = (entries, heard if found.words else None)
         return self._last[1]
 
@@ -156,11 +149,11 @@ def _encoded(entries: Sequence[_Given], tokenizer: Tokenizer) -> HotwordList:
     return HotwordList(list(words.values()), left_out)
 
 
-def remember(model: Paraformer, hotwords: HotwordList) -> HotwordMemory | None:
-    """What `decode` of a model with a decoder for hotwords takes, made once for many batches; None
-    for an empty list, for other models, and for more words than such a decoder takes.
+def remember(engine: RecognitionEngine, hotwords: HotwordList) -> Any | None:
+    """`Bias.hotwords` for a model with a decoder for them, made once for many batches; None for an
+    empty list, for other models, and for more words than such a decoder takes.
     """
-    if not hotwords.words or not isinstance(model, SeacoParaformer | ContextualParaformer):
+    if not hotwords.words or not engine.hears_hotwords:
         return None
     if len(hotwords.words) > MOST_ATTENDED:
         log.warning(
@@ -170,17 +163,16 @@ def remember(model: Paraformer, hotwords: HotwordList) -> HotwordMemory | None:
             MOST_ATTENDED,
         )
         return None
-    return model.remember(hotwords.ids)
+    return engine.remember(hotwords.ids)
 
 
-def own_boost(release: Release) -> float:
+def own_boost(engine: RecognitionEngine) -> float:
     """How much `boost` prefers hotwords where the call does not say: `hotword_boost` of the model's
     config.yaml; else nothing if it has a decoder for them, and BOOST if it has none.
     """
-    own = release.config.get("hotword_boost")
+    own = engine.release.config.get("hotword_boost")
     if own is None:
-        hears = isinstance(release.model, SeacoParaformer | ContextualParaformer)
-        return 0.0 if hears else BOOST
+        return 0.0 if engine.hears_hotwords else BOOST
     check("config.yaml: hotword_boost", own, Limits(0, MOST_WEIGHT))
     return float(own)
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import torch
 
+from paraformer.backends.engines import mark_engine
+from paraformer.backends.face import NO_MARK, PunctuationRelease
 from paraformer.data.text.words import (
     CLOSERS,
     HALF_WIDTH,
@@ -20,8 +22,7 @@ from paraformer.data.text.words import (
     jieba_segmenter,
     split_words,
 )
-from paraformer.errors import CheckpointError, ConfigError
-from paraformer.models.release import NO_MARK, PunctuationRelease
+from paraformer.errors import ConfigError
 
 SPLIT_SIZE = 20  # new words in one window: the reference's
 LONG = 200  # words; a longer sentence without an end is closed at its last comma
@@ -69,11 +70,15 @@ class Punctuator:
     or an emoji nor beside a mark of the input.
     """
 
-    def __init__(self, release: PunctuationRelease, device: torch.device | str = "cpu") -> None:
-        """Models with a jieba_usr_dict need the package jieba."""
-        self.model = release.model.to(device).eval()
-        self.tokenizer = release.tokenizer
-        self.device = torch.device(device)
+    def __init__(
+        self,
+        release: PunctuationRelease,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Models with a jieba_usr_dict need the package jieba. dtype: as of a `Recognizer`."""
+        self.engine = mark_engine(release, device, dtype)
+        self.tokenizer, self.device = release.tokenizer, self.engine.device
         self.marks = ["" if mark in NOT_MARKS else mark for mark in release.marks]
         self.sentence_end = release.sentence_end
         self._no_mark = release.marks.index(NO_MARK)
@@ -151,23 +156,9 @@ class Punctuator:
         ids = self.tokenizer.tokens_to_ids(word.text for word in words)
         marks: list[int] = []
         for end in range(split_size, len(ids) + split_size, split_size):
-            found = self._ask(ids[len(marks) : end], context)
+            found = self.engine.marks(ids[len(marks) : end], context)
             marks += found if end >= len(ids) else self._finished(found)
         return [_Decision(word, mark) for word, mark in zip(words, marks, strict=True)]
-
-    @torch.inference_mode()
-    def _ask(self, ids: Sequence[int], context: int) -> list[int]:
-        """The best mark of each word of one window."""
-        row = torch.tensor([ids], device=self.device)
-        lengths = torch.tensor([len(ids)], device=self.device)
-        seen = torch.tensor([context], device=self.device)
-        scores = self.model(row, lengths, seen)[0]
-        if not scores.isfinite().all():
-            raise CheckpointError(
-                "the output of the punctuation model is not finite; its weights are damaged"
-            )
-        best: list[int] = scores.argmax(-1).tolist()
-        return best
 
     def _finished(self, marks: list[int]) -> list[int]:
         """The part of a window up to the end of its last sentence; the rest is read again.

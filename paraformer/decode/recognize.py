@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from paraformer.backends.halves import in_halves
-from paraformer.backends.packed import for_inference
+from paraformer.backends.engines import recognition_engine
+from paraformer.backends.face import SHORTLIST, Asked, Bias, Heard, Release, Timeline
 from paraformer.data.audio.arrays import check_sound
 from paraformer.data.features.frontend import Frontend
 from paraformer.data.text.tokenizer import SentencepieceTokenizer
@@ -32,13 +29,11 @@ from paraformer.decode.timestamps import (
     Clock,
     SpokenWord,
     Times,
-    frame_seconds,
     milliseconds,
-    plain_timeline,
     spoken_words,
 )
 from paraformer.decode.token_ends import ends_of
-from paraformer.errors import AudioError, CheckpointError, ConfigError, ParaformerError
+from paraformer.errors import AudioError, ConfigError, ParaformerError
 from paraformer.limits import (
     MOST_READINGS,
     MOST_SECONDS,
@@ -46,12 +41,6 @@ from paraformer.limits import (
     check_fields,
     limited,
 )
-from paraformer.models.bicif import BiCifParaformer
-from paraformer.models.contextual import ContextualParaformer
-from paraformer.models.release import Release
-from paraformer.models.seaco import SHORTLIST, SeacoParaformer
-from paraformer.nn.cif import CifOutput
-from paraformer.nn.cif_v3 import Timeline
 
 # Below this a CTC weight is none (the reference's limit).
 NO_WEIGHT = 1e-5
@@ -147,13 +136,10 @@ class Recognizer:
         self, release: Release, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
     ) -> None:
         """dtype: a half precision to compute in (by autocast), None: float32."""
-        self.device = torch.device(device)
-        self.dtype = dtype
-        self.model = for_inference(release.model, self.device, dtype)
-        self.release = release._replace(model=self.model)
-        self.special = sorted({self.model.blank_id, SOS, self.model.eos})
-        self._frame_seconds = frame_seconds(release.frontend, release.model.encoder)
-        self._boost = own_boost(release)
+        self.engine = engine = recognition_engine(release, device, dtype)
+        self.release, self.device, self.dtype = engine.release, engine.device, dtype
+        self.special = sorted({engine.blank_id, SOS, engine.eos})
+        self._boost = own_boost(engine)
         self._ends = ends_of(release.config, release.frontend)
 
     def recognize(
@@ -196,7 +182,7 @@ class Recognizer:
         return 1000.0 / (frontend.frame_shift * frontend.lfr_n)
 
     def _check(self, search: Search) -> None:
-        if search.with_ctc and self.model.ctc_head is None:
+        if search.with_ctc and not self.engine.has_ctc:
             raise ConfigError(
                 f"decoding_ctc_weight={search.decoding_ctc_weight}: this model has no CTC head; "
                 "leave it out"
@@ -227,94 +213,53 @@ class Recognizer:
         given = 0
         for batch in plan_batches(lengths, max_utterances, max_frames):
             feats = [x for x in (pool[place] for place in batch) if isinstance(x, Tensor)]
-            for place, outcome in zip(batch, self._recognize_batch(feats, search), strict=True):
+            for place, outcome in zip(batch, self._decode(feats, search), strict=True):
                 outcomes[place] = outcome
             while given in outcomes:
                 yield outcomes.pop(given)
                 given += 1
         yield from (outcomes[place] for place in range(given, len(pool)))
 
-    def _recognize_batch(self, feats: list[Tensor], search: Search) -> list[Outcome]:
-        """One pass of the model, or two halves if the device has no memory for the whole."""
-        return in_halves(
-            feats, lambda part: self._decode(part, search), partial(too_long, device=self.device)
-        )
-
     @property
     def times_tokens(self) -> bool:
         """Whether every reading has times, asked for or not."""
-        return isinstance(self.model, BiCifParaformer) and self.model.times_tokens
+        return self.engine.times_tokens
 
     def clock(self, timeline: Timeline, feats: Sequence[Tensor]) -> Clock:
         """Token times of a batch, whose network inputs (T, D) these are."""
-        return Clock(timeline, self._frame_seconds, self._ends(feats) if self._ends else None)
+        return Clock(timeline, self.engine.frame_seconds, self._ends(feats) if self._ends else None)
 
     @torch.inference_mode()
     def _decode(self, feats: Sequence[Tensor], search: Search) -> list[Outcome]:
-        padded = pad_sequence(list(feats), batch_first=True).to(self.device)
-        lengths = torch.tensor([len(x) for x in feats], device=self.device)
-        with self._precision():
-            memory, memory_lengths = self.model.encode(padded, lengths)
-            # What is not finite has no number of tokens: its row counts as silence until the end.
-            sound = memory.isfinite().flatten(1).all(1)
-            memory = memory.masked_fill(~sound[:, None, None], 0.0)
-            heard = self.model.predict(memory, memory_lengths)
-            sound &= heard.alphas.isfinite().all(1)
-            logp = self._posteriors(heard, memory, memory_lengths, search)
-            timeline = self._timeline(heard, memory, memory_lengths, search)
-            ctc_logp = None
-            if search.with_ctc and self.model.ctc_head is not None:
-                ctc_logp = self.model.ctc_head(memory)
-        counts = heard.token_lengths
-        sound &= finite_rows(logp, counts)
-        readings = self._search(logp, counts, ctc_logp, memory_lengths, search)
-        clock = None
-        if timeline is not None:
-            sound &= timeline.weights.isfinite().all(1)
-            clock = self.clock(timeline, feats)
+        """Outcomes of a batch."""
+        memory = None if search.hotwords is None else search.hotwords.memory
+        bias = Bias(memory, search.nfilter, search.seaco_weight, search.clas_scale)
+        asked = Asked(search.with_ctc, search.pred_timestamp, bias)
+        parts = self.engine.listen(feats, asked)
+        return [outcome for heard in parts for outcome in self._outcomes(heard, search)]
+
+    def _outcomes(self, heard: Heard, search: Search) -> list[Outcome]:
+        """Readings of what was heard."""
+        logp = self._posteriors(heard, search)
+        readings = self._search(logp, heard.counts, heard.ctc, heard.lengths, search)
+        clock = None if heard.timeline is None else self.clock(heard.timeline, heard.feats)
         return [
-            self._recognition(hypotheses, clock, row) if good else CheckpointError(NOT_FINITE)
-            for row, (hypotheses, good) in enumerate(zip(readings, sound.tolist(), strict=True))
+            self._recognition(hypotheses, clock, row) if error is None else error
+            for row, (hypotheses, error) in enumerate(zip(readings, heard.errors, strict=True))
         ]
 
-    def _posteriors(
-        self, heard: CifOutput, memory: Tensor, memory_lengths: Tensor, search: Search
-    ) -> Tensor:
-        """Log-probabilities (B, U, V) of the decoder."""
-        if heard.embeds.size(1) == 0:
-            return memory.new_zeros(len(memory), 0, 1)
-        bias: dict[str, Any] = {}
-        if isinstance(self.model, SeacoParaformer):
-            bias = {"shortlist": search.nfilter, "weight": search.seaco_weight}
-        elif isinstance(self.model, ContextualParaformer):
-            bias = {"clas_scale": search.clas_scale}
+    def _posteriors(self, heard: Heard, search: Search) -> Tensor:
+        """Log-probabilities (B, U, V) of the decoder, with hotwords preferred."""
         listening = search.hotwords
-        if bias and listening is not None:
-            bias["hotwords"] = listening.memory
-        logp: Tensor = self.model.decode(
-            heard.embeds, heard.token_lengths, memory, memory_lengths, **bias
-        )
-        if listening is None:
-            return logp
+        if listening is None or heard.logp.size(1) == 0:
+            return heard.logp
         bonus = search.hotword_boost
         if bonus is None:
-            bonus = self._boost if not bias or listening.memory else self._boost or BOOST
+            attended = listening.memory or not self.engine.hears_hotwords
+            bonus = self._boost if attended else self._boost or BOOST
         if bonus == 0.0:
-            return logp
-        return boost(logp.float(), heard.token_lengths, listening.words, bonus, self.special)
-
-    def _timeline(
-        self, heard: CifOutput, memory: Tensor, memory_lengths: Tensor, search: Search
-    ) -> Timeline | None:
-        """Where tokens fire, None where no times are wanted."""
-        if isinstance(self.model, BiCifParaformer) and self.model.times_tokens:
-            return self.model.timeline(memory, memory_lengths, heard.token_lengths)
-        return plain_timeline(heard, memory_lengths) if search.pred_timestamp else None
-
-    def _precision(self) -> contextlib.AbstractContextManager[object]:
-        if self.dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.dtype)
+            return heard.logp
+        return boost(heard.logp.float(), heard.counts, listening.words, bonus, self.special)
 
     def _search(
         self,
@@ -350,8 +295,8 @@ class Recognizer:
                 penalty=search.penalty,
                 maxlenratio=search.maxlenratio,
                 minlenratio=search.minlenratio,
-                blank=self.model.blank_id,
-                eos=self.model.eos,
+                blank=self.engine.blank_id,
+                eos=self.engine.eos,
             )
             for row, ctc_row, u, t in zip(
                 logp, ctc_logp, counts.tolist(), memory_lengths.tolist(), strict=True
@@ -381,11 +326,6 @@ class Recognizer:
         return Reading(found.ids, tokens, text, tight, found.score, found.confidences, times, words)
 
 
-NOT_FINITE = (
-    "the model's output is not finite; its weights are damaged, or compute in float32 (fp16=false)"
-)
-
-
 def sound_features(wave: Tensor, frontend: Frontend) -> Tensor | ParaformerError:
     """Features (T, D) of samples (N,), or what is wrong with these."""
     try:
@@ -393,20 +333,6 @@ def sound_features(wave: Tensor, frontend: Frontend) -> Tensor | ParaformerError
     except AudioError as error:
         return error
     return frontend(wave)
-
-
-def too_long(feats: Tensor, device: torch.device) -> AudioError:
-    """The error of features (T, D) for which the device has no memory, even alone."""
-    return AudioError(f"{len(feats)} frames do not fit into {device}'s memory; cut it into pieces")
-
-
-def finite_rows(logp: Tensor, counts: Tensor) -> Tensor:
-    """logp (B, U, V) -> (B,), whether all of an utterance's best posteriors are numbers."""
-    if logp.size(1) == 0:
-        return torch.ones_like(counts, dtype=torch.bool)
-    best = logp.amax(-1)
-    inside = torch.arange(logp.size(1), device=logp.device) < counts[:, None]
-    return (best.isfinite() | ~inside).all(1)
 
 
 def plan_batches(lengths: dict[int, int], max_utterances: int, max_frames: int) -> list[list[int]]:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from paraformer.nn.mask import length_mask
+from paraformer.backends.face import length_mask
 
 BLANK, SOS, EOS = 0, 1, 2
 SPECIAL = (BLANK, SOS, EOS)

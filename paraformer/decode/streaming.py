@@ -6,7 +6,6 @@ A stream is cut every `chunk_size[1]` frames (60 ms each, 960 samples). Where it
 
 from __future__ import annotations
 
-import operator
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,25 +14,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from paraformer.backends.halves import in_halves
-from paraformer.backends.packed import for_inference
+from paraformer.backends.engines import stream_engine
+from paraformer.backends.face import Release
 from paraformer.data.audio.arrays import check_sound
 from paraformer.data.audio.read import read_audio
 from paraformer.data.features import streaming as streaming_frontend
 from paraformer.data.features.streaming import FrontendState
 from paraformer.data.inputs.pieces import BYTES, Pieces, staying_refused
 from paraformer.data.text.tokenizer import SentencepieceTokenizer
-from paraformer.decode.recognize import NOT_FINITE, finite_rows, too_long
 from paraformer.decode.search import SOS
 from paraformer.decode.text import GrowingText
-from paraformer.errors import CheckpointError, ConfigError, ParaformerError
+from paraformer.errors import ConfigError, ParaformerError
 from paraformer.limits import MOST_CHUNK_FRAMES
-from paraformer.models.paraformer import StreamState, join_states, split_states
-from paraformer.models.release import Release
-from paraformer.nn.chunks import ALL, ChunkRule, streaming_rule
 
 # A token begins where this share of its weight has come, and ends where all of it has.
 BEGIN = 0.1
+ALL = -1  # chunks looked back to
 
 
 @dataclass(frozen=True)
@@ -66,13 +62,6 @@ class Chunking:
             )
         object.__setattr__(self, "chunk_size", sizes)
 
-    @property
-    def rule(self) -> ChunkRule:
-        """The same for the model."""
-        return streaming_rule(
-            self.chunk_size, self.encoder_chunk_look_back, self.decoder_chunk_look_back
-        )
-
 
 class Token(NamedTuple):
     """A token, and when it was said, counted from the start of the stream."""
@@ -88,7 +77,7 @@ class Stream(NamedTuple):
 
     samples: Tensor  # (R,): less than a chunk
     frontend: FrontendState
-    model: StreamState
+    model: Any  # of the engine
     text: GrowingText
     heard: int = 0  # samples
     frames: int = 0  # given to the encoder
@@ -123,10 +112,10 @@ class _Piece(NamedTuple):
 class _Fired(NamedTuple):
     """The output of the model for a piece."""
 
-    state: StreamState
+    state: Any  # of the engine
     ids: list[int]
     confidences: list[float]
-    sums: list[float]  # see `CifChunk`
+    sums: list[float]  # see `backends.face.Fired`
     tokens: int
 
 
@@ -178,29 +167,25 @@ class StreamingRecognizer:
         dtype: torch.dtype | None = None,
     ) -> None:
         """dtype: a half precision to compute in (by autocast), None: float32."""
-        self.rule = (chunking or Chunking()).rule
-        self.device, self.dtype = torch.device(device), dtype
-        self.model = for_inference(release.model, self.device, dtype)
-        self.release = release._replace(model=self.model)
-        self.silent = {self.model.blank_id, SOS, self.model.eos}
+        cut = chunking or Chunking()
+        looks = cut.encoder_chunk_look_back, cut.decoder_chunk_look_back
+        self.engine = engine = stream_engine(release, cut.chunk_size, *looks, device, dtype)
+        self.release = engine.release
+        self.silent = {engine.blank_id, SOS, engine.eos}
         _, shift = streaming_frontend.frame_samples(release.frontend)
         self.frame_samples = shift * release.frontend.lfr_n
-        self._fresh = self.model.initial_state(self.rule)
-        # What the last step was split into, and the whole: streams that stay together are not
-        # joined anew each time.
-        self._last: tuple[list[StreamState], StreamState | None] = ([], None)
 
     @property
     def stride(self) -> int:
         """Samples of a chunk."""
-        return self.rule.stride * self.frame_samples
+        return self.engine.stride * self.frame_samples
 
     def open(self) -> Stream:
         """A stream that has not begun."""
         pieces = isinstance(self.release.tokenizer, SentencepieceTokenizer)
         frontend = streaming_frontend.initial_state(self.release.frontend)
         text = GrowingText(sentencepiece=pieces)
-        return Stream(torch.zeros(0), frontend, self._fresh, text)
+        return Stream(torch.zeros(0), frontend, self.engine.initial_state(), text)
 
     def feed(self, stream: Stream, samples: Any, final: bool = False) -> tuple[list[Token], Stream]:
         """The tokens that more samples (N,) or bytes (see `Pieces.take`) bring, and where the
@@ -250,11 +235,7 @@ class StreamingRecognizer:
 
     def _step(self, pieces: list[_Piece], feeding: Sequence[_Feeding]) -> None:
         """One pass of the model; the streams are brought up to date."""
-        found = in_halves(
-            pieces,
-            lambda part: self._compute(part, [feeding[piece.place].stream for piece in part]),
-            lambda piece: too_long(piece.feats, self.device),
-        )
+        found = self._compute(pieces, [feeding[piece.place].stream for piece in pieces])
         for piece, fired in zip(pieces, found, strict=True):
             one = feeding[piece.place]
             if isinstance(fired, ParaformerError):
@@ -267,30 +248,20 @@ class StreamingRecognizer:
         self, pieces: Sequence[_Piece], streams: Sequence[Stream]
     ) -> list[_Fired | ParaformerError]:
         """The tokens that each piece of a batch makes fire, and the states behind."""
-        counts = torch.tensor([len(piece.feats) for piece in pieces], device=self.device)
-        final = torch.tensor([piece.final for piece in pieces], device=self.device)
-        feats = torch.nn.utils.rnn.pad_sequence([p.feats for p in pieces], batch_first=True)
-        if feats.size(1) == 0:  # only what the state holds
-            feats = feats.new_zeros(len(pieces), 1, self.release.frontend.output_size)
-        state = self._join([stream.model for stream in streams])
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            logp, fired, state = self.model.forward_chunk(
-                feats.to(self.device), counts, final, state, self.rule
-            )
-        best, ids = logp.max(-1)
-        sound = fired.sums.isfinite().all(1) & finite_rows(logp, fired.counts)
-        rows = zip(
-            self._split(state, len(pieces)),
-            ids.tolist(),
-            best.exp().tolist(),
-            fired.sums.tolist(),
-            fired.counts.tolist(),
-            strict=True,
-        )
-        return [
-            _Fired(*row) if good else CheckpointError(NOT_FINITE)
-            for row, good in zip(rows, sound.tolist(), strict=True)
-        ]
+        found: list[_Fired | ParaformerError] = []
+        for fired in self.engine.forward_chunk(
+            [piece.feats for piece in pieces],
+            [piece.final for piece in pieces],
+            [stream.model for stream in streams],
+        ):
+            best, ids = fired.logp.max(-1)
+            columns = (fired.states, *(x.tolist() for x in (ids, best.exp(), fired.sums)))
+            rows = zip(*columns, fired.counts.tolist(), strict=True)
+            found += [
+                _Fired(*row) if error is None else error
+                for row, error in zip(rows, fired.errors, strict=True)
+            ]
+        return found
 
     def _read(self, stream: Stream, fired: _Fired, frames: int) -> tuple[list[Token], Stream]:
         """Tokens that fire in a piece of so many frames, and where the stream stands then."""
@@ -302,22 +273,11 @@ class StreamingRecognizer:
         tokens = [Token(text, *span, c) for text, (_, span, c) in zip(texts, spoken, strict=True)]
         return tokens, stream._replace(text=stream.text.add(texts))
 
-    def _join(self, states: list[StreamState]) -> StreamState:
-        """The states as one batch: that of the last step, where it was split into these."""
-        parts, joined = self._last
-        same = len(parts) == len(states) and all(map(operator.is_, parts, states))
-        return joined if same and joined is not None else join_states(states)
-
-    def _split(self, state: StreamState, batch: int) -> list[StreamState]:
-        parts: list[StreamState] = split_states(state, batch)
-        self._last = (parts, state) if batch > 1 else ([], None)
-        return parts
-
     def _spans(
         self, stream: Stream, sums: list[float], count: int, new: int
     ) -> tuple[list[tuple[int, int]], Stream]:
         """(start, end) in ms of the tokens of a chunk whose running sums of weights these are."""
-        first = stream.frames - self.rule.pad  # frame of row 0, which is sums[1]
+        first = stream.frames - self.engine.pad  # frame of row 0, which is sums[1]
         frame_ms = 1000 * self.frame_samples / self.release.frontend.fs
         limit = 1000 * stream.heard // self.release.frontend.fs
         begun, said, spans = stream.begun, stream.said_ms, []

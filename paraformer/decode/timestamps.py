@@ -5,7 +5,6 @@ The rules, with their numbers, are the reference's (`ts_prediction_lfr6_standard
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -13,13 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from paraformer.data.features.frontend import Frontend
+from paraformer.backends.face import Timeline
 from paraformer.data.text.words import CLOSERS
 from paraformer.decode.text import postprocess
 from paraformer.errors import DataError
-from paraformer.models.paraformer import Encoder
-from paraformer.nn.cif import CifOutput
-from paraformer.nn.cif_v3 import FIRE, Timeline, scale_to, single_fire_peaks
 
 SILENCE = "<sil>"
 # In steps of a timeline.
@@ -79,9 +75,7 @@ class Clock:
         """
         self._ends = ends
         self.step_seconds = frame_seconds / timeline.rate
-        self._weights = timeline.weights.cpu()
-        self._peaks = timeline.peaks.cpu()
-        self._lengths: list[int] = timeline.lengths.tolist()
+        self._timeline = timeline.cpu()
 
     def spans(self, row: int, tokens: Sequence[str], offset_ms: float = 0.0) -> list[Span]:
         """The tokens of utterance `row` and the silences between, in order, each token once.
@@ -91,8 +85,7 @@ class Clock:
         """
         if not tokens:
             return []
-        size = self._lengths[row]
-        fires = _fires(self._weights[row, :size], self._peaks[row, :size], len(tokens) + 1)
+        fires, size = _fires(self._timeline, row, len(tokens) + 1)
         unit, begin = self.step_seconds, offset_ms / 1000.0
         laid = _lay_out(tokens, fires, size)
         spans = [Span(text, start * unit, end * unit) for text, start, end in laid]
@@ -102,41 +95,18 @@ class Clock:
 
     def fires(self, row: int, count: int) -> list[float]:
         """Seconds at which `count` tokens of utterance `row` fire; each begins a little before."""
-        size = self._lengths[row]
-        begins = _fires(self._weights[row, :size], self._peaks[row, :size], count)
+        begins, _ = _fires(self._timeline, row, count)
         return [(begin - FIRE_SHIFT) * self.step_seconds for begin in begins]
 
 
-def frame_seconds(frontend: Frontend, encoder: Encoder) -> float:
-    """Seconds between two frames of an encoder: 0.06 in released models."""
-    shift = frontend.frame_shift * frontend.lfr_n / 1000.0
-    layers = getattr(getattr(encoder, "embed", None), "shapes", ())  # convolutions that subsample
-    return shift * math.prod(stride for _, stride in layers)
-
-
-def plain_timeline(heard: CifOutput, memory_lengths: Tensor) -> Timeline:
-    """The timeline of a model without second head (`pred_timestamp`); the tail counts as a frame.
-
-    As in the reference, which gives the two to its function in the wrong order, the weights are
-    what each frame holds, and tokens begin where equal parts of that are reached.
+def _fires(timeline: Timeline, row: int, count: int) -> tuple[list[float], int]:
+    """Where `count` tokens of a row begin, in steps, rising, and how many steps it has. Of more
+    tokens than steps they are spread by the weights.
     """
-    return Timeline(heard.peaks, heard.alphas, memory_lengths + 1, 1)
-
-
-def _fires(weights: Tensor, peaks: Tensor, count: int) -> list[float]:
-    """Steps (S,) -> where `count` tokens begin, in steps, rising.
-
-    Where another number of tokens fires, weights are scaled until it is that; where that does not
-    help (more tokens than steps), they are spread by the weights.
-    """
-    places = (peaks >= FIRE).nonzero().flatten()
-    if len(places) != count and len(weights):
-        weights = scale_to(weights[None], torch.tensor([count]))
-        places = (single_fire_peaks(weights)[0] >= FIRE).nonzero().flatten()
-        weights = weights[0]
+    places, weights = timeline.places(row, count)
     if len(places) != count:
-        return _spread(weights, count)
-    return [max(place + FIRE_SHIFT, 0.0) for place in places.tolist()]
+        return _spread(weights, count), len(weights)
+    return [max(place + FIRE_SHIFT, 0.0) for place in places.tolist()], len(weights)
 
 
 def _spread(weights: Tensor, count: int) -> list[float]:

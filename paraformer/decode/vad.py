@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from paraformer.backends.engines import silence_engine
+from paraformer.backends.face import SilenceEngine, VadOptions, VadRelease
 from paraformer.data.audio.arrays import check_sound
 from paraformer.data.features import streaming as streaming_frontend
 from paraformer.data.features.streaming import FrontendState, frame_samples
 from paraformer.data.inputs.pieces import Pieces
 from paraformer.decode.endpoint import OPEN, EndpointState, Phase, Span, advance, join
-from paraformer.errors import CheckpointError, ConfigError
-from paraformer.models.fsmn_vad import FsmnState, SilenceNetwork, VadOptions
-from paraformer.models.release import VadRelease
+from paraformer.errors import ConfigError
 
 # Samples worked on at a time: many enough for the work between the products to weigh little.
 BLOCK_SAMPLES = 960_000
@@ -89,15 +89,12 @@ class DynamicSilence:
         )
 
 
-NOT_FINITE = "the VAD's output is not finite; its weights are damaged, fetch or copy them again"
-
-
 class VadState(NamedTuple):
     """Where a stream stands: a value that can be kept, copied, pickled and fed again."""
 
     waiting: Tensor  # samples (N,) that are no whole piece yet
     frontend: FrontendState
-    network: FsmnState
+    network: Any  # of the engine
     decibels: np.ndarray  # levels of frames whose features wait for those behind them
     endpoint: EndpointState
     fed: int = 0  # samples
@@ -108,8 +105,8 @@ class VadState(NamedTuple):
 class VoiceActivity:
     """Finds speech with a released VAD; holds no state, so that any number of streams may share it.
 
-    `options` are the release's own unless given; `dynamic` turns the dynamic silence on; `network`
-    is the release's model, made ready for the options.
+    `options` are the release's own unless given; `dynamic` turns the dynamic silence on; `engine`
+    is that of another one, for the same classes.
     """
 
     def __init__(
@@ -117,12 +114,13 @@ class VoiceActivity:
         release: VadRelease,
         options: VadOptions | None = None,
         dynamic: DynamicSilence | None = None,
-        network: SilenceNetwork | None = None,
+        engine: SilenceEngine | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.release = release
         self.options = options or release.options
         self.dynamic = dynamic
-        self.network = network or SilenceNetwork(release.model, self.options.sil_pdf_ids)
+        self.engine = engine or silence_engine(release, self.options.sil_pdf_ids, device)
         self.frontend = release.frontend
         self.length, self.shift = frame_samples(release.frontend)
         rate, known = self.frontend.fs / self.shift, 1000 / self.options.frame_in_ms
@@ -158,14 +156,14 @@ class VoiceActivity:
             dynamic = DynamicSilence.of(rows)
         elif dynamic_silence is not None:
             dynamic = None
-        return VoiceActivity(self.release, options, dynamic, self.network)
+        return VoiceActivity(self.release, options, dynamic, self.engine)
 
     def initial_state(self) -> VadState:
         """The state of a stream that has not begun."""
         return VadState(
             waiting=torch.zeros(0),
             frontend=streaming_frontend.initial_state(self.frontend),
-            network=self.network.initial_state,
+            network=self.engine.initial_state,
             decibels=np.zeros(0, np.float32),
             endpoint=EndpointState(),
         )
@@ -252,7 +250,8 @@ class VoiceActivity:
         feats, frontend = streaming_frontend.forward_chunk(
             self.frontend, samples, state.frontend, final
         )
-        silence, network = self._silence(feats, state.network)
+        found, network = self.engine.hear(feats, state.network)
+        silence = found.numpy()
         count = len(silence)
         # Less than a frame in all: a feature without a level, which is silence.
         of_frames = np.append(levels, [-np.inf] * (count - len(levels)))[:count]
@@ -262,13 +261,6 @@ class VoiceActivity:
         return spans, state._replace(
             frontend=frontend, network=network, decibels=levels[count:], endpoint=endpoint
         )
-
-    def _silence(self, feats: Tensor, state: FsmnState) -> tuple[np.ndarray, FsmnState]:
-        """Features (T, D) -> probability of silence (T,) in double precision."""
-        found, state = self.network(feats.to(state.memory), state)
-        if not found.isfinite().all():
-            raise CheckpointError(NOT_FINITE)
-        return found.double().cpu().numpy(), state
 
 
 def decibels(samples: Tensor, length: int, shift: int) -> np.ndarray:

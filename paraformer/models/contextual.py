@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from paraformer.errors import ConfigError
 from paraformer.models.paraformer import Paraformer
-from paraformer.nn.bias import NOTHING, HotwordMemory, attend_to_list, embed_words
+from paraformer.nn.bias import NOTHING, Bias, HotwordMemory, attend_to_list, embed_words
 from paraformer.nn.layers import PointwiseConv, layer_norm
 from paraformer.nn.mask import key_mask, length_mask
 from paraformer.nn.sanm_decoder import CrossAttention, SanmDecoder, SanmDecoderLayer
@@ -113,16 +113,28 @@ class ContextualParaformer(Paraformer):
         self.bias_encoder = nn.LSTM(inner_dim, inner_dim, batch_first=True)
         self.bias_embed = nn.Embedding(self.decoder.output_layer.out_features, inner_dim)
 
+    @property
+    def hotword_parts(self) -> tuple[str, ...]:
+        """See `Paraformer`."""
+        return ("bias_encoder", "bias_embed", "decoder.bias_decoder", "decoder.bias_output")
+
     def embed_hotwords(self, words: Sequence[Sequence[int]]) -> Tensor:
         """Token ids of N words -> (N, inner_dim)."""
         return embed_words(self.bias_embed, self.bias_encoder, words)
 
     def remember(self, words: Sequence[Sequence[int]]) -> HotwordMemory:
-        """Token ids of hotwords, none of them empty -> what `decode` takes; the entry for no
-        hotword is added.
-        """
+        """See `Paraformer`."""
         embeds = self.embed_hotwords([*words, [NOTHING]])
         return HotwordMemory(embeds, (self.decoder.bias_decoder.src_attn.linear_k_v(embeds),))
+
+    def bias_options(self, bias: Bias) -> dict[str, Any]:
+        """See `Paraformer`."""
+        return {"hotwords": bias.hotwords, "clas_scale": bias.clas_scale}
+
+    def taught_beside(self, words: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """See `Paraformer`: keys and values of the list."""
+        (projected,) = self.remember(words).projected
+        return {"projected": projected}
 
     def decode(
         self,

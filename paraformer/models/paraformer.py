@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paraformer.errors import ConfigError
+from paraformer.nn.bias import Bias, HotwordMemory
 from paraformer.nn.chunks import ChunkPlan, ChunkRule
 from paraformer.nn.cif import CifChunk, CifOutput, CifPredictor, CifState, fire_to
+from paraformer.nn.cif_v3 import CifPredictorV3, Timeline
 from paraformer.nn.conformer import ConformerEncoder
 from paraformer.nn.mask import length_mask, zero_padding
 from paraformer.nn.sanm import EncoderState, SanmEncoder, Store
@@ -85,6 +87,9 @@ class Paraformer(nn.Module):
     a released config.yaml and are read by `train/losses.py`.
     """
 
+    # Whether posteriors of a second decoder, which listens for hotwords, take the place of its own.
+    listens_twice = False
+
     def __init__(
         self,
         encoder: Encoder,
@@ -111,6 +116,49 @@ class Paraformer(nn.Module):
     def ctc_head(self) -> CtcHead | None:
         """The CTC head, None where the model has none."""
         return getattr(self, "ctc", None)
+
+    @property
+    def times_tokens(self) -> bool:
+        """Whether it says by itself when each token was spoken."""
+        return False
+
+    @property
+    def hotword_parts(self) -> tuple[str, ...]:
+        """The parts that hear hotwords, by their names."""
+        return ()
+
+    @property
+    def second_head(self) -> CifPredictorV3 | None:
+        """The predictor where it has a second head, which times tokens."""
+        return self.predictor if isinstance(self.predictor, CifPredictorV3) else None
+
+    def timeline(self, memory: Tensor, memory_lengths: Tensor, counts: Tensor) -> Timeline:
+        """Encoder output (B, T, D) and how many tokens fired (B,), the end symbol among them ->
+        where they did.
+        """
+        head = self.second_head
+        if head is None:
+            raise ConfigError("this model has no times: its predictor is not CifPredictorV3")
+        return head.timeline(memory, memory_lengths, counts)
+
+    @property
+    def hears_hotwords(self) -> bool:
+        """Whether a decoder of it attends to hotwords."""
+        return bool(self.hotword_parts)
+
+    def remember(self, words: Sequence[Sequence[int]]) -> HotwordMemory:
+        """Token ids of hotwords, none of them empty -> the list that `decode` takes; the entry for
+        no hotword is added.
+        """
+        raise ConfigError("this model hears no hotwords by itself; take one that learnt it")
+
+    def bias_options(self, bias: Bias) -> dict[str, Any]:
+        """The keywords that `decode` takes of it."""
+        return {}
+
+    def taught_beside(self, words: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """What `teach` takes beside the text, of token ids of hotwords."""
+        return {}
 
     def encode(self, feats: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, T, D) -> encoder output (B, T', D'), 0 past its lengths, and those lengths

@@ -14,11 +14,16 @@ from torch import Tensor, nn
 from paraformer.errors import ConfigError
 from paraformer.models.bicif import BiCifParaformer
 from paraformer.nn.attention import split_heads
-from paraformer.nn.bias import NOTHING, HotwordMemory, attend_to_list, embed_words
+from paraformer.nn.bias import (
+    NOTHING,
+    SHORTLIST,
+    Bias,
+    HotwordMemory,
+    attend_to_list,
+    embed_words,
+)
 from paraformer.nn.mask import length_mask
 from paraformer.nn.sanm_decoder import SanmDecoder, SanmDecoderLayer
-
-SHORTLIST = 50  # hotwords that an utterance keeps of a longer list: the reference's
 
 
 class HotwordDecoder(SanmDecoder):
@@ -79,6 +84,7 @@ class SeacoParaformer(BiCifParaformer):
     """A Paraformer with a `HotwordDecoder`; timestamps where its predictor has them."""
 
     decoder: SanmDecoder
+    listens_twice = True
 
     def __init__(
         self,
@@ -104,17 +110,28 @@ class SeacoParaformer(BiCifParaformer):
         self.hotword_output_layer = nn.Linear(inner_dim, self.decoder.output_layer.out_features)
         self.no_bias = no_bias
 
+    @property
+    def hotword_parts(self) -> tuple[str, ...]:
+        """The embedding of tokens, which is the first layer of the hotwords' encoder too, and what
+        serves hotwords alone.
+        """
+        parts = ("bias_encoder", "seaco_decoder", "hotword_output_layer", "decoder.embed")
+        return (*parts, "lstm_proj") if hasattr(self, "lstm_proj") else parts
+
     def embed_hotwords(self, words: Sequence[Sequence[int]]) -> Tensor:
         """Token ids of N words -> (N, inner_dim)."""
         embeds = embed_words(self.decoder.embed, self.bias_encoder, words)
         return self.lstm_proj(embeds) if hasattr(self, "lstm_proj") else embeds
 
     def remember(self, words: Sequence[Sequence[int]]) -> HotwordMemory:
-        """Token ids of hotwords, none of them empty -> what `decode` takes; the entry for no
-        hotword is added.
-        """
+        """See `Paraformer`."""
         embeds = self.embed_hotwords([*words, [NOTHING]])
         return HotwordMemory(embeds, self.seaco_decoder.project(embeds))
+
+    def bias_options(self, bias: Bias) -> dict[str, Any]:
+        """See `Paraformer`."""
+        weight = bias.seaco_weight
+        return {"hotwords": bias.hotwords, "shortlist": bias.shortlist, "weight": weight}
 
     def decode(
         self,

@@ -12,6 +12,7 @@ from paraformer.nn.attention import attend
 from paraformer.nn.sanm_decoder import CrossAttention
 
 NOTHING = 1  # <s>, the last entry of every list: no hotword
+SHORTLIST = 50  # hotwords that an utterance keeps of a longer list: the reference's
 
 
 class HotwordMemory(NamedTuple):
@@ -19,6 +20,15 @@ class HotwordMemory(NamedTuple):
 
     embeds: Tensor  # (N, H); the last row stands for no hotword
     projected: tuple[Tensor, ...]  # (N, 2 * D) keys and values, one an attention layer
+
+
+class Bias(NamedTuple):
+    """Which hotwords a decoder hears, and how; each model reads what it knows of it."""
+
+    hotwords: HotwordMemory | None = None
+    shortlist: int = SHORTLIST  # of a `SeacoParaformer`, as the next
+    seaco_weight: float = 1.0  # 0: hotwords are never heard
+    clas_scale: float = 1.0  # of a `ContextualParaformer`: how much hotwords count
 
 
 def embed_words(embedding: nn.Module, lstm: nn.LSTM, words: Sequence[Sequence[int]]) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paraformer.errors import ConfigError
-from paraformer.nn.cif import LEAST_TOTAL, CifPredictor, running_sum
+from paraformer.nn.cif import LEAST_TOTAL, CifOutput, CifPredictor, running_sum
 from paraformer.nn.mask import length_mask
 
 # Weight at which a token begins: the reference's, a little below 1 so that rounding loses none.
@@ -24,6 +24,34 @@ class Timeline(NamedTuple):
     peaks: Tensor  # (B, S): what a step holds before it fires; FIRE or more where it does
     lengths: Tensor  # (B,) steps
     rate: int  # steps of one encoder frame
+
+    def cpu(self) -> Timeline:
+        """The same on the CPU."""
+        weights, peaks, lengths = (each.cpu() for each in self[:3])
+        return Timeline(weights, peaks, lengths, self.rate)
+
+    def places(self, row: int, count: int) -> tuple[Tensor, Tensor]:
+        """The steps at which a row fires, and its weights (S,); where it fires another number of
+        tokens than `count`, weights are scaled until it is that, which helps but for more tokens
+        than steps.
+        """
+        size = int(self.lengths[row])
+        weights, peaks = self.weights[row, :size], self.peaks[row, :size]
+        places = (peaks >= FIRE).nonzero().flatten()
+        if len(places) != count and size:
+            scaled = scale_to(weights[None], torch.tensor([count]))
+            places = (single_fire_peaks(scaled)[0] >= FIRE).nonzero().flatten()
+            weights = scaled[0]
+        return places, weights
+
+
+def plain_timeline(heard: CifOutput, memory_lengths: Tensor) -> Timeline:
+    """The timeline of a model without second head; the tail counts as a frame.
+
+    As in the reference, which gives the two to its function in the wrong order, the weights are
+    what each frame holds, and tokens begin where equal parts of that are reached.
+    """
+    return Timeline(heard.peaks, heard.alphas, memory_lengths + 1, 1)
 
 
 def scale_to(weights: Tensor, counts: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 """What `bin/*.py` and `funasr-*` run: one program a file, and modules that several share.
 
-Imports: the ground floor, api, cli, data.audio, data.batches, data.corpus, data.features,
-data.inputs, data.text, decode, hub, models, output, report, train.
+Imports: the ground floor, api, backends, cli, data.audio, data.batches, data.corpus,
+data.features, data.inputs, data.text, decode, hub, models, output, report, train.
 """

@@ -21,8 +21,8 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from paraformer.api.auto import choose_device
 from paraformer.api.record import made_by
+from paraformer.backends.devices import choose_device, choose_format
 from paraformer.data.corpus.origins import Origins
 from paraformer.data.corpus.tables import write_text
 from paraformer.data.corpus.texts import read_texts
@@ -103,8 +103,8 @@ def align(config: DictConfig) -> int:
     texts = _texts(Path(config.text or folder / "text"), [item.key for item in items])
     directory = find_model(config.model)
     release = load_aligner(directory)
-    dtype = torch.bfloat16 if config.bf16 else None
-    aligner = ForcedAligner(release, choose_device(config.device), dtype)
+    device = choose_device(config.device)
+    aligner = ForcedAligner(release, device, choose_format(config.dtype, device))
     batching = Batching(config.batch_size, config.batch_frames / 100)
     seconds: list[float] = []
     made = made_by({"model": directory}, plain(config), defaults_of("align"))

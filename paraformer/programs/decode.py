@@ -27,8 +27,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
-from paraformer.api.auto import choose_device
 from paraformer.api.record import made_by
+from paraformer.backends.devices import choose_device, choose_format
 from paraformer.data.audio.channels import MIX
 from paraformer.data.corpus.archives import load_archive
 from paraformer.data.corpus.origins import Origins
@@ -148,7 +148,7 @@ def decode(config: DictConfig) -> int:
     directory = find_model(config.model)
     made = made_by({"model": directory}, plain(config), defaults_of("decode"))
     recognizer = _recognizer(directory, config)
-    memo = HotwordMemo(recognizer.model, recognizer.release.tokenizer)
+    memo = HotwordMemo(recognizer.engine)
     search = replace(search, hotwords=memo.listening(config.hotword))
     cutting = Cutting(config.max_segment_s, whole_s=config.max_whole_s)
     listed = _open(Path(config.data), config.use_feats, raw_rate(config.fs), cutting)
@@ -186,8 +186,9 @@ def _search(config: DictConfig) -> Search:
 
 
 def _recognizer(directory: Path, config: DictConfig) -> Recognizer:
-    dtype = torch.bfloat16 if config.bf16 else None
-    return Recognizer(load_directory(directory), choose_device(config.device), dtype)
+    device = choose_device(config.device)
+    dtype = choose_format(config.dtype, device)
+    return Recognizer(load_directory(directory), device, dtype)
 
 
 def _add(

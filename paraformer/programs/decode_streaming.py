@@ -32,9 +32,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
-from paraformer.api.auto import choose_device
 from paraformer.api.live import DEAF, FINAL, Event, LivePipeline, LiveState
 from paraformer.api.record import made_by
+from paraformer.backends.devices import choose_device, choose_format
 from paraformer.data.corpus.tables import write_text
 from paraformer.data.inputs.sources import Cache, Item
 from paraformer.decode.hotwords import HotwordMemo
@@ -252,12 +252,13 @@ def statistics_of(config: DictConfig, totals: Totals, total: int, elapsed: float
 
 def load_pipeline(config: DictConfig, chunking: Chunking) -> LivePipeline:
     """The models of the configuration."""
-    device, dtype = choose_device(config.device), torch.bfloat16 if config.bf16 else None
+    device = choose_device(config.device)
+    dtype = choose_format(config.dtype, device)
     second = search = None
     if config.second_pass:
         second = Recognizer(load_directory(find_model(config.second_pass)), device, dtype)
         given = {f.name: config[f.name] for f in fields(Search) if f.name in config}
-        memo = HotwordMemo(second.model, second.release.tokenizer)
+        memo = HotwordMemo(second.engine)
         search = Search(**given, hotwords=memo.listening(config.hotword))
     elif config.hotword:
         raise ConfigError(DEAF)

@@ -30,6 +30,7 @@ from paraformer.cli.arguments import (
 from paraformer.data.corpus.tables import readable
 from paraformer.documents import parse_yaml
 from paraformer.errors import ConfigError, ParaformerError
+from paraformer.options import FORMAT_SWITCHES, one_format
 
 _PACKAGE = "paraformer.conf"
 SWITCH = "--"
@@ -135,6 +136,8 @@ def _configure(source: _Source, arguments: list[str]) -> DictConfig:
     plain = OmegaConf.to_container(base := _compose(source, chosen), resolve=False)
     known = list(_keys(plain))
     settings, beside = [], {}
+    if "dtype" in known:
+        values = _with_one_format(values)
     for prefix, key, text in values:
         parent = key.rpartition(".")[0]
         # A key that is new may only be added to a part of the configuration, and knowingly.
@@ -154,6 +157,15 @@ def _configure(source: _Source, arguments: list[str]) -> DictConfig:
     for key, value in beside.items():  # Hydra takes any folder of that name for a group
         OmegaConf.update(config, key, value)
     return config
+
+
+def _with_one_format(values: list[Override]) -> list[Override]:
+    """Overrides of `dtype`, of which bf16=true and fp16=true are other names."""
+    given: dict[str, object] = {v.key: v.value for v in values if v.key == "dtype"}
+    switches = {v.key: v.value for v in values if v.key in FORMAT_SWITCHES}
+    given |= {key: typed(text, False, key) for key, text in switches.items()}
+    rest = [v for v in values if v.key not in given]
+    return rest + [Override("", key, str(value)) for key, value in one_format(given).items()]
 
 
 def _dashed(argument: str) -> Override | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from paraformer.api.auto import choose_device
+from paraformer.backends.devices import choose_device
 from paraformer.data.audio.read import read_audio
 from paraformer.data.corpus.ids import key_of
 from paraformer.data.corpus.tables import readable

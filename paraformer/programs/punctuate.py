@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from paraformer.api.auto import choose_device
+from paraformer.backends.devices import choose_device, choose_format
 from paraformer.data.corpus.tables import write_table, write_text
 from paraformer.data.corpus.texts import read_texts
 from paraformer.decode.itn import shared_numerals
@@ -46,7 +46,8 @@ def punctuate(config: DictConfig) -> int:
     texts = read_texts(config.text)
     rewrite = shared_numerals().rewrite if config.itn else str
     device = choose_device(config.device)
-    punctuator = Punctuator(load_punctuation(find_model(config.model)), device)
+    dtype = choose_format(config.dtype, device)
+    punctuator = Punctuator(load_punctuation(find_model(config.model)), device, dtype)
     table: dict[str, str] = {}
     bar = tqdm(texts.table.items(), desc="punctuate", unit="utt", disable=None, leave=False)
     for key, text in bar:

@@ -19,8 +19,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
-from paraformer.api.auto import choose_device
 from paraformer.api.record import made_by
+from paraformer.backends.devices import choose_device
 from paraformer.data.corpus.checks import RECORDING_TABLES
 from paraformer.data.corpus.datadir import write_data_dir
 from paraformer.data.corpus.tables import format_table, read_rows, read_table
@@ -114,8 +114,7 @@ def _detector(directory: Path, config: DictConfig) -> VoiceActivity:
     given = {name: config[name] for name in VAD_OPTIONS if config[name] is not None}
     check_values(given, limits_of(CallOptions, VAD_OPTIONS))
     release = load_vad(directory, overrides)
-    release.model.to(choose_device(config.device))
-    return VoiceActivity(release).adjusted(
+    return VoiceActivity(release, device=choose_device(config.device)).adjusted(
         max_end_silence_time=config.max_end_silence_time,
         speech_noise_thres=config.speech_noise_thres,
         dynamic_silence=config.dynamic_silence,

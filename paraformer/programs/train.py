@@ -24,13 +24,13 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from paraformer.api.auto import is_usable, parse_device
+from paraformer.backends.devices import is_usable, parse_device
+from paraformer.backends.torch_engine import frame_seconds
 from paraformer.data.batches.augment import Augment, SpecAug, SpecAugLfr
 from paraformer.data.batches.dataset import Batching, Loader, Share
 from paraformer.data.batches.selection import Choice, Chooser
 from paraformer.data.batches.shards import ShardList, ShardLoader
 from paraformer.data.corpus.tables import write_text
-from paraformer.decode.timestamps import frame_seconds
 from paraformer.documents import load_yaml
 from paraformer.errors import ConfigError
 from paraformer.extras import load_extra
@@ -293,7 +293,7 @@ def make_objective(
     conf = config["model"].get("model_conf") or {}
     weights, frozen = loss_weights(conf), list(config["freeze"] or [])
     heads = Heads(
-        frame_seconds(release.frontend, release.model.encoder),
+        frame_seconds(release),
         section(SecondHead, "second_head", part(config, "second_head")),
         Sampler(section(Sampling, "hotwords", part(config, "hotwords"))),
         SeacoWeights(**{key: conf[key] for key in SeacoWeights._fields if key in conf}),

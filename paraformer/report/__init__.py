@@ -1,4 +1,4 @@
 """Pages and pictures to look at: errors of recognition, an alignment.
 
-Imports: the ground floor, data.inputs, data.text, decode, models, nn.
+Imports: the ground floor, backends, data.features, data.inputs, data.text, decode.
 """

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from paraformer.backends.face import Asked, Timeline
+from paraformer.data.features.frontend import Frontend
 from paraformer.decode.align import ForcedAligner, split_units
 from paraformer.decode.recognize import Recognizer
 from paraformer.decode.timestamps import SILENCE, Clock, Span
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.extras import load_extra
-from paraformer.models.bicif import BiCifParaformer
-from paraformer.nn.cif_v3 import Timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,18 +61,14 @@ def picture_of_recognition(recognizer: Recognizer, wave: Tensor) -> Picture:
     (outcome,) = recognizer.recognize([wave])
     if isinstance(outcome, ParaformerError):
         raise outcome
-    frontend, model = recognizer.release.frontend, recognizer.model
-    feats = frontend(wave)
-    with torch.inference_mode():
-        lengths = torch.tensor([len(feats)], device=recognizer.device)
-        memory, frames = model.encode(feats[None].to(recognizer.device), lengths)
-        heard = model.predict(memory, frames)
-        if isinstance(model, BiCifParaformer) and model.times_tokens:
-            timeline = model.timeline(memory, frames, heard.token_lengths)
-        else:
-            timeline = Timeline(heard.alphas, heard.peaks, frames + 1, 1)
-    clock = recognizer.clock(timeline, [feats])
-    return _picture(recognizer, wave, timeline, clock, outcome.best.tokens)
+    frontend = recognizer.release.frontend
+    (heard,) = recognizer.engine.listen([frontend(wave)], Asked(times=True))
+    timeline = heard.timeline
+    assert timeline is not None  # it was asked for
+    if not recognizer.times_tokens:  # a plain one has the two in each other's place
+        timeline = timeline._replace(weights=timeline.peaks, peaks=timeline.weights)
+    clock = recognizer.clock(timeline, heard.feats)
+    return _picture(frontend, wave, timeline, clock, outcome.best.tokens)
 
 
 def picture_of_alignment(aligner: ForcedAligner, wave: Tensor, text: str) -> Picture:
@@ -81,16 +77,13 @@ def picture_of_alignment(aligner: ForcedAligner, wave: Tensor, text: str) -> Pic
     if isinstance(outcome, ParaformerError):
         raise outcome
     tokens = [token for unit in split_units(text, aligner.tokenizer) for token in unit.tokens]
-    feats = aligner.frontend(wave)
-    with torch.inference_mode():
-        lengths = torch.tensor([len(feats)], device=aligner.device)
-        counts = torch.tensor([len(tokens)], device=aligner.device)
-        timeline = aligner.model(feats[None].to(aligner.device), lengths, counts)
-    return _picture(aligner, wave, timeline, aligner.clock(timeline, [feats]), tokens)
+    (timed,) = aligner.engine.align([aligner.frontend(wave)], [len(tokens)])
+    clock = aligner.clock(timed.timeline, timed.feats)
+    return _picture(aligner.frontend, wave, timed.timeline, clock, tokens)
 
 
 def _picture(
-    heard_by: Recognizer | ForcedAligner,
+    frontend: Frontend,
     wave: Tensor,
     timeline: Timeline,
     clock: Clock,
@@ -98,8 +91,6 @@ def _picture(
 ) -> Picture:
     if not tokens:
         raise DataError("nothing was heard; give a recording with speech")
-    by_aligner = isinstance(heard_by, ForcedAligner)
-    frontend = heard_by.frontend if by_aligner else heard_by.release.frontend  # type: ignore[union-attr]
     *fires, last = clock.fires(0, len(tokens) + 1)
     seconds = len(wave) / frontend.fs
     spans = [s for s in clock.spans(0, tokens) if s.text != SILENCE]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from paraformer.errors import ConfigError
 from paraformer.limits import check_fields, limited
-from paraformer.models.contextual import ContextualParaformer
+from paraformer.models.paraformer import Paraformer
 from paraformer.models.seaco import SeacoParaformer
 from paraformer.train.lora import is_part
 from paraformer.train.losses import (
@@ -130,24 +130,14 @@ def label(rows: list[list[int]], words: list[list[int]], size: int, no_bias: int
     return Hotwords([[ord(char) for char in word] for word in listed], labels, places)
 
 
-def hotword_parts(model: nn.Module) -> tuple[str, ...]:
-    """The parts of a model that hear hotwords, by their names; none in other models."""
-    if isinstance(model, SeacoParaformer):
-        # The embedding of tokens is the first layer of the hotwords' encoder too.
-        parts = ("bias_encoder", "seaco_decoder", "hotword_output_layer", "decoder.embed")
-        return (*parts, "lstm_proj") if hasattr(model, "lstm_proj") else parts
-    if isinstance(model, ContextualParaformer):
-        return ("bias_encoder", "bias_embed", "decoder.bias_decoder", "decoder.bias_output")
-    return ()
-
-
-def shared_layers(model: nn.Module, frozen: Sequence[str]) -> tuple[str, ...]:
-    """Of `hotword_parts` the layers that plain training needs too, unless they are frozen anyway:
-    what they know has to stay as hotwords are heard by it, what is new is to be learnt.
+def shared_layers(model: Paraformer, frozen: Sequence[str]) -> tuple[str, ...]:
+    """Of the model's `hotword_parts` the layers that plain training needs too, unless they are
+    frozen anyway: what they know has to stay as hotwords are heard by it, what is new is to be
+    learnt.
     """
     name = "decoder.embed.0"
     kept = any(is_part(name, part) or is_part(f"{name}.weight", part) for part in frozen)
-    shown = isinstance(model, SeacoParaformer) and not model.share_embedding
+    shown = model.listens_twice and not model.share_embedding
     return (name,) if shown and not kept else ()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,9 @@ from paraformer.data.batches.augment import SpecAug, SpecAugLfr
 from paraformer.data.batches.dataset import Batch
 from paraformer.errors import ConfigError
 from paraformer.models.aligner import Aligner
-from paraformer.models.contextual import ContextualParaformer
 from paraformer.models.paraformer import CtcHead, Paraformer
 from paraformer.models.seaco import SeacoParaformer
+from paraformer.nn.bias import Bias
 from paraformer.nn.chunks import ChunkPlan, make_plan
 from paraformer.nn.cif_v3 import CifPredictorV3
 from paraformer.nn.mask import zero_padding
@@ -29,7 +29,6 @@ from paraformer.train.hotwords import (
     Sampler,
     SeacoWeights,
     check_no_bias,
-    hotword_parts,
     seaco_losses,
     shared_layers,
 )
@@ -163,21 +162,22 @@ class Objective(TrainObjective):
         decoder. specaug, chunking and the two views of consistency are applied in training mode
         alone.
         """
-        self.hears = hotword_parts(model)
+        self.hears = model.hotword_parts
         shared: tuple[str, ...] = ()
         if self.hears and heads is not None and heads.hotwords.sampling.plain:
             shared = shared_layers(model, frozen)
             frozen, self.hears = (*frozen, *self.hears), ()
         super().__init__(model, frozen, added, shared)
         self.specaug, self.chunking, self.heads = specaug, chunking, heads or Heads()
-        if self.hears and isinstance(model, SeacoParaformer):
-            check_no_bias(model)
-        if chunking is not None and isinstance(model, (SeacoParaformer, ContextualParaformer)):
+        self.listens_twice = bool(self.hears) and model.listens_twice
+        if self.listens_twice:
+            check_no_bias(cast(SeacoParaformer, model))
+        if chunking is not None and model.hears_hotwords:
             raise ConfigError("dynamic_chunk: hotwords are learnt from whole utterances; set 0")
         self.mwer = mwer if mwer is not None and mwer.weight > 0.0 else None
         self.consistency = consistency or Consistency()
         self.consistency.check(weights, specaug, alone=not self.hears and self.mwer is None)
-        if self.mwer is not None and isinstance(model, (SeacoParaformer, ContextualParaformer)):
+        if self.mwer is not None and model.hears_hotwords:
             raise ConfigError(NO_MWER)
         self.weights, self.warm_steps = weights, warm_steps
         self.unit = unit if unit is not None and unit.size > 0 else None
@@ -227,28 +227,27 @@ class Objective(TrainObjective):
     ) -> Losses:
         """The losses of the model itself."""
         encoded, text = (memory, lengths), (batch.text, batch.text_lengths)
-        if self.hears and isinstance(self.model, SeacoParaformer):
-            words = self._hotwords(batch, self.model.no_bias)
+        if self.listens_twice:
+            seaco = cast(SeacoParaformer, self.model)
+            words = self._hotwords(batch, seaco.no_bias)
             listening = self.heads.hotwords.sampling.attention_weight
             result = seaco_losses(
-                self.model, self.weights, self.heads.seaco, encoded, text, words, listening
+                seaco, self.weights, self.heads.seaco, encoded, text, words, listening
             )
         elif self.mwer is not None:
             draws = self._generator()
             result = mwer_losses(self.model, self.weights, self.mwer, encoded, text, plan, draws)
         else:
-            beside = {}
-            if isinstance(self.model, ContextualParaformer):
-                listed = self._hotwords(batch, self.model.eos).words if self.hears else []
-                (beside["projected"],) = self.model.remember(listed).projected
+            listed = self._hotwords(batch, self.model.eos).words if self.hears else []
+            beside = self.model.taught_beside(listed)
             alike = self.consistency.weight if self.training else 0.0
             result = paraformer_losses(
                 self.model, self.weights, encoded, *text, plan, beside, alike
             )
-        predictor = self.model.predictor
-        if plan is not None or not isinstance(predictor, CifPredictorV3):
+        head = self.model.second_head
+        if plan is not None or head is None:
             return result
-        return self._with_times(result, predictor, encoded, batch)
+        return self._with_times(result, head, encoded, batch)
 
     def _hotwords(self, batch: Batch, no_bias: int) -> Hotwords:
         """Those of a batch; in validation the same ones each time."""
@@ -287,28 +286,29 @@ class Objective(TrainObjective):
         """Of the count error of the second head."""
         if self.heads.second.count_weight is not None:
             return self.heads.second.count_weight
-        seaco = bool(self.hears) and isinstance(self.model, SeacoParaformer)
-        return 0.0 if seaco else 0.5 * self.weights.predictor_weight  # the released recipe
+        return 0.0 if self.listens_twice else 0.5 * self.weights.predictor_weight  # as released
 
     @property
     def leaves_out(self) -> bool:
         """See `TrainObjective`."""
         model = self.model
-        if self.warm_steps or (self.hears and isinstance(model, SeacoParaformer)):
+        if self.warm_steps or self.listens_twice:
             return True
         deaf = model.ctc_head is not None and self.weights.ctc_weight == 0.0
         shows = model.sampling_ratio > 0.0 and not model.share_embedding
         counts = self.chunking is None and self._second_weight > 0.0
-        return deaf or not shows or (isinstance(model.predictor, CifPredictorV3) and not counts)
+        return deaf or not shows or (model.second_head is not None and not counts)
 
     def errors(self, batch: Batch) -> tuple[int, int]:
         """Errors and reference tokens of greedy decoding, for validation: a model that learns to
         hear hotwords is given those of the batch.
         """
         model = self.model
-        if self.hears and isinstance(model, (SeacoParaformer, ContextualParaformer)):
+        if self.hears:
             memory = model.remember(self._hotwords(batch, model.eos).words)
-            return token_errors(model, batch, partial(model.decode, hotwords=memory))
+            return token_errors(
+                model, batch, partial(model.decode, **model.bias_options(Bias(memory)))
+            )
         return token_errors(model, batch, model.decode)
 
     def _size(self, batch: Batch) -> Tensor:

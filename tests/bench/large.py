@@ -22,8 +22,8 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
+from paraformer.backends.torch_engine import frame_seconds  # noqa: E402
 from paraformer.data.features.cmvn import CmvnStatistics, write_cmvn  # noqa: E402
-from paraformer.decode.timestamps import frame_seconds  # noqa: E402
 from paraformer.models.release import (  # noqa: E402
     Config,
     build_any,
@@ -155,7 +155,7 @@ def write_random(directory: Path, config: Config, seed: int = 0) -> Path:
         torch.manual_seed(seed)
         release = build_any(config)
     # Of a token in each frame.
-    share = TOKENS_PER_SECOND * frame_seconds(release.frontend, release.model.encoder)
+    share = TOKENS_PER_SECOND * frame_seconds(release)
     with torch.no_grad():
         out = release.model.predictor.cif_output
         out.bias.fill_(math.log(share / (1 - share)))

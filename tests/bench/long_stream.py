@@ -84,7 +84,7 @@ def measure(streamer: Streamer, wave: torch.Tensor, rounds: int) -> dict[str, fl
     """Say the recording so many times, a chunk at a time."""
     recognizer = streamer.recognizer
     rate, stride = recognizer.release.frontend.fs, recognizer.stride
-    ahead_ms = 1000 * recognizer.rule.pad * recognizer.frame_samples / rate
+    ahead_ms = 1000 * recognizer.engine.pad * recognizer.frame_samples / rate
     spent, memory, heard, tokens, wrong = [], [], 0, 0, 0
     for _ in range(rounds):
         began = time.perf_counter()

@@ -89,8 +89,8 @@ def test_a_run_that_was_stopped_goes_on(data, tmp_path):
     table = (data / "wav.scp").read_text("utf-8").splitlines()
     table = [f"{first} gone.wav" if line.startswith(first) else line for line in table]
     (data / "wav.scp").write_text("\n".join(table), "utf-8")
-    with pytest.raises(ConfigError, match=r"made otherwise \(bf16 was .*, is true"):
-        run(data, parts, resume=True, bf16=True)
+    with pytest.raises(ConfigError, match=r"made otherwise \(dtype was .*, is \"bf16\""):
+        run(data, parts, resume=True, dtype="bf16")
     assert run(data, parts, resume=True) == 0
     for name in ("ctm", "intervals", "utt2dur", "failed"):
         assert (parts / name).read_text("utf-8") == (whole / name).read_text("utf-8"), name

@@ -10,8 +10,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from paraformer.backends.torch_engine import frame_seconds
 from paraformer.decode.text import postprocess
-from paraformer.decode.timestamps import Clock, frame_seconds, milliseconds, one_line
+from paraformer.decode.timestamps import Clock, milliseconds, one_line
 from paraformer.nn.cif_v3 import single_fire_peaks
 from tests.parity.oracle import BICIF, SEACO, close, pad
 
@@ -41,7 +42,7 @@ def timeline_of(oracle, feats):
 
 
 def spans(oracle, timeline, row, tag, offset_ms=0.0):
-    clock = Clock(timeline, frame_seconds(oracle.release.frontend, oracle.release.model.encoder))
+    clock = Clock(timeline, frame_seconds(oracle.release))
     return clock.spans(row, oracle.facts["utt"][tag]["tokens"], offset_ms)
 
 

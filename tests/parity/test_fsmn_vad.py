@@ -19,12 +19,13 @@ import soundfile
 import torch
 from torch import Tensor
 
+from paraformer.backends.torch_engine import TorchSilence
 from paraformer.data.audio.read import read_audio
 from paraformer.data.audio.resample import resample
 from paraformer.data.features.streaming import forward_chunk, initial_state
 from paraformer.decode.vad import LIVE_SCHEDULE, DynamicSilence, VoiceActivity, decibels
-from paraformer.models.fsmn_vad import FsmnState, FsmnVad, SilenceNetwork, VadOptions
-from paraformer.models.release import load_vad
+from paraformer.models.fsmn_vad import FsmnState, VadOptions
+from paraformer.models.release import VadRelease, load_vad
 from tests.conftest import SHARED, needs_shared
 from tests.parity.oracle import FIXTURES, close, load_arrays
 
@@ -92,19 +93,19 @@ def joined() -> Tensor:
     return torch.cat([torch.cat([clip(c) * gain, torch.zeros(n)]) for c, gain, n in JOINED])
 
 
-class Remembering(SilenceNetwork):
-    """A network that does not compute again what it has been asked before: settings change only
+class Remembering(TorchSilence):
+    """An engine that does not compute again what it has been asked before: settings change only
     what is made of its answers.
     """
 
-    def __init__(self, model: FsmnVad, classes: Sequence[int]) -> None:
-        super().__init__(model, classes)
+    def __init__(self, release: VadRelease, classes: Sequence[int]) -> None:
+        super().__init__(release, classes, torch.device("cpu"))
         self.answers: dict[int, tuple[Tensor, FsmnState]] = {}
 
-    def __call__(self, feats: Tensor, state: FsmnState) -> tuple[Tensor, FsmnState]:
+    def hear(self, feats: Tensor, state: FsmnState) -> tuple[Tensor, FsmnState]:
         key = hash((feats.numpy().tobytes(), state.memory.numpy().tobytes()))
         if key not in self.answers:
-            self.answers[key] = super().__call__(feats, state)
+            self.answers[key] = super().hear(feats, state)
         return self.answers[key]
 
 
@@ -115,15 +116,15 @@ class Oracle:
         self.facts: dict[str, Any] = json.loads((folder / "expected.json").read_text("utf8"))
         self.arrays = load_arrays(folder)
         self.release = load_vad(model)
-        self.networks: dict[Sequence[int], Remembering] = {}
+        self.engines: dict[Sequence[int], Remembering] = {}
         self.waves = waves
 
-    def network(self, options: VadOptions) -> Remembering:
+    def engine(self, options: VadOptions) -> Remembering:
         """The same for all detectors that listen to the same classes."""
         classes = options.sil_pdf_ids
-        if classes not in self.networks:
-            self.networks[classes] = Remembering(self.release.model, classes)
-        return self.networks[classes]
+        if classes not in self.engines:
+            self.engines[classes] = Remembering(self.release, classes)
+        return self.engines[classes]
 
     def detector(self, label: str) -> VoiceActivity:
         """The detector with the settings that the maker's label tells."""
@@ -134,8 +135,8 @@ class Oracle:
             options = {}
         asked = not options.keys() & set(CALL) and "dynamic_silence" not in given
         release = self.release._replace(options=replace(self.release.options, **options))
-        network = self.network(release.options)
-        return VoiceActivity(release, network=network).adjusted(dynamic_silence=asked)
+        engine = self.engine(release.options)
+        return VoiceActivity(release, engine=engine).adjusted(dynamic_silence=asked)
 
 
 def shared_oracle() -> Oracle:
@@ -212,8 +213,8 @@ def test_events_of_streams_under_all_settings(oracle):
             piece_ms, wave = int(re.search(r"chunk=(\d+)", label)[1]), oracle.waves[name]
             if label.startswith("DynamicStreamingVAD"):
                 live = DynamicSilence(LIVE_SCHEDULE, from_start=True)
-                network = oracle.network(oracle.release.options)
-                detector = VoiceActivity(oracle.release, dynamic=live, network=network)
+                engine = oracle.engine(oracle.release.options)
+                detector = VoiceActivity(oracle.release, dynamic=live, engine=engine)
                 found = as_lists(detector.segments(wave, piece_ms))
             else:
                 found = in_calls(oracle.detector(label), wave, piece_ms)

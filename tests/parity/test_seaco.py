@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from paraformer.backends.packed import for_inference
+from paraformer.backends.torch_engine import frame_seconds
 from paraformer.decode.hotwords import read_hotwords, remember
 from paraformer.decode.search import greedy_search
 from paraformer.decode.text import postprocess
-from paraformer.decode.timestamps import Clock, frame_seconds, milliseconds
-from paraformer.models.seaco import SHORTLIST
+from paraformer.decode.timestamps import Clock, milliseconds
+from paraformer.nn.bias import SHORTLIST
 from tests.parity.oracle import SEACO, close, pad
 
 pytestmark = pytest.mark.parametrize("oracle", SEACO, indirect=True, scope="module")
@@ -52,7 +53,7 @@ def results(oracle, heard, hotwords, **options):
     embeds, counts, memory, lengths = heard
     logp = release.model.decode(*heard, hotwords, **options)
     timeline = release.model.timeline(memory, lengths, counts)
-    clock = Clock(timeline, frame_seconds(release.frontend, release.model.encoder))
+    clock = Clock(timeline, frame_seconds(release))
     found = []
     for row, reading in enumerate(greedy_search(logp, counts)):
         tokens = release.tokenizer.ids_to_tokens(reading.ids)

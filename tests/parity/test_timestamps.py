@@ -7,15 +7,10 @@ import json
 import pytest
 import torch
 
+from paraformer.backends.torch_engine import frame_seconds
 from paraformer.decode.text import postprocess
-from paraformer.decode.timestamps import (
-    Clock,
-    frame_seconds,
-    milliseconds,
-    one_line,
-    plain_timeline,
-)
-from paraformer.nn.cif_v3 import Timeline, single_fire_peaks
+from paraformer.decode.timestamps import Clock, milliseconds, one_line
+from paraformer.nn.cif_v3 import Timeline, plain_timeline, single_fire_peaks
 from tests.conftest import SHARED, needs_shared
 from tests.parity.oracle import SANM, close, pad
 
@@ -43,9 +38,7 @@ def test_a_paraformer_times_tokens_by_its_own_weights(oracle):
     with torch.no_grad():
         memory, lengths = model.encode(*pad(oracle.feats()))
         heard = model.predict(memory, lengths)
-    clock = Clock(
-        plain_timeline(heard, lengths), frame_seconds(oracle.release.frontend, model.encoder)
-    )
+    clock = Clock(plain_timeline(heard, lengths), frame_seconds(oracle.release))
     for row, tag in enumerate(oracle.tags):
         tokens = oracle.facts["utt"][tag]["tokens"]
         read = postprocess(tokens, milliseconds(clock.spans(row, tokens)))

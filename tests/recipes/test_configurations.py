@@ -74,9 +74,9 @@ def recognise(program: str, model: AutoModel) -> list[dict[str, Any]]:
     if "recognizer" not in vars(model.task):
         return model.generate((SPEECH, "一丁七"), fs=16000, data_type=("sound", "text"))
     results = model.generate(SPEECH, fs=16000)
-    if model.recognizer.model.ctc_head is not None:
+    if model.recognizer.engine.has_ctc:
         results += model.generate(SPEECH, fs=16000, decoding_ctc_weight=0.3, beam_size=2)
-    if model.recognizer.model.streams:
+    if model.recognizer.engine.model.streams:
         results += model.generate(SPEECH, fs=16000, chunk_size=[0, 10, 5])
     assert all(result["text"] for result in results)
     return results

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from paraformer import AutoModel
 from paraformer.api.live import LivePipeline
 from paraformer.api.streaming import OnlineModel
+from paraformer.backends.face import MarkEngine
 from paraformer.backends.halves import in_halves
 from paraformer.data.audio.read import read_audio
 from paraformer.data.batches.dataset import MOST_LEFT_OUT, Batching, Loader, read_utterances
@@ -220,7 +221,7 @@ def test_a_block_that_is_no_row_of_samples_fails_alone(recognizer):
 def test_a_stream_whose_output_is_not_finite_fails_alone(recognizer, monkeypatch):
     waves = [noise(2.0, 1), 30.0 * noise(2.0, 2), noise(1.3, 3)]
     alone = [recognizer.feed(recognizer.open(), wave, final=True)[0] for wave in waves]
-    break_rows(monkeypatch, recognizer.model.encoder)
+    break_rows(monkeypatch, recognizer.engine.model.encoder)
     opened = [recognizer.open() for _ in waves]
     tokens, streams = recognizer.feed_all(opened, waves, [True] * 3)
     assert [said(tokens[0]), said(tokens[2])] == [said(alone[0]), said(alone[2])]
@@ -244,10 +245,10 @@ def test_streams_that_do_not_fit_together_are_computed_in_parts(recognizer, monk
     waves = [noise(1.5, seed) for seed in range(5)]
     opened = [recognizer.open() for _ in waves]
     alone = [recognizer.feed(one, wave, True)[0] for one, wave in zip(opened, waves, strict=True)]
-    no_memory(monkeypatch, recognizer.model, "forward_chunk", 2)
+    no_memory(monkeypatch, recognizer.engine.model, "forward_chunk", 2)
     together = recognizer.feed_all(opened, waves, [True] * 5)[0]
     assert [said(found) for found in together] == [said(found) for found in alone]
-    no_memory(monkeypatch, recognizer.model, "forward_chunk", 0)
+    no_memory(monkeypatch, recognizer.engine.model, "forward_chunk", 0)
     tokens, _ = recognizer.feed_all(opened, waves, [True] * 5)
     assert all("do not fit into cpu's memory" in str(found) for found in tokens)
 
@@ -299,14 +300,14 @@ def test_a_session_whose_output_is_not_finite_fails_alone(recognizer, monkeypatc
     pipeline = LivePipeline(recognizer)
     waves = [noise(2.0, 1), 30.0 * noise(2.0, 2)]
     (alone,), _ = pipeline.feed_all([pipeline.open()], waves[:1], [True])
-    break_rows(monkeypatch, recognizer.model.encoder)
+    break_rows(monkeypatch, recognizer.engine.model.encoder)
     events, _ = pipeline.feed_all([pipeline.open() for _ in waves], waves, [True, True])
     assert shown(events[0]) == shown(alone)
     assert isinstance(events[1], CheckpointError)
 
 
 def test_recordings_heard_as_streams_fail_alone(recognizer, monkeypatch):
-    break_rows(monkeypatch, recognizer.model.encoder)
+    break_rows(monkeypatch, recognizer.engine.model.encoder)
     online = OnlineModel(recognizer.release, torch.device("cpu"))
     items = [Item("a", noise()), Item("loud", 30.0 * noise()), Item("nan", bad(NAN))]
     found = list(online.transcribe(iter(items), None, Chunking()))
@@ -316,7 +317,7 @@ def test_recordings_heard_as_streams_fail_alone(recognizer, monkeypatch):
 def test_a_lane_that_fails_is_listed_and_the_others_go_on(recognizer, monkeypatch, tmp_path):
     items = [Item("a", noise()), Item("loud", 30.0 * noise()), Item("huge", bad(HUGE))]
     items.append(Item("z", noise(0.7)))
-    break_rows(monkeypatch, recognizer.model.encoder)
+    break_rows(monkeypatch, recognizer.engine.model.encoder)
     sheets = Sheets(
         GrowingTables(tmp_path, [], ("text", "delay", "failed")), TimedFolder(tmp_path, "ctm")
     )
@@ -343,7 +344,7 @@ def test_pairs_of_an_aligner_fail_alone(monkeypatch):
     aligner = ForcedAligner(load_aligner(ORACLE / "fa-zh"))
     waves, texts = [noise(2.0, 1), bad(NAN), 30.0 * noise(2.0, 2)], ["我 你", "我 你", "我 你"]
     (alone,) = aligner.align(waves[:1], texts[:1])
-    no_memory(monkeypatch, aligner.model, "encode", 1)
+    no_memory(monkeypatch, aligner.engine.model, "encode", 1)
     assert aligner.align([waves[0]] * 3, texts, Batches(8, 60.0)) == [alone] * 3
     found = aligner.align(waves, texts)
     assert found[0] == alone
@@ -362,14 +363,14 @@ def test_a_detector_refuses_what_is_no_audio():
 
 
 def test_texts_of_a_punctuation_model_fail_alone(monkeypatch, tmp_path):
-    real = Punctuator._ask
+    real = MarkEngine.marks
 
-    def ask(self, ids, context):
+    def marks(self, ids, seen):
         if len(ids) == 3:
             raise CheckpointError("not finite")
-        return real(self, ids, context)
+        return real(self, ids, seen)
 
-    monkeypatch.setattr(Punctuator, "_ask", ask)
+    monkeypatch.setattr(MarkEngine, "marks", marks)
     found = AutoModel("ct-punc-mini", disable_pbar=True).generate(["我们好", "你们都好吗"])
     assert ["error" in row for row in found] == [True, False]
     write_text(tmp_path / "text", "a 我们好\nb 你们都好吗\n")
@@ -378,7 +379,7 @@ def test_texts_of_a_punctuation_model_fail_alone(monkeypatch, tmp_path):
     assert punctuate(config) == 1
     assert list(read_table(tmp_path / "out")) == ["b"]
     punctuator = Punctuator(load_punctuation(ROOT / "paraformer" / "bundled" / "ct-punc-mini"))
-    torch.nn.init.constant_(punctuator.model.decoder.bias, NAN)
+    torch.nn.init.constant_(punctuator.engine.model.decoder.bias, NAN)
     with pytest.raises(CheckpointError, match="not finite"):
         punctuator.punctuate("你们都好吗")
 

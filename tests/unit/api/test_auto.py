@@ -19,7 +19,7 @@ import torch
 
 import paraformer
 from paraformer import AutoModel
-from paraformer.api.auto import choose_device
+from paraformer.backends.devices import choose_device
 from paraformer.data.audio.read import read_audio
 from paraformer.errors import CheckpointError, ConfigError, DataError
 from tests.conftest import ROOT, SHARED, needs_shared
@@ -412,7 +412,7 @@ BUILT = [
     {"vad_model": str(VAD)},
     {"punc_model": "ct-punc"},
     {"device": "cuda:1"},
-    {"bf16": True},
+    {"dtype": "bf16"},
 ]
 
 

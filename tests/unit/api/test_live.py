@@ -26,6 +26,7 @@ from paraformer.decode.text import join_texts
 from paraformer.decode.vad import LIVE_SCHEDULE, VoiceActivity
 from paraformer.errors import AudioError, ConfigError
 from paraformer.models.release import load_directory, load_punctuation, load_vad, save_directory
+from paraformer.nn.chunks import streaming_rule
 from tests import tiny
 from tests.conftest import ROOT, SHARED, needs_shared
 
@@ -422,7 +423,7 @@ def test_models_by_name(recognizer, second, wave, tmp_path):
         second_pass=str(other),
         chunking=Chunking((0, 8, 4)),
     )
-    assert session.pipeline.recognizer.rule == Chunking((0, 8, 4)).rule
+    assert session.pipeline.recognizer.engine.rule == streaming_rule((0, 8, 4), 4, 1)
     detector = VoiceActivity(load_vad(ORACLE / "fsmn_vad"))
     spans = detector.segments(wave)
     found = finals(events(session, [(wave * 32768).short().numpy().astype("<i2").tobytes()]))

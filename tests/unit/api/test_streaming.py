@@ -12,9 +12,10 @@ import torch
 from paraformer.api.auto import AutoModel
 from paraformer.api.streaming import is_audio_file, raw_blocks, refuse_no_audio, with_head
 from paraformer.data.inputs.pieces import RefusedError
-from paraformer.decode.streaming import Chunking, StreamingRecognizer
+from paraformer.decode.streaming import StreamingRecognizer
 from paraformer.errors import AudioError, ConfigError, DataError
 from paraformer.models.release import load_directory, save_directory
+from paraformer.nn.chunks import streaming_rule
 from tests import tiny
 from tests.conftest import ROOT
 
@@ -222,7 +223,7 @@ def test_a_streamer_of_a_model(model, speech, whole):
         streamer.feed(speech[start : start + 1000])
     streamer.flush()
     assert streamer.text == whole[0]
-    assert streamer.recognizer.rule == Chunking().rule
+    assert streamer.recognizer.engine.rule == streaming_rule((0, 10, 5), 4, 1)
 
 
 class Trickle(io.RawIOBase):

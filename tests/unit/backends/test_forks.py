@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from paraformer import AutoModel
-from paraformer.api.auto import choose_device
 from paraformer.backends import forks
+from paraformer.backends.devices import choose_device
 from paraformer.errors import ConfigError
 from tests.conftest import ROOT
 

@@ -10,6 +10,7 @@ import threading
 import pytest
 import torch
 
+from paraformer.backends.engines import recognition_engine
 from paraformer.data.audio.read import read_audio
 from paraformer.data.text.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.decode import hotwords as module
@@ -258,13 +259,16 @@ def test_arguments_that_are_wrong(given, message):
 
 
 def test_a_model_without_a_decoder_for_them_prefers_them_by_its_posteriors():
-    release = tiny.release()
-    assert remember(release.model, read_hotwords("", TOKENIZER)) is None
-    assert remember(release.model, read_hotwords("一", TOKENIZER)) is None
-    assert own_boost(release) == BOOST
-    assert own_boost(release._replace(config={**release.config, "hotword_boost": 2})) == 2.0
+    def engine(**config):
+        release = tiny.release()
+        return recognition_engine(release._replace(config={**release.config, **config}))
+
+    assert remember(engine(), read_hotwords("", TOKENIZER)) is None
+    assert remember(engine(), read_hotwords("一", TOKENIZER)) is None
+    assert own_boost(engine()) == BOOST
+    assert own_boost(engine(hotword_boost=2)) == 2.0
     with pytest.raises(ConfigError, match="hotword_boost=-1: give a number from 0 to"):
-        own_boost(release._replace(config={**release.config, "hotword_boost": -1}))
+        own_boost(engine(hotword_boost=-1))
 
 
 @pytest.mark.parametrize("kind", ["seaco", "contextual"])
@@ -274,7 +278,7 @@ def test_more_than_a_decoder_takes_are_heard_by_posteriors(kind, monkeypatch, ca
     recognizer = Recognizer(release)
     chinese = [t for t in release.tokenizer.tokens if "\u4e00" <= t <= "\u9fa5"]
     wave = read_audio(FIXTURES / "oracle" / "inputs" / "clip_a.flac")
-    memo = HotwordMemo(release.model, release.tokenizer)
+    memo = HotwordMemo(recognition_engine(release))
     with caplog.at_level(logging.WARNING):
         listening = memo.listening(chinese[:2])
         assert memo.listening(chinese[:2]) is listening  # named and encoded once
@@ -295,7 +299,7 @@ def test_more_than_a_decoder_takes_are_heard_by_posteriors(kind, monkeypatch, ca
 def test_models_that_hear_them(kind):
     release = load_directory(FIXTURES / "oracle" / kind)
     words = "".join(token for token in release.tokenizer.tokens if "\u4e00" <= token <= "\u9fa5")
-    assert own_boost(release) == 0.0  # as the reference
+    assert own_boost(recognition_engine(release)) == 0.0  # as the reference
     found = read_hotwords([words[:2], words[2:5]], release.tokenizer)
     assert [type(word) for word in found.words] == [Hotword, Hotword]
     with torch.no_grad():

@@ -64,7 +64,7 @@ def recognizer(request):
 def test_recognition_takes_what_the_sum_says(recognizer, tmp_path):
     """Worked out from the list of readings: the third one is what the language model knows."""
     waves = [read_audio(FIXTURES / "inputs" / "clip_a.flac")]
-    weight = 0.5 if recognizer.model.ctc_head is not None else 0.0
+    weight = 0.5 if recognizer.engine.has_ctc else 0.0
     ctc = {"decoding_ctc_weight": weight, "beam_size": 8}
     (listed,) = recognizer.recognize(waves, Search(nbest=8, **ctc))
     known = listed.nbest[2].tokens

@@ -90,7 +90,8 @@ def test_streams_in_a_batch_give_what_each_gives_alone(chunking):
 @pytest.mark.parametrize("frames", [33, 40, 7, 1])
 def test_chunks_equal_the_whole_utterance_unrolled_by_the_rule(chunking, frames):
     """What training sees at once is what the decoder does step by step."""
-    model, rule = tiny.release(ONLINE).model.eval(), chunking.rule
+    release = tiny.release(ONLINE)
+    model, rule = release.model.eval(), StreamingRecognizer(release, chunking).engine.rule
     feats = torch.randn(1, frames, 56)
     lengths = torch.tensor([frames])
     plan = make_plan(lengths, rule, frames)
@@ -122,7 +123,8 @@ def test_chunks_equal_the_whole_utterance_unrolled_by_the_rule(chunking, frames)
 @pytest.mark.parametrize("chunking", CUTS, ids=str)
 def test_no_output_sees_past_its_look_ahead(chunking):
     """By gradient: the rows of chunk k depend on no frame behind those that it brought."""
-    model, rule = tiny.release(ONLINE).model.eval(), chunking.rule
+    release = tiny.release(ONLINE)
+    model, rule = release.model.eval(), StreamingRecognizer(release, chunking).engine.rule
     frames = 4 * rule.stride + 1
     feats = torch.randn(1, frames, 56, requires_grad=True)
     state = model.initial_state(rule)
@@ -305,4 +307,5 @@ def test_the_state_does_not_grow_with_the_stream():
 
 
 def test_a_rule_is_that_of_its_chunks():
-    assert Chunking([0, 8, 4], 4, 1).rule == streaming_rule((0, 8, 4), 4, 1)
+    found = StreamingRecognizer(tiny.release(ONLINE), Chunking([0, 8, 4], 4, 1))
+    assert found.engine.rule == streaming_rule((0, 8, 4), 4, 1)

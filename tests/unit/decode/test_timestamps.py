@@ -13,13 +13,11 @@ from paraformer.decode.timestamps import (
     Span,
     clip,
     cut_sentences,
-    frame_seconds,
     milliseconds,
     one_line,
 )
 from paraformer.errors import DataError
 from paraformer.nn.cif_v3 import Timeline, single_fire_peaks
-from tests import tiny
 
 STEP = 0.02  # seconds
 
@@ -123,21 +121,6 @@ def test_lines_as_the_reference_writes_them():
 
 def test_clip():
     assert clip([[0, 10], [10, 30], [40, 50]], 25) == [[0, 10], [10, 25], [25, 25]]
-
-
-def test_frames_of_encoders():
-    """10 ms, stacked by 6, or subsampled by 4."""
-    sanm = tiny.release()
-    assert frame_seconds(sanm.frontend, sanm.model.encoder) == 0.06
-    conformer = {"encoder": "ConformerEncoder", "decoder": "ParaformerSANDecoder"}
-    conformer |= {
-        "encoder_conf": {"cnn_module_kernel": 15, "linear_units": 32},
-        "frontend_conf": {"n_mels": 80, "lfr_m": 1, "lfr_n": 1},
-    }
-    built = tiny.release(conformer)
-    plain = built.frontend
-    plain.lfr_n = 1
-    assert frame_seconds(plain, built.model.encoder) == 0.04
 
 
 # sentences

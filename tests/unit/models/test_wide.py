@@ -39,10 +39,11 @@ def module_of(model):
     """The network behind an AutoModel."""
     task = model.task
     if hasattr(task, "punctuator") and not hasattr(task, "recognizer"):
-        return task.punctuator.model
+        return task.punctuator.engine.model
     if hasattr(task, "aligner"):
-        return task.aligner.model
-    return task.online.recognizer(None).model if model.streaming else task.recognizer.model
+        return task.aligner.engine.model
+    heard_by = task.online.recognizer(None) if model.streaming else task.recognizer
+    return heard_by.engine.model
 
 
 def generate(model):
@@ -54,7 +55,7 @@ def generate(model):
     options: dict[str, Any] = {}
     if kind.startswith(("Seaco", "Contextual")):
         options = {"hotword": "今天 明天 再见"}
-    elif not model.streaming and model.recognizer.model.ctc_head is not None:
+    elif not model.streaming and model.recognizer.engine.has_ctc:
         options = {"decoding_ctc_weight": 0.3}
     return model.generate(SPEECH, fs=16000, **options)
 

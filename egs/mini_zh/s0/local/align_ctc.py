@@ -18,10 +18,10 @@ from types import ModuleType
 import torch
 from make_units import units_of
 
+from paraformer.backends.torch_engine import frame_seconds
 from paraformer.data.audio.read import read_audio
 from paraformer.data.corpus.tables import fields, read_rows, read_table, write_text
 from paraformer.data.text.tokenizer import read_seg_dict
-from paraformer.decode.timestamps import frame_seconds
 from paraformer.errors import ParaformerError
 from paraformer.extras import load_torchaudio
 from paraformer.models.paraformer import CtcHead
@@ -65,7 +65,7 @@ def main() -> int:
         head = unit_head(args.snapshot, release.model.encoder.output_size)
         ids = {row.key: number for number, row in enumerate(read_rows(args.units), start=1)}
         seg_dict, texts = read_seg_dict(args.seg_dict), read_table(args.data / "text")
-        shift = frame_seconds(release.frontend, release.model.encoder)
+        shift = frame_seconds(release)
         lines = []
         for key, path in read_table(args.data / "wav.scp").items():
             feats = release.frontend(read_audio(path))

@@ -1,0 +1,90 @@
+"""Devices and number formats by their names."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from paraformer import AutoModel
+from paraformer import options as opts
+from paraformer.backends.devices import choose_format, parse_device
+from paraformer.errors import ConfigError
+from paraformer.programs import hydra_main
+from tests import tiny
+
+CPU = torch.device("cpu")
+
+
+def test_number_formats_and_their_types(caplog):
+    assert [choose_format(name, CPU) for name in ("fp32", "bf16")] == [None, torch.bfloat16]
+    assert choose_format("fp16", torch.device("cuda")) is torch.float16
+    assert not caplog.messages
+    with caplog.at_level(logging.WARNING):
+        assert choose_format("fp16", CPU) is None
+    assert caplog.messages == ["fp16 is not for the CPU; float32 is used"]
+    with pytest.raises(ConfigError, match="dtype=int8: not known; use fp32, bf16, fp16"):
+        choose_format("int8", CPU)
+
+
+def test_devices_by_name():
+    assert [str(parse_device(name)) for name in ("cpu", "CUDA:1", "1")] == [
+        "cpu",
+        "cuda:1",
+        "cuda:1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"bf16": True}, {"dtype": "bf16"}),
+        ({"fp16": True, "bf16": False}, {"dtype": "fp16"}),
+        ({"bf16": True, "dtype": "bf16"}, {"dtype": "bf16"}),
+        ({"bf16": False, "fp16": False, "key": 1}, {"key": 1}),
+        ({"dtype": "fp32", "bf16": False}, {"dtype": "fp32"}),
+        ({"dtype": None}, {}),
+    ],
+)
+def test_switches_are_spellings_of_a_number_format(given, found):
+    assert opts.renamed(given) == found
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"bf16": True, "fp16": True},
+        {"bf16": True, "dtype": "fp32"},
+        {"bf16": False, "dtype": "bf16"},
+    ],
+)
+def test_spellings_that_contradict_each_other_are_refused(given, tmp_path):
+    with pytest.raises(ConfigError, match="contradict each other; give dtype alone"):
+        AutoModel(tmp_path, **given)
+
+
+def test_a_spelling_is_a_switch(tmp_path):
+    with pytest.raises(ConfigError, match="bf16=maybe: give true or false"):
+        AutoModel(tmp_path, bf16="maybe")
+
+
+@pytest.mark.parametrize("argument", ["bf16=true", "dtype=bf16", "--bf16"])
+def test_programs_know_the_spellings(monkeypatch, argument):
+    seen = []
+    monkeypatch.setattr(
+        "sys.argv", ["align.py", "model=a", "data=b", "out=c", argument], raising=True
+    )
+    assert hydra_main.run("align", lambda config: seen.append(dict(config))) == 0
+    assert seen[0]["dtype"] == "bf16"
+    assert "bf16" not in seen[0]
+
+
+def test_a_model_computes_in_the_number_format_that_was_asked_for(tmp_path):
+    from paraformer.models.release import save_directory
+
+    folder = save_directory(tmp_path / "model", tiny.release())
+    for given in ({"dtype": "bf16"}, {"bf16": True}):
+        model = AutoModel(folder, device="cpu", disable_pbar=True, **given)
+        assert model.recognizer.dtype is torch.bfloat16
+        assert model.recognizer.engine.dtype is torch.bfloat16

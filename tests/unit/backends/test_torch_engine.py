@@ -1,0 +1,158 @@
+"""Engines by torch: what they say of their models, and what they make of a batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from paraformer.backends.engines import (
+    alignment_engine,
+    mark_engine,
+    recognition_engine,
+    silence_engine,
+    stream_engine,
+)
+from paraformer.backends.face import Asked, Bias, finite_rows
+from paraformer.backends.torch_engine import frame_seconds
+from paraformer.errors import AudioError, CheckpointError
+from paraformer.models.release import load_aligner, load_directory, load_punctuation, load_vad
+from tests import tiny
+from tests.conftest import ROOT
+
+ORACLE = ROOT / "tests" / "fixtures" / "oracle"
+NAN = float("nan")
+# What each of the fixtures is, by its config.yaml: times_tokens, has_ctc, hears_hotwords.
+ABLE = {
+    "paraformer": (False, False, False),
+    "conformer": (False, True, False),
+    "bicif": (True, False, False),
+    "seaco": (True, False, True),
+    "contextual": (False, False, True),
+}
+
+
+def feats(*lengths):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(length, 56, generator=generator) for length in lengths]
+
+
+@pytest.mark.parametrize("kind", ABLE)
+def test_an_engine_says_what_its_model_can_do(kind):
+    engine = recognition_engine(load_directory(ORACLE / kind))
+    assert (engine.times_tokens, engine.has_ctc, engine.hears_hotwords) == ABLE[kind]
+    x = torch.zeros(20, engine.release.frontend.output_size)
+    (heard,) = engine.listen([x], Asked(ctc=True))
+    assert (heard.timeline is not None, heard.ctc is not None) == ABLE[kind][:2]
+
+
+def test_frames_of_encoders():
+    """10 ms, stacked by 6, or subsampled by 4."""
+    assert frame_seconds(tiny.release()) == 0.06
+    conformer = {"encoder": "ConformerEncoder", "decoder": "ParaformerSANDecoder"}
+    conformer |= {
+        "encoder_conf": {"cnn_module_kernel": 15, "linear_units": 32},
+        "frontend_conf": {"n_mels": 80, "lfr_m": 1, "lfr_n": 1},
+    }
+    built = tiny.release(conformer)
+    built.frontend.lfr_n = 1
+    assert frame_seconds(built) == 0.04
+
+
+def test_a_part_of_a_batch_is_heard_as_the_whole(monkeypatch):
+    """The parts that a small memory makes give what each utterance gives alone; one that does not
+    fit alone has an error, and costs the others nothing.
+    """
+    engine = recognition_engine(tiny.release())
+    batch = feats(9, 30, 12, 31)
+    alone = [engine.listen([x], Asked(times=True))[0] for x in batch]
+    real = engine.model.encode
+
+    def small(x, lengths):
+        if len(x) > 2 or x.size(1) > 30:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(x, lengths)
+
+    monkeypatch.setattr(engine.model, "encode", small)
+    parts = engine.listen(batch, Asked(times=True))
+    assert [len(part.feats) for part in parts] == [2, 1, 1]
+    rows = [(part, row) for part in parts for row in range(len(part.feats))]
+    for (part, row), x, own in list(zip(rows, batch, alone, strict=True))[:3]:
+        count = int(own.counts[0])
+        assert part.feats[row] is x
+        assert int(part.counts[row]) == count
+        torch.testing.assert_close(part.logp[row, :count], own.logp[0], atol=1e-5, rtol=1e-4)
+        assert list(part.errors) == [None] * len(part.feats)
+    (error,) = parts[2].errors
+    assert isinstance(error, AudioError)
+    assert "31 frames do not fit into cpu's memory" in str(error)
+    assert parts[2].logp.shape[:2] == (1, 0)
+
+
+def test_rows_that_are_not_finite_say_so_and_cost_the_others_nothing():
+    engine = recognition_engine(tiny.release())
+    good, bad = feats(20, 20)
+    (alone,) = engine.listen([good], Asked())
+    bad[3, 5] = NAN
+    (both,) = engine.listen([good, bad], Asked())
+    assert both.errors[0] is None
+    assert isinstance(both.errors[1], CheckpointError)
+    assert "compute in float32 (dtype=fp32)" in str(both.errors[1])
+    count = int(alone.counts[0])
+    torch.testing.assert_close(both.logp[0, :count], alone.logp[0], atol=1e-5, rtol=1e-4)
+
+
+def test_posteriors_past_the_end_of_an_utterance_may_be_anything():
+    logp = torch.zeros(2, 3, 4)
+    logp[:, 2] = NAN
+    assert finite_rows(logp, torch.tensor([2, 3])).tolist() == [True, False]
+    assert finite_rows(torch.zeros(2, 0, 4), torch.tensor([0, 0])).tolist() == [True, True]
+
+
+def test_each_model_reads_of_the_bias_what_it_knows():
+    words = [[5, 6], [7, 8]]
+    for kind, options in (("seaco", {"seaco_weight": 0.0}), ("contextual", {"clas_scale": 0.0})):
+        engine = recognition_engine(load_directory(ORACLE / kind))
+        (x,) = (torch.randn(40, engine.release.frontend.output_size),)
+        memory = engine.remember(words)
+        (off,) = engine.listen([x], Asked(bias=Bias(memory, **options)))
+        (other,) = engine.listen([x], Asked(bias=Bias(engine.remember([[9, 10]]), **options)))
+        torch.testing.assert_close(off.logp, other.logp, atol=0, rtol=0)
+
+
+def test_chunks_of_many_streams_are_those_of_each():
+    release = tiny.release({"decoder_conf": {"sanm_shfit": 2}})
+    engine = stream_engine(release, (0, 10, 5), 4, 1)
+    assert (engine.stride, engine.pad) == (10, 5)
+    states, blocks = [engine.initial_state()] * 3, feats(10, 10, 4)
+    ends = [False, False, True]
+    (together,) = engine.forward_chunk(blocks, ends, states)
+    for row, (x, end) in enumerate(zip(blocks, ends, strict=True)):
+        (alone,) = engine.forward_chunk([x], [end], [engine.initial_state()])
+        count = int(alone.counts[0])
+        assert int(together.counts[row]) == count
+        torch.testing.assert_close(
+            together.logp[row, :count], alone.logp[0, :count], atol=1e-5, rtol=1e-4
+        )
+
+
+def test_an_aligner_fires_as_many_tokens_as_it_is_told():
+    engine = alignment_engine(load_aligner(ORACLE / "fa-zh"))
+    x = torch.randn(40, engine.release.frontend.output_size)
+    (timed,) = engine.align([x, x[:30]], [4, 7])
+    for row, count in enumerate((4, 7)):
+        places, _ = timed.timeline.places(row, count + 1)  # and what fires behind the text
+        assert len(places) == count + 1
+    assert list(timed.errors) == [None, None]
+
+
+def test_damaged_weights_of_the_small_models_are_named():
+    release = load_vad(ORACLE / "fsmn_vad")
+    torch.nn.init.constant_(release.model.encoder.in_linear2.linear.bias, NAN)
+    silence = silence_engine(release, [0])
+    with pytest.raises(CheckpointError, match="VAD's output is not finite"):
+        silence.hear(torch.zeros(5, release.frontend.output_size), silence.initial_state)
+    punctuation = load_punctuation(ORACLE / "ct_punc")
+    assert len(mark_engine(punctuation).marks([3, 4, 5], 0)) == 3
+    torch.nn.init.constant_(punctuation.model.decoder.bias, NAN)
+    with pytest.raises(CheckpointError, match="punctuation model is not finite"):
+        mark_engine(punctuation).marks([3, 4, 5], 0)
