@@ -167,6 +167,10 @@ class CallOptions(_Checked):
     speech_noise_thres: float | None = _option(
         None, "VAD: how much likelier speech must be than noise (0.6)", Limits(-1, 1)
     )
+    dynamic_silence: bool = _option(
+        False, "VAD: the longer somebody speaks, the shorter a silence ends the segment"
+    )
+    split_size: int = _option(20, "punctuation: new words in one window", _COUNT)
     return_raw_text: bool = _option(False, "punc_model: also raw_text, without marks")
     pred_timestamp: bool = _option(
         False, "times also from a model not made for them (output_timestamp, timestamps)"
@@ -233,6 +237,16 @@ class CommandOptions(_Checked):
     verbose: bool = _option(False, "say the number of utterances, seconds and real-time factor")
 
 
+@dataclass(frozen=True)
+class ProgramOptions(_Checked):
+    """Keys of the programs of `bin/` that run a model over a list, besides those of `AutoModel`."""
+
+    num_threads: int = _option(0, "CPU threads; 0: torch's own choice", THREADS._replace(low=0))
+    min_success: float = _option(0.95, "exit code 1 if a smaller share is done", SHARE)
+    batch_frames: int = _option(6000, "most frames of 10 ms in a batch, padding counted", _COUNT)
+    streams: int = _option(1, "utterances decoded side by side", _COUNT)
+
+
 def names(*kinds: type) -> list[str]:
     """The keys that these options have."""
     return [f.name for kind in kinds for f in fields(kind)]
@@ -243,9 +257,10 @@ def all_fields(*kinds: type) -> dict[str, Field[Any]]:
     return {f.name: f for kind in kinds for f in fields(kind)}
 
 
-def limits_of(kind: type, names: Iterable[str]) -> dict[str, Limits]:
-    """The limits of the numbers of these keys."""
-    return {name: all_fields(kind)[name].metadata["limits"] for name in names}
+def limits_of(kind: type) -> dict[str, Limits]:
+    """The limits of its numbers, by key."""
+    options = all_fields(kind).items()
+    return {name: o.metadata["limits"] for name, o in options if "limits" in o.metadata}
 
 
 def default_of(option: Field[Any]) -> Any:

@@ -2,59 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from tqdm import tqdm
-
-from paraformer.data.inputs.audio_items import at_hand
-from paraformer.data.inputs.sources import Inputs, Item
-from paraformer.decode.align import Alignment, ForcedAligner, Outcome, pair_texts, read_pairs
-from paraformer.decode.recognize import Batching
-from paraformer.decode.timestamps import cut_sentences, one_line
-from paraformer.errors import ConfigError, DataError, ParaformerError
+from paraformer.api.tasks import Task, progress
+from paraformer.data.inputs.sources import Inputs, Item, ListedItems
+from paraformer.decode.align import ForcedAligner, pair_texts, read_spoken
+from paraformer.decode.pool import Batching
+from paraformer.decode.timestamps import cut_sentences
+from paraformer.errors import ConfigError, ParaformerError
 from paraformer.options import CallOptions, data_types
-from paraformer.output.result import WRITTEN, Result, alignment_result, head
-from paraformer.output.resume import Made
-from paraformer.output.sink import Output, Results, Tables
-from paraformer.output.tables import check_format
-
-# Tables in output_dir/tp_res, the reference's.
-TABLES = Tables(("timestamp_list", "timestamp_str"), place="tp_res")
-Text = str | DataError
+from paraformer.output.result import Result, alignment_result
+from paraformer.output.tables import ALIGNED, Layout
 
 
-class AlignTask:
-    """Words of known texts with their times; the input is a pair, recordings and texts."""
+class AlignTask(Task):
+    """Words of known texts with their times; the input is a pair, recordings and texts, such as
+    (wav, text) or (wav.scp, text.txt), see `pair_texts`.
+    """
 
     def __init__(self, aligner: ForcedAligner) -> None:
         self.aligner, self.device = aligner, aligner.device
 
-    def stream(
-        self, source: Any, call: CallOptions, cut: bool, made: Made | None = None
-    ) -> Results:
-        """See `Task`; (wav, text) or (wav.scp, text.txt), see `pair_texts`."""
-        check_format(call.output_format)
+    def inputs(self, source: Any, call: CallOptions) -> ListedItems:
+        """See `Task`."""
         sounds, given = _pair(source, call)
         inputs = Inputs(sounds, call.key, call.segments, call.channel)
         items = list(inputs)
         texts = pair_texts(given, [item.key for item in items])
-        output = Output(call, len(items), TABLES, inputs.origins, made)
         pairs = zip(items, texts, strict=True)
-        pending = output.pending((pair[0].key, at_hand(pair)) for pair in pairs)
-        return output.stream(self._aligned(list(pending), call))
+        return ListedItems((replace(item, text=text) for item, text in pairs), inputs.origins)
 
-    def _aligned(self, pairs: Sequence[tuple[Item, Text]], call: CallOptions) -> Iterator[Result]:
-        seconds: list[float] = []
+    def layout(self, call: CallOptions, cut: bool) -> Layout:
+        """See `Task`."""
+        return ALIGNED
+
+    def silence(self, call: CallOptions, cut: bool) -> Result:
+        """See `Task`."""
+        return Result(text="", script="", timestamp=[], words=[], audio_seconds=0.0)
+
+    def results(
+        self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
+    ) -> Iterator[Result]:
+        """See `Task`."""
         batching = Batching(call.batch_size, call.batch_size_s)
-        outcomes = self.aligner.stream(
-            read_pairs(pairs, self.aligner.frontend, call.fs, seconds), batching
-        )
-        hidden = True if call.disable_pbar or len(pairs) < 2 else None
-        bar = tqdm(outcomes, total=len(pairs), unit="utt", disable=hidden, leave=False)
-        for place, ((item, text), outcome) in enumerate(zip(pairs, bar, strict=True)):
-            found = _result(outcome, text, seconds[place], call.sentence_timestamp)
-            yield {**head(item), **found}
+        found = self.aligner.stream(read_spoken(items, self.aligner, call.fs), batching)
+        for done in progress(found, total, call):
+            (item, seconds), outcome = done.payload, done.outcome
+            if isinstance(outcome, ParaformerError):
+                yield self.silence(call, cut).failed(item, outcome, seconds)
+                continue
+            result = alignment_result(item, outcome, seconds)
+            if call.sentence_timestamp:
+                sentences = cut_sentences(
+                    str(item.text), outcome.words, outcome.timestamps, places=outcome.places
+                )
+                result.sentence_info = [sentence._asdict() for sentence in sentences]
+            yield result
 
     def feed(self, source: Any, call: CallOptions) -> Result:
         """See `Task`."""
@@ -70,15 +75,3 @@ def _pair(source: Any, call: CallOptions) -> tuple[Any, Any]:
         )
     first, second = source
     return (second, first) if data_types(call.data_type) == ["text", "sound"] else (first, second)
-
-
-def _result(outcome: Outcome, text: Text, seconds: float, sentences: bool) -> Result:
-    if isinstance(outcome, ParaformerError):
-        nothing = alignment_result(Alignment([], [], [], [], []), "", seconds)
-        return {**nothing, "error": str(outcome)}
-    result = alignment_result(outcome, str(text), seconds)
-    if sentences and isinstance(text, str):
-        cut = cut_sentences(text, outcome.words, outcome.timestamps, places=outcome.places)
-        result["sentence_info"] = [sentence._asdict() for sentence in cut]
-    result[WRITTEN] = [(str(outcome.timestamps), [one_line(outcome.token_spans)])]
-    return result

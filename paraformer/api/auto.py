@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,20 +17,18 @@ from paraformer.api.live import LiveSession
 from paraformer.api.punctuation import PunctuationTask
 from paraformer.api.record import made_with
 from paraformer.api.tasks import (
-    RecordingTask,
-    Result,
     SpeechTask,
     Task,
     VadTask,
     Work,
-    speech_tables,
+    speech_layout,
     stream_items,
 )
 from paraformer.backends.devices import choose_device, choose_format
 from paraformer.backends.forks import check_gpu, most_threads
 from paraformer.data.audio.channels import MIX, check_channel
 from paraformer.data.inputs.pieces import RefusedError
-from paraformer.data.inputs.sources import Inputs, Item
+from paraformer.data.inputs.sources import Inputs, Item, ListedItems
 from paraformer.decode.align import ForcedAligner
 from paraformer.decode.hotwords import is_given
 from paraformer.decode.punctuate import Punctuator
@@ -62,9 +60,10 @@ from paraformer.models.release import (
     override_keys,
     read_config,
 )
+from paraformer.output.result import Fields, Result
 from paraformer.output.resume import Made
-from paraformer.output.sink import Results, Tables
-from paraformer.output.tables import check_format
+from paraformer.output.sink import Results
+from paraformer.output.tables import TEXT, Layout, check_format
 from paraformer.output.timed_formats import is_timed
 
 log = logging.getLogger(__name__)
@@ -77,8 +76,8 @@ def stream_pending(source: Any, model: str, settings: Mapping[str, Any]) -> Resu
     """What `AutoModel(model, **settings).stream(source)` gives with resume; the model is loaded
     only if there is something left to do.
     """
-    tables = tables_ahead(model, settings)
-    if tables is None:
+    layout = layout_ahead(model, settings)
+    if layout is None:
         return AutoModel(model, **settings).stream(source)
     call = opts.CallOptions(**_take(dict(settings), opts.CallOptions))
     check_format(call.output_format)
@@ -87,10 +86,10 @@ def stream_pending(source: Any, model: str, settings: Mapping[str, Any]) -> Resu
     def work(items: Iterator[Item], total: int) -> Iterator[Result]:
         first = next(items, None)
         if first is not None:
-            results = AutoModel(model, **settings).shared_work()[1]
+            results = AutoModel(model, **settings).shared_work().results
             yield from results(chain([first], items), total)
 
-    return stream_items(inputs, call, tables, work, made_of(model, settings))
+    return stream_items(inputs, call, layout, work, made_of(model, settings))
 
 
 def made_of(model: str, settings: Mapping[str, Any]) -> Made | None:
@@ -104,9 +103,9 @@ def made_of(model: str, settings: Mapping[str, Any]) -> Made | None:
     return made_with(directories, flatten(settings), bool(CUTS & {*settings}))
 
 
-def tables_ahead(model: str, settings: Mapping[str, Any]) -> Tables | None:
-    """What `AutoModel(model, **settings)` writes of recordings, told by its configuration without
-    its weights; None where the model is not here, or does something else.
+def layout_ahead(model: str, settings: Mapping[str, Any]) -> Layout | None:
+    """How `AutoModel(model, **settings)` writes results of recordings, told by its configuration
+    without its weights; None where the model is not here, or does something else.
     """
     given = dict(settings)
     build = opts.BuildOptions(**_take(given, opts.BuildOptions))
@@ -118,15 +117,25 @@ def tables_ahead(model: str, settings: Mapping[str, Any]) -> Tables | None:
     except CheckpointError:
         return None
     if kind_of(config) == VAD:
-        return Tables()
+        return TEXT
     if kind_of(config) != RECOGNISER:
         return None
     timed = times_tokens(config) or call.pred_timestamp or is_timed(call.output_format)
-    return speech_tables(timed, _hears_streams(config, defaults))
+    return speech_layout(timed, _hears_streams(config, defaults))
 
 
 def _hears_streams(config: Config, defaults: Mapping[str, Any]) -> bool:
     return hears_streams(config) or bool(CUTS & {*defaults})
+
+
+class SharedWork(NamedTuple):
+    """How results lie in `output_dir`, that of an input in which there is nothing, and the function
+    that makes them.
+    """
+
+    layout: Layout
+    silence: Result
+    results: Work
 
 
 class AutoModel:
@@ -212,7 +221,7 @@ class AutoModel:
             raise ConfigError(f"{self.directory}: does not recognise speech; give another model")
         return self.task.recognizer
 
-    def generate(self, input: Any, **keywords: Any) -> list[Result]:  # noqa: A002
+    def generate(self, input: Any, **keywords: Any) -> list[Fields]:  # noqa: A002
         """One result for each input, in its order: `key`, `text`, `confidence`, `audio_seconds`,
         `tokens` and `token_confidence`; with nbest above 1 also `nbest`, the readings; with
         vad_model `segments` (start and end in ms, text); of a stretch that a Kaldi `segments` names
@@ -247,14 +256,32 @@ class AutoModel:
             made = made_with(self.directories, flatten({**self._made, **keywords}), cut)
         return self.task.stream(input, call, cut, made)
 
-    def shared_work(self) -> tuple[Tables, Work]:
-        """What becomes of recordings by the defaults of this model, for processes that share a
-        list: what is written of each, and the function that makes their results.
+    def write(
+        self,
+        items: ListedItems,
+        layout: Layout | None = None,
+        made: Made | None = None,
+        work: Work | None = None,
+    ) -> Results:
+        """Results of items by the defaults of this model, recordings heard as a whole even by a
+        streaming one; layout: of their folder, where it is not that of `generate`; made: what they
+        are made with; work: makes them in another way.
         """
-        if not isinstance(self.task, RecordingTask):
+        call, cut = self._call_options({}), bool(CUTS & {*self.defaults})
+        task = self.task.hearing_whole() if isinstance(self.task, SpeechTask) else self.task
+        own = task.layout(call, cut)
+        work = work or partial(task.results, call=call, cut=cut)
+        return stream_items(items, call, layout or own, work, made)
+
+    def shared_work(self) -> SharedWork:
+        """What becomes of recordings by the defaults of this model, for processes that share a
+        list.
+        """
+        if not isinstance(self.task, (SpeechTask, VadTask)):
             raise ConfigError("nj: shares recordings among processes; leave it out for this model")
         call, cut = self._call_options({}), bool(CUTS & {*self.defaults})
-        return self.task.tables(call, cut), partial(self.task.results, call=call, cut=cut)
+        work = partial(self.task.results, call=call, cut=cut)
+        return SharedWork(self.task.layout(call, cut), self.task.silence(call, cut), work)
 
     def streamer(self, **keywords: Any) -> Streamer:
         """A stream to feed step by step: chunk_size, encoder_chunk_look_back and
@@ -316,7 +343,8 @@ def _fed(task: Task, source: Any, call: opts.CallOptions) -> Result:
 
 
 def _vad_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
-    return VadTask(VoiceActivity(load_vad(directory, given)))
+    device = choose_device(build.device)
+    return VadTask(VoiceActivity(load_vad(directory, given), device=device), device)
 
 
 def _punctuation_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:

@@ -5,48 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from paraformer.api.tasks import no_digits, progress
+from paraformer.api.tasks import Task, no_digits, progress
 from paraformer.data.corpus.texts import read_texts
-from paraformer.data.inputs.audio_items import at_hand
 from paraformer.data.inputs.names import names_file
-from paraformer.data.inputs.sources import given_keys
+from paraformer.data.inputs.sources import Item, ListedItems, given_keys
 from paraformer.decode.itn import shared_numerals
 from paraformer.decode.punctuate import PunctuationState, Punctuator
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.options import CallOptions
-from paraformer.output.result import WRITTEN, Result
-from paraformer.output.resume import Made
-from paraformer.output.sink import Output, Results, Tables
+from paraformer.output.result import Result, text_result
+from paraformer.output.tables import TEXT, Layout
 
 
-class PunctuationTask:
-    """Texts with marks."""
+class PunctuationTask(Task):
+    """Texts with marks; the input is a text, a list of texts, or a file of them."""
 
     def __init__(self, punctuator: Punctuator) -> None:
         self.punctuator, self.device = punctuator, punctuator.device
 
-    def stream(
-        self, source: Any, call: CallOptions, cut: bool, made: Made | None = None
-    ) -> Results:
-        """See `Task`: a text, a list of texts, or a file of them."""
-        texts = list_texts(source, call.key)
-        output = Output(call, len(texts), Tables(), made=made)
-        pending = output.pending((text[0], at_hand(text)) for text in texts)
-        return output.stream(self._marked(pending, output.left, call))
+    def inputs(self, source: Any, call: CallOptions) -> ListedItems:
+        """See `Task`."""
+        return ListedItems(Item(key, None, text=text) for key, text in list_texts(source, call.key))
 
-    def _marked(
-        self, texts: Iterator[tuple[str, str]], total: int, call: CallOptions
+    def layout(self, call: CallOptions, cut: bool) -> Layout:
+        """See `Task`."""
+        return TEXT
+
+    def silence(self, call: CallOptions, cut: bool) -> Result:
+        """See `Task`."""
+        return Result(text="", punc_array=[])
+
+    def results(
+        self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
     ) -> Iterator[Result]:
-        numerals = shared_numerals() if call.itn else None
-        for key, text in progress(texts, total, call):
+        """See `Task`."""
+        rewrite = shared_numerals().rewrite if call.itn else str
+        for item in progress(items, total, call):
             try:
-                found = self.punctuator.punctuate(text)
+                found = self.punctuator.punctuate(str(item.text), call.split_size)
             except ParaformerError as error:
-                yield {"key": key, "text": "", "punc_array": [], "error": str(error)}
+                yield self.silence(call, cut).failed(item, error)
                 continue
-            shown = found.text if numerals is None else numerals.rewrite(found.text)
-            result: Result = {"key": key, "text": shown, "punc_array": found.punc_array}
-            yield {**result, WRITTEN: [(shown, [])]}
+            yield text_result(item, rewrite(found.text), found.punc_array)
 
     def feed(self, source: Any, call: CallOptions) -> Result:
         """See `Task`."""
@@ -62,7 +62,7 @@ class PunctuationTask:
         call.cache.clear()
         if not call.is_final:
             call.cache["state"] = state
-        return {"key": key, "text": marked}
+        return Result(key, text=marked)
 
 
 def list_texts(source: Any, key: Any = "") -> list[tuple[str, str]]:

@@ -17,8 +17,8 @@ from paraformer.data.inputs.audio_items import check_piece
 from paraformer.data.inputs.sources import Cache, Item
 from paraformer.decode.streaming import Chunking, Stream, Streamer, StreamingRecognizer, Token
 from paraformer.errors import ConfigError, DataError, ParaformerError
+from paraformer.output.result import Fields
 
-Result = dict[str, Any]
 # Recordings that are decoded side by side.
 SIDE_BY_SIDE = 8
 
@@ -39,7 +39,7 @@ class OnlineModel:
             self._recognizers[chunking] = StreamingRecognizer(release, chunking, device, dtype)
         return self._recognizers[chunking]
 
-    def feed(self, item: Item, fs: int | None, chunking: Chunking, cache: Any, end: bool) -> Result:
+    def feed(self, item: Item, fs: int | None, chunking: Chunking, cache: Any, end: bool) -> Fields:
         """What one more piece of a stream adds: the call of the model card.
 
         cache: a dict of the caller, empty at first, in which the stream stands between the calls.
@@ -63,12 +63,12 @@ class OnlineModel:
             cache.clear()
         else:
             cache.update(stream=stream, chunking=chunking)
-        return result(item.key, text[len(before.text.settled) :], tokens)
+        return stream_fields(text[len(before.text.settled) :], tokens)
 
     def transcribe(
         self, items: Iterable[Item], fs: int | None, chunking: Chunking
-    ) -> Iterator[tuple[Result, float] | ParaformerError]:
-        """Whole recordings, each a stream: their results and seconds, or why there are none."""
+    ) -> Iterator[tuple[Item, Fields | ParaformerError, float]]:
+        """Whole recordings, each a stream: what is found in them, or why nothing, and seconds."""
         recognizer, cache = self.recognizer(chunking), Cache()
         rate = recognizer.release.frontend.fs
         left = iter(items)
@@ -81,13 +81,13 @@ class OnlineModel:
             decoded = iter(zip(tokens, streams, strict=True))
             for item, wave in zip(group, waves, strict=True):
                 if isinstance(wave, ParaformerError):
-                    yield wave
+                    yield item, wave, 0.0
                     continue
                 said, stream = next(decoded)
                 if isinstance(said, ParaformerError):
-                    yield said
+                    yield item, said, 0.0
                 else:
-                    yield result(item.key, stream.text.text, said), len(wave) / rate
+                    yield item, stream_fields(stream.text.text, said), len(wave) / rate
 
 
 def _read(item: Item, fs: int | None, rate: int, cache: Cache) -> Tensor | ParaformerError:
@@ -97,11 +97,10 @@ def _read(item: Item, fs: int | None, rate: int, cache: Cache) -> Tensor | Paraf
         return error
 
 
-def result(key: str, text: str, tokens: Sequence[Token]) -> Result:
-    """What `generate` returns; `timestamp` are [start, end] of each token in milliseconds."""
+def stream_fields(text: str, tokens: Sequence[Token]) -> Fields:
+    """What is said of a stream; `timestamp` are [start, end] of each token in milliseconds."""
     confidences = [token.confidence for token in tokens]
     return {
-        "key": key,
         "text": text,
         "confidence": round(sum(confidences) / len(tokens), 4) if tokens else 0.0,
         "tokens": [token.text for token in tokens],

@@ -4,57 +4,59 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from paraformer.api.live import DEAF, FINAL, LivePipeline
-from paraformer.api.streaming import OnlineModel
-from paraformer.api.streaming import result as stream_result
+from paraformer.api.live import DEAF, FINAL, Event, LivePipeline
+from paraformer.api.streaming import OnlineModel, stream_fields
 from paraformer.data.audio.soundfiles import header_samples
 from paraformer.data.inputs.audio_items import check_piece
 from paraformer.data.inputs.blocks import read_blocks
-from paraformer.data.inputs.sources import Inputs, Item, list_items
+from paraformer.data.inputs.sources import Inputs, Item, ListedItems, list_items
 from paraformer.data.text.tokenizer import SentencepieceTokenizer
 from paraformer.decode.hotwords import HotwordMemo
 from paraformer.decode.itn import shared_numerals
 from paraformer.decode.language_model import shared_language_model
 from paraformer.decode.longform import (
+    Counted,
     Cutting,
     LongRecognizer,
     PauseSegmenter,
     Segmenter,
     read_sources,
 )
+from paraformer.decode.pool import Batching
 from paraformer.decode.punctuate import Punctuator
-from paraformer.decode.recognize import Batching, Recognizer, Search
+from paraformer.decode.recognize import Recognizer, Search
 from paraformer.decode.streaming import Chunking, Streamer
 from paraformer.decode.text import join_texts
 from paraformer.decode.vad import PIECE_MS, VadState, VoiceActivity
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.options import CallOptions
 from paraformer.output.result import (
-    WRITTEN,
+    Fields,
     Result,
-    head,
     in_digits,
     outcome_result,
     recording_result,
     sentence_info,
     shown_text,
-    stream_fields,
+    silence,
+    stream_result,
+    vad_result,
 )
 from paraformer.output.resume import Made
-from paraformer.output.sink import Output, Results, Tables
+from paraformer.output.sink import Output, Results
 from paraformer.output.subtitle_lines import tidy
-from paraformer.output.tables import TABLES, check_format
+from paraformer.output.tables import SPEECH, TEXT, TIMED_SPEECH, Layout, check_format
 from paraformer.output.timed_formats import is_timed
 
 log = logging.getLogger(__name__)
@@ -64,12 +66,14 @@ MEASURED = 100
 MOST_PIECE_MS = 3_600_000  # an hour: a stream in longer pieces is none
 
 
-class Task(Protocol):
-    """One kind of model at work."""
+# Items, and how many there are, become their results.
+Work = Callable[[Iterator[Item], int], Iterator[Result]]
 
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
+
+class Task(ABC):
+    """One kind of model at work; `device` is where it computes."""
+
+    device: torch.device
 
     def stream(
         self, source: Any, call: CallOptions, cut: bool, made: Made | None = None
@@ -77,58 +81,47 @@ class Task(Protocol):
         """Results of an input of `generate`; cut: the call says how a stream is to be cut; made:
         what results are made with, which their folder tells.
         """
-
-    def feed(self, source: Any, call: CallOptions) -> Result:
-        """What the next piece of a stream adds, which stands in `call.cache`."""
-
-
-# Items, and how many there are, become their results.
-Work = Callable[[Iterator[Item], int], Iterator[Result]]
-
-
-class RecordingTask(ABC):
-    """A task whose inputs are recordings, each for itself."""
-
-    device: torch.device
-
-    def stream(
-        self, source: Any, call: CallOptions, cut: bool, made: Made | None = None
-    ) -> Results:
-        """See `Task`."""
         check_format(call.output_format)
-        inputs = Inputs(source, call.key, call.segments, call.channel)
-        tables = self.tables(call, cut)
-        return stream_items(inputs, call, tables, partial(self.results, call=call, cut=cut), made)
+        inputs, layout = self.inputs(source, call), self.layout(call, cut)
+        return stream_items(inputs, call, layout, partial(self.results, call=call, cut=cut), made)
+
+    def inputs(self, source: Any, call: CallOptions) -> Inputs | ListedItems:
+        """The items of an input of `generate`."""
+        return Inputs(source, call.key, call.segments, call.channel)
 
     @abstractmethod
-    def tables(self, call: CallOptions, cut: bool) -> Tables:
-        """What is written of its results; what the call cannot have is refused here."""
+    def layout(self, call: CallOptions, cut: bool) -> Layout:
+        """How its results lie in `output_dir`; what the call cannot have is refused here."""
+
+    @abstractmethod
+    def silence(self, call: CallOptions, cut: bool) -> Result:
+        """The result of an input in which there is nothing."""
 
     @abstractmethod
     def results(
         self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
     ) -> Iterator[Result]:
-        """A result for each item, in their order, with what is written of it."""
+        """A result for each item, in their order."""
+
+    @abstractmethod
+    def feed(self, source: Any, call: CallOptions) -> Result:
+        """What the next piece of a stream adds, which stands in `call.cache`."""
 
 
 def stream_items(
-    inputs: Inputs,
-    call: CallOptions,
-    tables: Tables,
-    work: Work,
-    made: Made | None,
+    inputs: Inputs | ListedItems, call: CallOptions, layout: Layout, work: Work, made: Made | None
 ) -> Results:
     """Results of the inputs that are to be done."""
-    output = Output(call, inputs.total, tables, inputs.origins, made)
+    output = Output(call, inputs.total, layout, inputs.origins, made)
     return output.stream(work(output.pending(inputs.keyed()), output.left))
 
 
-def speech_tables(timed: bool, live: bool) -> Tables:
+def speech_layout(timed: bool, live: bool) -> Layout:
     """What is written of recognised speech; timed: words have times, which streams do not write."""
-    return Tables(TABLES[:2], timed and not live)
+    return TIMED_SPEECH if timed and not live else SPEECH
 
 
-class SpeechTask(RecordingTask):
+class SpeechTask(Task):
     """Recognition: whole, in segments of a VAD, or as a stream; with marks if there is a model."""
 
     def __init__(
@@ -149,17 +142,30 @@ class SpeechTask(RecordingTask):
         self.hotwords = HotwordMemo(hearing)
         self.sentencepiece = isinstance(hearing.release.tokenizer, SentencepieceTokenizer)
 
-    def tables(self, call: CallOptions, cut: bool) -> Tables:
-        """See `RecordingTask`."""
+    def hearing_whole(self) -> SpeechTask:
+        """The same for recordings as a whole, whatever the model."""
+        found = copy(self)
+        found.streaming = False
+        return found
+
+    def layout(self, call: CallOptions, cut: bool) -> Layout:
+        """See `Task`."""
         live = cut or self.streaming
-        return speech_tables(self._times(self._search(call, live)), live)
+        return speech_layout(self._times(self._search(call, live)), live)
+
+    def silence(self, call: CallOptions, cut: bool) -> Result:
+        """See `Task`."""
+        if cut or self.streaming:
+            nothing = silence()
+        else:
+            nothing = silence(self._times(self._search(call)), self.vad is not None)
+        nothing.sentence_info = [] if call.sentence_timestamp else None
+        return nothing
 
     def results(
         self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
     ) -> Iterator[Result]:
-        """See `RecordingTask`."""
-        heads: deque[Result] = deque()
-        items = _noted(items, heads)
+        """See `Task`."""
         live = cut or self.streaming
         search = self._search(call, live)
         batching = Batching(call.batch_size, call.batch_size_s)
@@ -176,7 +182,7 @@ class SpeechTask(RecordingTask):
             results = self._recordings(items, total, call, search, batching)
         else:
             results = self._utterances(items, total, call, search, batching)
-        return self._marked(heads, results, call)
+        return self._marked(results, call)
 
     def _search(self, call: CallOptions, live: bool = False) -> Search:
         """What is wanted of the recogniser; its hotwords are ready before any audio is read."""
@@ -193,41 +199,37 @@ class SpeechTask(RecordingTask):
             raise ConfigError("lm_file: no stream is scored by it; give second_pass a model")
         return Search(**given, hotwords=listening, lm=shared_language_model(call.lm_file))
 
-    def _marked(
-        self, heads: deque[Result], results: Iterator[Result], call: CallOptions
-    ) -> Iterator[Result]:
-        """Results with their keys, marks and digits; heads: those of what is under way."""
+    def _marked(self, results: Iterator[Result], call: CallOptions) -> Iterator[Result]:
+        """Results with their marks and digits."""
         numerals = shared_numerals() if call.itn else None
-        for found in results:
-            result = {**found, **heads.popleft()}
-            result = {"key": result["key"], **result}
-            marked = self.punctuator is not None and "error" not in result
+        for result in results:
+            marked = self.punctuator is not None and result.error is None
             if marked:
-                rest = result[WRITTEN][0][1:]
                 try:
-                    result[WRITTEN] = [(self._punctuate(result, call), *rest)]
+                    self._punctuate(result, call)
                 except ParaformerError as error:
-                    marked, result["error"] = False, f"punc_model: {error}"
-            if numerals is not None and "error" not in result:
+                    marked, result.error = False, f"punc_model: {error}"
+            if numerals is not None and result.error is None:
                 result = in_digits(result, numerals)
             if call.sentence_timestamp:
-                result["sentence_info"] = sentence_info(
+                result.sentence_info = sentence_info(
                     result, marked, call.en_post_proc, call.return_raw_text
                 )
             yield result
 
-    def _punctuate(self, result: Result, call: CallOptions) -> str:
-        assert self.punctuator is not None
-        raw = result["text"]
-        words = " ".join(word["text"] for word in result.get("words", ()))
+    def _punctuate(self, result: Result, call: CallOptions) -> None:
+        assert self.punctuator is not None and result.text is not None
+        raw = result.text
+        words = " ".join(word["text"] for word in result.words or ())
         if raw == words:  # so the model sees each word by itself, as the reference's does
             text = tidy(self.punctuator.punctuate(words).text) if words else ""
         else:
-            text = self.punctuator.punctuate(shown_text(result)).text if raw.strip() else ""
-        result["text"] = text
+            shown = shown_text(result.to_dict())
+            text = self.punctuator.punctuate(shown).text if raw.strip() else ""
+        result.text = text
+        result.rows = [{**result.rows[0], "text": text, "tight": text}]
         if call.return_raw_text:
-            result["raw_text"] = raw
-        return text
+            result.raw_text = raw
 
     def _utterances(
         self,
@@ -237,18 +239,16 @@ class SpeechTask(RecordingTask):
         search: Search,
         batching: Batching,
     ) -> Iterator[Result]:
-        rate, timed = self.recognizer.release.frontend.fs, self._times(search)
+        frontend, timed = self.recognizer.release.frontend, self._times(search)
         cutting = Cutting(call.max_segment_s, whole_s=call.max_whole_s)
-        long = LongRecognizer(self.recognizer, PauseSegmenter(rate, cutting))
-        sources = read_sources(
-            items, cutting, rate, call.fs, search.nbest, "give vad_model=fsmn-vad"
-        )
-        for found in progress(long.stream(sources, search, batching), total, call):
+        long = LongRecognizer(self.recognizer, PauseSegmenter(frontend.fs, cutting))
+        sources = read_sources(items, cutting, frontend, call.fs, search.nbest)
+        for item, found in progress(long.stream(sources, search, batching), total, call):
             if found.whole:
                 outcome = found.error or found.segments[0].outcome
-                yield outcome_result(outcome, found.seconds, search.nbest, timed)
+                yield outcome_result(item, outcome, found.seconds, search.nbest, timed)
             else:
-                yield recording_result(found, timed)
+                yield recording_result(item, found, timed)
 
     def _times(self, search: Search) -> bool:
         """Whether results have times."""
@@ -274,19 +274,18 @@ class SpeechTask(RecordingTask):
             whole = list(items)
             seconds = _seconds(whole, rate)
         with tqdm(total=seconds, unit="s", disable=call.disable_pbar or None, leave=False) as bar:
-            makers = (_blocks(item, call.fs, rate, bar) for item in whole)
+            sources = ((item, _blocks(item, call.fs, rate, bar)) for item in whole)
             long = LongRecognizer(self.recognizer, segmenter)
-            for recording in long.stream(makers, search, batching):
-                yield recording_result(recording, self._times(search))
+            for item, recording in long.stream(sources, search, batching):
+                yield recording_result(item, recording, self._times(search))
 
     def _streams(self, items: Iterator[Item], total: int, call: CallOptions) -> Iterator[Result]:
         outcomes = self.online.transcribe(items, call.fs, chunking(call))
-        for outcome in progress(outcomes, total, call):
-            if isinstance(outcome, ParaformerError):
-                yield outcome_result(outcome, 0.0, 1)
+        for item, found, seconds in progress(outcomes, total, call):
+            if isinstance(found, ParaformerError):
+                yield silence().failed(item, found)
             else:
-                found, seconds = outcome
-                yield stream_fields(found, seconds, self.sentencepiece)
+                yield stream_result(item, found, seconds, self.sentencepiece)
 
     def _live_streams(
         self, items: Iterator[Item], total: int, call: CallOptions
@@ -294,20 +293,18 @@ class SpeechTask(RecordingTask):
         """Recordings by the live pipeline; marks come when a recording is whole."""
         pipeline = self.live(call, whole=True)
         for item in progress(items, total, call):
-            seconds: list[float] = []
-            blocks = _counted(_blocks(item, call.fs, pipeline.rate, None)(), pipeline.rate, seconds)
+            audio = Counted(_blocks(item, call.fs, pipeline.rate, None))
             try:
-                ended = [e for e in pipeline.session().events(blocks) if e.kind == FINAL]
+                ended = [e for e in pipeline.session().events(audio) if e.kind == FINAL]
             except ParaformerError as error:
-                yield outcome_result(error, sum(seconds), 1)
+                yield silence().failed(item, error, audio.samples / pipeline.rate)
                 continue
-            text = join_texts(event.text for event in ended)
-            found = stream_result(
-                item.key, text, [token for event in ended for token in event.tokens]
-            )
-            segments = [{"start": e.start_ms, "end": e.end_ms, "text": e.text} for e in ended]
-            whole = stream_fields(found, sum(seconds), self.sentencepiece)
-            yield {**whole, "segments": segments}
+            tokens = [token for event in ended for token in event.tokens]
+            found = stream_fields(join_texts(event.text for event in ended), tokens)
+            seconds = audio.samples / pipeline.rate
+            result = stream_result(item, found, seconds, self.sentencepiece)
+            result.segments = _ended_segments(ended)
+            yield result
 
     def feed(self, source: Any, call: CallOptions) -> Result:
         """See `Task`."""
@@ -315,10 +312,10 @@ class SpeechTask(RecordingTask):
         item = _one_item(source, call)
         end = call.is_final or isinstance(item.source, (str, Path))  # a file is a whole stream
         if self.vad or self.punctuator or self.second:
-            return {"key": item.key, **self._feed_live(item, call, end)}
+            return self._feed_live(item, call, end)
         no_digits(call)
         found = self.online.feed(item, call.fs, chunking(call), call.cache, end)
-        return {"key": item.key, **found}
+        return Result(item.key, **found)
 
     def _feed_live(self, item: Item, call: CallOptions, end: bool) -> Result:
         """The segments that a piece ends, with their marks, and what is said of the next one."""
@@ -331,13 +328,12 @@ class SpeechTask(RecordingTask):
         if not end:
             call.cache["live"] = state
         ended = [event for event in events if event.kind == FINAL]
-        partial = events[-1].text if events and events[-1].kind != FINAL else ""
-        segments = [{"start": e.start_ms, "end": e.end_ms, "text": e.text} for e in ended]
-        return {
-            "text": join_texts(event.text for event in ended),
-            "segments": segments,
-            "partial": partial,
-        }
+        return Result(
+            item.key,
+            text=join_texts(event.text for event in ended),
+            segments=_ended_segments(ended),
+            partial=events[-1].text if events and events[-1].kind != FINAL else "",
+        )
 
     def streamer(self, call: CallOptions) -> Streamer:
         """A stream to feed step by step."""
@@ -361,29 +357,33 @@ class SpeechTask(RecordingTask):
         )
 
 
-class VadTask(RecordingTask):
+class VadTask(Task):
     """Segments of speech: `value` is a list of [start, end] in ms."""
 
-    def __init__(self, vad: VoiceActivity) -> None:
-        self.vad, self.device = vad, torch.device("cpu")
+    def __init__(self, vad: VoiceActivity, device: torch.device) -> None:
+        self.vad, self.device = vad, device
 
-    def tables(self, call: CallOptions, cut: bool) -> Tables:
-        """See `RecordingTask`."""
-        return Tables()
+    def layout(self, call: CallOptions, cut: bool) -> Layout:
+        """See `Task`."""
+        return TEXT
+
+    def silence(self, call: CallOptions, cut: bool) -> Result:
+        """See `Task`."""
+        return Result(value=[])
 
     def results(
         self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
     ) -> Iterator[Result]:
-        """See `RecordingTask`; with chunk_size in ms the audio is heard in such pieces."""
+        """See `Task`; with chunk_size in ms the audio is heard in such pieces."""
         vad = _adjusted(self.vad, call)
         piece_ms = _piece_ms(call) if cut else PIECE_MS
         for item in progress(items, total, call):
+            audio = Counted(_blocks(item, call.fs, vad.frontend.fs, None))
             try:
-                blocks = _blocks(item, call.fs, vad.frontend.fs, None)()
-                value = [list(span) for span in vad.segments(blocks, piece_ms)]
-                yield {**head(item), "value": value, WRITTEN: [(str(value), [])]}
+                spans = vad.segments(audio, piece_ms)
+                yield vad_result(item, spans, audio.samples / vad.frontend.fs)
             except ParaformerError as error:
-                yield {**head(item), "value": [], "error": str(error)}
+                yield self.silence(call, cut).failed(item, error)
 
     def feed(self, source: Any, call: CallOptions) -> Result:
         """See `Task`: [start, -1] where speech begins, [-1, end] where it ends."""
@@ -395,7 +395,7 @@ class VadTask(RecordingTask):
         call.cache.clear()
         if not call.is_final:
             call.cache["state"] = state
-        return {"key": item.key, "value": [list(span) for span in spans]}
+        return Result(item.key, value=[list(span) for span in spans])
 
 
 def chunking(call: CallOptions) -> Chunking:
@@ -426,6 +426,7 @@ def _adjusted(vad: VoiceActivity, call: CallOptions) -> VoiceActivity:
         max_end_silence_time=call.max_end_silence_time,
         max_single_segment_time=call.max_single_segment_time,
         speech_noise_thres=call.speech_noise_thres,
+        dynamic_silence=call.dynamic_silence or None,
     )
 
 
@@ -456,24 +457,15 @@ def _blocks(
     return blocks
 
 
-def _noted(items: Iterator[Item], heads: deque[Result]) -> Iterator[Item]:
-    """The items, while their heads are written down."""
-    for item in items:
-        heads.append(head(item))
-        yield item
+def _ended_segments(ended: Iterable[Event]) -> list[Fields]:
+    """The segments of these final events."""
+    return [{"start": e.start_ms, "end": e.end_ms, "text": e.text} for e in ended]
 
 
 def _seconds(items: Sequence[Item], rate: int) -> int | None:
     """How long recordings are together, if the headers of all of them say so."""
     lengths = [header_samples(i.source, rate) for i in items if isinstance(i.source, str)]
     return round(sum(n or 0 for n in lengths) / rate) if all(lengths) else None
-
-
-def _counted(blocks: Iterable[Tensor], rate: int, seconds: list[float]) -> Iterator[Tensor]:
-    """The blocks, while their lengths are written down."""
-    for block in blocks:
-        seconds.append(len(block) / rate)
-        yield block
 
 
 def progress(outcomes: Iterator[Any], total: int, call: CallOptions) -> Iterator[Any]:

@@ -23,14 +23,14 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 from paraformer import options as opts
-from paraformer.api.auto import made_of, tables_ahead
+from paraformer.api.auto import layout_ahead, made_of
 from paraformer.api.tasks import progress, stream_items
 from paraformer.data.inputs.sources import Inputs, Item
-from paraformer.errors import ConfigError, DataError, ParaformerError
+from paraformer.errors import ConfigError, ParaformerError
 from paraformer.files import check_folder
-from paraformer.output.result import Result, head
-from paraformer.output.sink import Results, Tables
-from paraformer.output.tables import check_format
+from paraformer.output.result import Result
+from paraformer.output.sink import Results
+from paraformer.output.tables import Layout, check_format
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ class Order(NamedTuple):
 class Ready(NamedTuple):
     """What a process says when its model is there."""
 
-    tables: Tables
-    failed: Result  # what the result of an utterance is that has none
+    layout: Layout
+    silence: Result  # that of an utterance in which there is nothing
 
 
 @dataclass
@@ -106,12 +106,12 @@ def stream_shared(
     inputs = Inputs(source, call.key, call.segments, call.channel)
     crew = Crew(Order(model, settings, min(processes, inputs.total), levels))
     try:
-        tables = (call.resume and tables_ahead(model, settings)) or crew.begin()
+        layout = (call.resume and layout_ahead(model, settings)) or crew.begin()
 
         def work(items: Iterator[Item], total: int) -> Iterator[Result]:
             return progress(crew.results(items, total), total, call)
 
-        return stream_items(inputs, call, tables, work, made_of(model, settings))
+        return stream_items(inputs, call, layout, work, made_of(model, settings))
     except BaseException:
         crew.end()
         raise
@@ -128,7 +128,7 @@ class Crew:
         self._under_way: deque[Chunk] = deque()  # in the order of the list
         self._waiting: deque[Chunk] = deque()  # those of them that no process is at work on
 
-    def begin(self) -> Tables:
+    def begin(self) -> Layout:
         """Start the first process, which finds what is wrong and fetches what is missing."""
         usable = usable_cpus()
         if self.order.processes > usable:
@@ -140,7 +140,7 @@ class Crew:
         self._start()
         while self.workers[0].ready is None:
             self._listen()
-        return self.workers[0].ready.tables
+        return self.workers[0].ready.layout
 
     def results(self, items: Iterator[Item], total: int) -> Iterator[Result]:
         """A result for each item, in their order; all processes have ended after the last."""
@@ -239,7 +239,7 @@ class Crew:
         lost = chunk.rest()[: worker.waited]
         if len(lost) == 1:
             reason = f"the process at work on it ended ({why}); mend it, or try it with nj=1"
-            chunk.add({**worker.ready.failed, **head(lost[0]), "error": reason})
+            chunk.add(worker.ready.silence.failed(lost[0], reason))
         else:
             log.warning(
                 "a process ended (%s) with '%s' and %d more; they are tried one by one",
@@ -359,7 +359,7 @@ def device_of(rank: int, device: str, gpus: int) -> str:
 
 
 def _prepare(rank: int, order: Order) -> tuple[Ready, Any]:
-    """The model, loaded; its work, and what it says of an utterance that has failed."""
+    """The model, loaded: what its process says of it, and its work."""
     import torch
     from tqdm import tqdm
 
@@ -371,6 +371,5 @@ def _prepare(rank: int, order: Order) -> tuple[Ready, Any]:
     settings["ncpu"] = settings.get("ncpu") or max(1, usable_cpus() // order.processes)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     settings["device"] = device_of(rank, str(settings.get("device", "auto")), gpus)
-    tables, work = AutoModel(order.model, **settings).shared_work()
-    (failed,) = work(iter([Item("", DataError("not tried"))]), 1)
-    return Ready(tables, failed), work
+    shared = AutoModel(order.model, **settings).shared_work()
+    return Ready(shared.layout, shared.silence), shared.results

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from unicodedata import category
 
 import torch
@@ -21,18 +21,13 @@ from torch import Tensor
 from paraformer.backends.engines import alignment_engine
 from paraformer.backends.face import AlignerRelease, Timeline
 from paraformer.data.corpus.texts import read_texts
-from paraformer.data.features.frontend import Frontend
 from paraformer.data.inputs.names import names_file
 from paraformer.data.inputs.sources import Cache, Item
 from paraformer.data.text.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.data.text.words import TAG, breakable
 from paraformer.decode.longform import Cutting
-from paraformer.decode.recognize import (
-    POOLED_BATCHES,
-    Batching,
-    plan_batches,
-    sound_features,
-)
+from paraformer.decode.pool import Batching, Done, Job, compute_in_batches
+from paraformer.decode.recognize import feats_job, sound_job
 from paraformer.decode.timestamps import (
     SILENCE,
     Clock,
@@ -61,6 +56,13 @@ class Unit(NamedTuple):
     end: int
 
 
+class Spoken(NamedTuple):
+    """Features (T, D), and the words that are spoken in them."""
+
+    feats: Tensor
+    units: list[Unit]
+
+
 class Alignment(NamedTuple):
     """Words of a text as they stand in it, and when they were spoken."""
 
@@ -79,7 +81,7 @@ class Alignment(NamedTuple):
 NOTHING = Alignment([], [], [], [], [])
 # A pair that failed keeps its place, as the error that says why.
 Outcome = Alignment | ParaformerError
-Pair = tuple[Tensor | ParaformerError, str | ParaformerError]
+Payload = TypeVar("Payload")
 
 
 class ForcedAligner:
@@ -105,62 +107,51 @@ class ForcedAligner:
     ) -> list[Outcome]:
         """One outcome for each wave (N,), of the sampling rate of the model, and its text."""
         pairs = zip(waves, texts, strict=True)
-        feats = ((sound_features(wave, self.frontend), text) for wave, text in pairs)
-        return list(self.stream(feats, batching))
+        jobs = (self.job(sound_job(None, wave, self.frontend), text) for wave, text in pairs)
+        return [done.outcome for done in self.stream(jobs, batching)]
 
-    def stream(self, pairs: Iterable[Pair], batching: Batching | None = None) -> Iterator[Outcome]:
-        """Outcomes for features (T, D) and texts, or for what went wrong instead, in order.
+    def stream(
+        self,
+        jobs: Iterable[Job[Payload, Spoken] | Done[Payload, Outcome]],
+        batching: Batching | None = None,
+    ) -> Iterator[Done[Payload, Outcome]]:
+        """Outcomes of the jobs that `job` makes, in order; what is done keeps its place.
 
         Some minutes of audio are held at a time, however many pairs there are.
         """
         batching = batching or Batching()
-        most = max(1, int(batching.max_seconds / self.frame_seconds))
-        pool: list[Pair] = []
-        frames = 0
-        for feats, text in pairs:
-            pool.append((feats, text))
-            frames += 0 if isinstance(feats, ParaformerError) else len(feats)
-            if frames >= POOLED_BATCHES * most or len(pool) >= 16 * batching.max_utterances:
-                yield from self._align_pool(pool, batching.max_utterances, most)
-                pool, frames = [], 0
-        yield from self._align_pool(pool, batching.max_utterances, most)
-
-    def _align_pool(self, pool: Sequence[Pair], max_utterances: int, most: int) -> list[Outcome]:
-        outcomes: list[Outcome] = [NOTHING] * len(pool)
-        feats: dict[int, Tensor] = {}
-        units: dict[int, list[Unit]] = {}
-        for place, (x, text) in enumerate(pool):
-            wrong = next((one for one in (x, text) if isinstance(one, ParaformerError)), None)
-            if wrong is not None:
-                outcomes[place] = wrong
-            elif isinstance(x, Tensor) and isinstance(text, str):
-                feats[place], units[place] = x, split_units(text, self.tokenizer)
-                outcomes[place] = self._refusal(len(x), units[place])
-        ready = {p: len(x) for p, x in feats.items() if outcomes[p] is NOTHING and units[p]}
-        for batch in plan_batches(ready, max_utterances, most):
-            found = self._align_batch([(feats[p], units[p]) for p in batch])
-            for place, outcome in zip(batch, found, strict=True):
-                outcomes[place] = outcome
-        return outcomes
-
-    def _refusal(self, frames: int, units: Sequence[Unit]) -> Outcome:
-        """Why a text cannot have been spoken in so many frames; NOTHING if it can."""
-        count = sum(len(unit.tokens) for unit in units)
-        if count <= frames * self.engine.steps:
-            return NOTHING
-        seconds = frames * self.frame_seconds
-        if frames == 0:
-            return AudioError(f"{count} tokens in no audio; give the recording of this text")
-        return DataError(
-            f"{count} tokens in {seconds:.2f} s; is it the text of this recording? give its own"
+        return compute_in_batches(
+            jobs,
+            self._align_batch,
+            batching.max_utterances,
+            max(1, int(batching.max_seconds / self.frame_seconds)),
         )
+
+    def job(
+        self, heard: Job[Payload, Tensor] | Done[Payload, Any], text: str
+    ) -> Job[Payload, Spoken] | Done[Payload, Outcome]:
+        """Features (T, D) and their text, to be aligned; done if there is nothing to align, or if
+        the text cannot have been spoken in them.
+        """
+        if isinstance(heard, Done):
+            return heard
+        units = split_units(text, self.tokenizer)
+        count, seconds = sum(len(unit.tokens) for unit in units), heard.frames * self.frame_seconds
+        if count > heard.frames * self.engine.steps:
+            told = f"{count} tokens in {seconds:.2f} s; is it the text of this recording?"
+            silent = AudioError(f"{count} tokens in no audio; give the recording of this text")
+            wrong = DataError(f"{told} give its own") if heard.frames else silent
+            return Done(heard.payload, wrong)
+        if not units:
+            return Done(heard.payload, NOTHING)
+        return Job(heard.payload, Spoken(heard.content, units), heard.frames)
 
     def clock(self, timeline: Timeline, feats: Sequence[Tensor]) -> Clock:
         """Token times of a batch, whose network inputs (T, D) these are."""
         return Clock(timeline, self.frame_seconds, self._ends(feats) if self._ends else None)
 
     @torch.inference_mode()
-    def _align_batch(self, batch: Sequence[tuple[Tensor, list[Unit]]]) -> list[Outcome]:
+    def _align_batch(self, batch: Sequence[Spoken]) -> list[Outcome]:
         tokens = [[token for unit in units for token in unit.tokens] for _, units in batch]
         texts = zip(batch, tokens, strict=True)
         found: list[Outcome] = []
@@ -172,35 +163,38 @@ class ForcedAligner:
         return found
 
 
-def read_pairs(
-    pairs: Iterable[tuple[Item, str | ParaformerError]],
-    frontend: Frontend,
-    fs: int | None,
-    seconds: list[float],
-) -> Iterator[Pair]:
-    """Features and text of each recording, whose length is added to `seconds`; what cannot be read
-    is its error, and the audio of a text that is one is not read.
+class Read(NamedTuple):
+    """A recording that was read, and how long it is."""
+
+    item: Item
+    seconds: float = 0.0
+
+
+def read_spoken(
+    items: Iterable[Item], aligner: ForcedAligner, fs: int | None
+) -> Iterator[Job[Read, Spoken] | Done[Read, Outcome]]:
+    """What is to be aligned of items with texts; what cannot be read is its error, and the audio of
+    a text that is one is not read.
     """
-    cache, unsaid = Cache(), True
-    for item, text in pairs:
+    cache, unsaid, rate = Cache(), True, aligner.frontend.fs
+    for item in items:
         try:
-            if isinstance(text, ParaformerError):
-                raise text
-            read = item.read(fs, frontend.fs, cache)
+            if isinstance(item.text, ParaformerError):
+                raise item.text
+            wave = item.read(fs, rate, cache)
         except ParaformerError as error:
-            seconds.append(0.0)
-            yield error, text
+            yield Done(Read(item), error)
             continue
-        seconds.append(len(read) / frontend.fs)
-        if unsaid and seconds[-1] > Cutting.whole_s:
+        read = Read(item, len(wave) / rate)
+        if unsaid and read.seconds > Cutting.whole_s:
             unsaid = False
             log.warning(
                 "'%s': has %.0f s and is aligned as a whole: time and memory grow with the square "
                 "of that; give shorter recordings with their texts",
                 item.key,
-                seconds[-1],
+                read.seconds,
             )
-        yield frontend(read), text
+        yield aligner.job(feats_job(read, aligner.frontend(wave)), item.text)
 
 
 def _gather(units: Sequence[Unit], token_spans: list[Span]) -> Alignment:

@@ -10,27 +10,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from paraformer.data.corpus.archives import StoredFbank
+from paraformer.data.features.frontend import Frontend
 from paraformer.data.inputs.blocks import read_up_to
 from paraformer.data.inputs.sources import Cache, Item
 from paraformer.decode.endpoint import OPEN, Span
-from paraformer.decode.recognize import (
-    Batching,
-    Outcome,
-    Reading,
-    Recognition,
-    Recognizer,
-    Search,
-)
-from paraformer.decode.text import join_texts
+from paraformer.decode.pool import Batching, Done, Job
+from paraformer.decode.recognize import Outcome, Recognizer, Search, feats_job
 from paraformer.decode.token_ends import loud_frames, stretches
 from paraformer.decode.vad import VoiceActivity
 from paraformer.errors import ConfigError, ParaformerError
@@ -45,6 +38,7 @@ QUIET_SHARE = 0.3
 FRAME_MS = 10
 LEAST_PAUSE = 5  # frames
 FAINTEST = 1e-10  # power of a sample: a step of 16 bits has ten times that
+Payload = TypeVar("Payload")
 
 
 @dataclass(frozen=True)
@@ -243,75 +237,68 @@ def _pause(wave: Tensor, rate: int, first_ms: int) -> int:
     return first_ms + int(smooth.argmin()) * FRAME_MS + FRAME_MS // 2
 
 
-# A wave (N,) is recognised as a whole; what gives blocks is cut; what cannot be read says why.
-Source = Tensor | Callable[[], Iterator[Tensor]] | ParaformerError
+class Features(NamedTuple):
+    """The network's input (T, D) of a recording, and how long that is."""
+
+    feats: Tensor
+    seconds: float
+
+
+# A wave (N,), or features, are recognised as a whole; what gives blocks is cut; what cannot be read
+# says why.
+Source = Tensor | Features | Callable[[], Iterator[Tensor]] | ParaformerError
 
 
 def read_sources(
     items: Iterable[Item],
     cutting: Cutting,
-    rate: int,
+    frontend: Frontend,
     raw_fs: int | None = None,
     nbest: int = 1,
-    remedy: str = "cut it at pauses first",
-) -> Iterator[Source]:
-    """The audio of each item, to be cut where it has more than `whole_s`, unless several readings
-    are wanted; the first such item is named in a warning, with the remedy.
+) -> Iterator[tuple[Item, Source]]:
+    """The items with their audio, to be cut where it has more than `whole_s`, unless several
+    readings are wanted, or with their stored features; the first that is long is named in a
+    warning.
     """
     cache, unsaid = Cache(), True
     for item in items:
         most = cutting.whole_s if nbest == 1 else math.inf
+        text = ""
         try:
-            source: Source = read_up_to(most, item, rate, raw_fs, cache)
+            source: Source
+            if isinstance(item.source, StoredFbank):
+                source = _stored(item.source, frontend)
+                text = _UNCUT if source.seconds > cutting.whole_s else ""
+            else:
+                source = read_up_to(most, item, frontend.fs, raw_fs, cache)
+                text = _CUT
         except ParaformerError as error:
             source = error
         if isinstance(source, Tensor):
-            text = _TOO_LONG if len(source) > cutting.whole_s * rate else ""
-        else:
-            text = "" if isinstance(source, ParaformerError) else _CUT
+            text = _TOO_LONG if len(source) > cutting.whole_s * frontend.fs else ""
         if text and unsaid:
             unsaid = False
-            log.warning(text, item.key, cutting.whole_s, remedy)
-        yield source
+            log.warning(text, item.key, cutting.whole_s)
+        yield item, source
+
+
+def _stored(place: StoredFbank, frontend: Frontend) -> Features:
+    fbank = torch.from_numpy(place.read(frontend.n_mels))
+    return Features(frontend.features(fbank), len(fbank) * frontend.frame_shift / 1000)
 
 
 _CUT = (
     "'%s': has more than %g s (max_whole_s) and there is no detector: it is cut at pauses, and so "
-    "are others like it; to hear speech alone, %s"
+    "are others like it; to hear speech alone, give vad_model=fsmn-vad"
 )
 _TOO_LONG = (
     "'%s': has more than %g s and is heard as one, since nbest is above 1: time and memory grow "
-    "with the square of its length; %s"
+    "with the square of its length; give vad_model=fsmn-vad"
 )
-
-
-def joined(recording: Recording) -> Outcome:
-    """The segments of a recording as one outcome; the error of a part is that of all."""
-    outcomes = [segment.outcome for segment in recording.segments]
-    errors = [outcome for outcome in outcomes if isinstance(outcome, ParaformerError)]
-    if recording.error or errors:
-        return recording.error or errors[0]
-    if recording.whole:
-        return outcomes[0]
-    best = [each.best for each in outcomes if not isinstance(each, ParaformerError)]
-    parts = list(zip([segment.start_ms for segment in recording.segments], best, strict=True))
-    times = [[[at + a, at + b] for a, b in part.token_times or ()] for at, part in parts]
-    words = [
-        [word._replace(start=at + word.start, end=at + word.end) for word in part.words or ()]
-        for at, part in parts
-    ]
-    timed = any(part.token_times is not None for part in best)
-    reading = Reading(
-        ids=list(chain.from_iterable(part.ids for part in best)),
-        tokens=list(chain.from_iterable(part.tokens for part in best)),
-        text=" ".join(part.text for part in best if part.text),
-        tight=join_texts(part.tight for part in best),
-        score=sum(part.score for part in best),
-        confidences=list(chain.from_iterable(part.confidences for part in best)),
-        token_times=list(chain.from_iterable(times)) if timed else None,
-        words=list(chain.from_iterable(words)) if timed else None,
-    )
-    return Recognition(reading, [reading])
+_UNCUT = (
+    "'%s': has more than %g s; features are not cut: time and memory grow with the square of the "
+    "length; make segments with bin/segment.py, or give use_feats=false"
+)
 
 
 class LongRecognizer:
@@ -327,63 +314,53 @@ class LongRecognizer:
 
     def stream(
         self,
-        recordings: Iterable[Source],
+        recordings: Iterable[tuple[Payload, Source]],
         search: Search | None = None,
         batching: Batching | None = None,
-    ) -> Iterator[Recording]:
-        """A result for each recording, in their order.
+    ) -> Iterator[tuple[Payload, Recording]]:
+        """Each payload with what was heard in its recording, in their order.
 
         Segments of a recording that breaks off in the middle are recognised; the error goes along.
         """
-        waiting: deque[tuple[int, int] | Recording] = deque()
-        feats = self._features(recordings, waiting)
         heard: list[Heard] = []
-        for outcome in self.recognizer.stream(feats, search, batching):
-            yield from self._ended(waiting, heard)
-            span = waiting.popleft()
-            assert isinstance(span, tuple) and not isinstance(span, Recording)
-            heard.append(Heard(*span, outcome))
-            yield from self._ended(waiting, heard)
-        yield from self._ended(waiting, heard)
+        for done in self.recognizer.stream(self._parts(recordings), search, batching):
+            if isinstance(done.payload, Span):
+                heard.append(Heard(*done.payload, done.outcome))
+            else:
+                payload, end = done.payload
+                yield payload, end._replace(segments=heard)
+                heard = []
 
-    def _features(
-        self,
-        recordings: Iterable[Source],
-        waiting: deque[tuple[int, int] | Recording],
-    ) -> Iterator[Tensor]:
-        """Features of all segments; their spans, and the ends of recordings, go into `waiting`."""
+    def _parts(
+        self, recordings: Iterable[tuple[Payload, Source]]
+    ) -> Iterator[Job[Any, Tensor] | Done[Any, None]]:
+        """The segments of all recordings, known by their spans, and behind those of each its end,
+        known by its payload.
+        """
         frontend = self.recognizer.release.frontend
-        for source in recordings:
+        for payload, source in recordings:
+            error, whole = None, True
             if isinstance(source, ParaformerError):
-                waiting.append(Recording([], 0.0, source, whole=True))
-                continue
-            if isinstance(source, Tensor):
-                waiting.append((0, 1000 * len(source) // frontend.fs))
-                waiting.append(Recording([], len(source) / frontend.fs, whole=True))
-                yield frontend(source)
-                continue
-            counted = _Counted(source)
-            error = None
-            try:
-                for segment in self.segmenter.segments(counted):
-                    waiting.append((segment.start_ms, segment.end_ms))
-                    yield frontend(segment.wave)
-            except ParaformerError as reason:
-                error = reason
-            waiting.append(Recording([], counted.samples / frontend.fs, error))
-
-    @staticmethod
-    def _ended(
-        waiting: deque[tuple[int, int] | Recording], heard: list[Heard]
-    ) -> Iterator[Recording]:
-        while waiting and isinstance(waiting[0], Recording):
-            end = waiting.popleft()
-            assert isinstance(end, Recording)
-            yield end._replace(segments=heard[:])
-            heard.clear()
+                seconds, error = 0.0, source
+            elif isinstance(source, Features):
+                feats, seconds = source
+                yield feats_job(Span(0, round(1000 * seconds)), feats)
+            elif isinstance(source, Tensor):
+                seconds = len(source) / frontend.fs
+                yield feats_job(Span(0, 1000 * len(source) // frontend.fs), frontend(source))
+            else:
+                counted, whole = Counted(source), False
+                try:
+                    for segment in self.segmenter.segments(counted):
+                        span = Span(segment.start_ms, segment.end_ms)
+                        yield feats_job(span, frontend(segment.wave))
+                except ParaformerError as reason:
+                    error = reason
+                seconds = counted.samples / frontend.fs
+            yield Done((payload, Recording([], seconds, error, whole)), None)
 
 
-class _Counted:
+class Counted:
     """Blocks, and how many samples they had."""
 
     def __init__(self, blocks: Callable[[], Iterator[Tensor]]) -> None:

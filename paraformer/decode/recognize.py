@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from paraformer.data.text.tokenizer import SentencepieceTokenizer
 from paraformer.decode.hotword_boost import boost
 from paraformer.decode.hotwords import BOOST, Listening, own_boost
 from paraformer.decode.language_model import LanguageModel, rescore
+from paraformer.decode.pool import Batching, Done, Job, compute_in_batches
 from paraformer.decode.search import (
     SOS,
     Hypothesis,
@@ -36,7 +37,6 @@ from paraformer.decode.token_ends import ends_of
 from paraformer.errors import AudioError, ConfigError, ParaformerError
 from paraformer.limits import (
     MOST_READINGS,
-    MOST_SECONDS,
     MOST_WEIGHT,
     check_fields,
     limited,
@@ -44,8 +44,7 @@ from paraformer.limits import (
 
 # Below this a CTC weight is none (the reference's limit).
 NO_WEIGHT = 1e-5
-# So many batches' worth of features are sorted by length together.
-POOLED_BATCHES = 8
+Payload = TypeVar("Payload")
 
 
 @dataclass(frozen=True)
@@ -83,17 +82,6 @@ class Search:
     def with_ctc(self) -> bool:
         """Whether a beam search is asked for."""
         return self.decoding_ctc_weight > NO_WEIGHT
-
-
-@dataclass(frozen=True)
-class Batching:
-    """Limits of one batch; an utterance that is longer than `max_seconds` is a batch of its own."""
-
-    max_utterances: int = limited(64, 1)
-    max_seconds: float = limited(60.0, 0, MOST_SECONDS, above=True)  # padding counted
-
-    def __post_init__(self) -> None:
-        check_fields(self, "batch")
 
 
 class Reading(NamedTuple):
@@ -149,32 +137,32 @@ class Recognizer:
         batching: Batching | None = None,
     ) -> list[Outcome]:
         """One outcome for each wave (N,), of the sampling rate of the model, in their order."""
-        frontend = self.release.frontend
-        feats = (sound_features(wave, frontend) for wave in waves)
-        return list(self.stream(feats, search, batching))
+        jobs = (sound_job(None, wave, self.release.frontend) for wave in waves)
+        return [done.outcome for done in self.stream(jobs, search, batching)]
 
     def stream(
         self,
-        feats: Iterable[Tensor | ParaformerError],
+        jobs: Iterable[Job[Payload, Tensor] | Done[Payload, Any]],
         search: Search | None = None,
         batching: Batching | None = None,
-    ) -> Iterator[Outcome]:
-        """Outcomes for features (T, D), or for what went wrong instead, as they are decoded.
+    ) -> Iterator[Done[Payload, Any]]:
+        """Outcomes of features (T, D), in order, as they are decoded; what is done keeps its place.
 
         Some minutes of audio are held at a time, however long the input is.
         """
         search, batching = search or Search(), batching or Batching()
         self._check(search)
-        most = max(1, int(batching.max_seconds * self._frames_per_second))
-        pool: list[Tensor | ParaformerError] = []
-        frames = 0
-        for x in feats:
-            pool.append(x)
-            frames += 0 if isinstance(x, ParaformerError) else len(x)
-            if frames >= POOLED_BATCHES * most or len(pool) >= 16 * batching.max_utterances:
-                yield from self._recognize_pool(pool, search, batching.max_utterances, most)
-                pool, frames = [], 0
-        yield from self._recognize_pool(pool, search, batching.max_utterances, most)
+        timed = search.pred_timestamp or self.times_tokens
+        nothing = NOTHING._replace(token_times=[], words=[]) if timed else NOTHING
+        return compute_in_batches(
+            (
+                Done(job.payload, Recognition(nothing, [nothing])) if _is_empty(job) else job
+                for job in jobs
+            ),
+            lambda feats: self._decode(feats, search),
+            batching.max_utterances,
+            max(1, int(batching.max_seconds * self._frames_per_second)),
+        )
 
     @property
     def _frames_per_second(self) -> float:
@@ -187,38 +175,6 @@ class Recognizer:
                 f"decoding_ctc_weight={search.decoding_ctc_weight}: this model has no CTC head; "
                 "leave it out"
             )
-
-    def _recognize_pool(
-        self,
-        pool: Sequence[Tensor | ParaformerError],
-        search: Search,
-        max_utterances: int,
-        max_frames: int,
-    ) -> Iterator[Outcome]:
-        """Outcomes in the order of the pool, each as soon as those before it are there: short
-        utterances do not wait for a long one behind them.
-        """
-        nothing = NOTHING
-        if search.pred_timestamp or self.times_tokens:
-            nothing = NOTHING._replace(token_times=[], words=[])
-        outcomes = dict[int, Outcome]()
-        lengths: dict[int, int] = {}
-        for place, x in enumerate(pool):
-            if isinstance(x, ParaformerError):
-                outcomes[place] = x
-            elif len(x):
-                lengths[place] = len(x)
-            else:
-                outcomes[place] = Recognition(nothing, [nothing])
-        given = 0
-        for batch in plan_batches(lengths, max_utterances, max_frames):
-            feats = [x for x in (pool[place] for place in batch) if isinstance(x, Tensor)]
-            for place, outcome in zip(batch, self._decode(feats, search), strict=True):
-                outcomes[place] = outcome
-            while given in outcomes:
-                yield outcomes.pop(given)
-                given += 1
-        yield from (outcomes[place] for place in range(given, len(pool)))
 
     @property
     def times_tokens(self) -> bool:
@@ -326,27 +282,22 @@ class Recognizer:
         return Reading(found.ids, tokens, text, tight, found.score, found.confidences, times, words)
 
 
-def sound_features(wave: Tensor, frontend: Frontend) -> Tensor | ParaformerError:
-    """Features (T, D) of samples (N,), or what is wrong with these."""
+def _is_empty(job: Job[Any, Tensor] | Done[Any, Any]) -> bool:
+    """Whether nothing can be heard: there is not one frame."""
+    return isinstance(job, Job) and not job.frames
+
+
+def sound_job(
+    payload: Payload, wave: Tensor, frontend: Frontend
+) -> Job[Payload, Tensor] | Done[Payload, ParaformerError]:
+    """Features (T, D) of samples (N,) to recognise, or what is wrong with these."""
     try:
         check_sound(wave, "audio", frontend.fs)
     except AudioError as error:
-        return error
-    return frontend(wave)
+        return Done(payload, error)
+    return feats_job(payload, frontend(wave))
 
 
-def plan_batches(lengths: dict[int, int], max_utterances: int, max_frames: int) -> list[list[int]]:
-    """Batches of keys of nearly equal length, each at most so many utterances and padded frames.
-
-    >>> plan_batches({0: 5, 1: 2, 2: 3}, max_utterances=8, max_frames=6)
-    [[1, 2], [0]]
-    """
-    batches: list[list[int]] = []
-    for key in sorted(lengths, key=lambda key: lengths[key]):
-        # Sorted, so the newest is the longest of its batch.
-        room = batches and len(batches[-1]) < max_utterances
-        if room and lengths[key] * (len(batches[-1]) + 1) <= max_frames:
-            batches[-1].append(key)
-        else:
-            batches.append([key])
-    return batches
+def feats_job(payload: Payload, feats: Tensor) -> Job[Payload, Tensor]:
+    """Features (T, D) to recognise."""
+    return Job(payload, feats, len(feats))

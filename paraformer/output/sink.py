@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import replace
 
 from paraformer.data.corpus.origins import Origins
+from paraformer.data.inputs.sources import Item
 from paraformer.options import CallOptions
-from paraformer.output.result import WRITTEN, Result
+from paraformer.output.result import Fields, Result
 from paraformer.output.resume import Made
 from paraformer.output.subtitle_lines import LineLimits
-from paraformer.output.tables import TABLES, ResultFolder
+from paraformer.output.tables import Layout, ResultFolder
 from paraformer.output.timed_folder import TimedFolder
 from paraformer.output.timed_formats import is_timed
 
 log = logging.getLogger(__name__)
 
-Input = TypeVar("Input")
 
+class Results(Iterator[Fields]):
+    """Results one after another, as dicts; `found` gives the values themselves."""
 
-class Tables(NamedTuple):
-    """The tables of a task: their names, those of readings with times, the folder of each rank."""
+    def __init__(self, found: Iterator[Result], output: Output | None = None) -> None:
+        self.found, self._output = found, output
 
-    names: Sequence[str] = TABLES[:1]
-    timed: bool = False
-    place: str = "{}best_recog"
-
-
-class Results(Iterator[Result]):
-    """Results one after another."""
-
-    def __init__(self, results: Iterator[Result], output: Output | None = None) -> None:
-        self._results, self._output = results, output
-
-    def __next__(self) -> Result:
-        return next(self._results)
+    def __next__(self) -> Fields:
+        result = next(self.found)
+        if result.error is not None:
+            log.error("'%s': %s", result.key, result.error.replace("\n", " "))
+        return result.to_dict()
 
     @property
     def skipped(self) -> int:
@@ -51,8 +44,8 @@ class Results(Iterator[Result]):
 
     def close(self) -> None:
         """Stop the work; what is finished is in `output_dir`."""
-        if isinstance(self._results, Generator):
-            self._results.close()
+        if isinstance(self.found, Generator):
+            self.found.close()
 
 
 class Output:
@@ -62,7 +55,7 @@ class Output:
         self,
         call: CallOptions,
         total: int,
-        tables: Tables,
+        layout: Layout,
         origins: Origins | None = None,
         made: Made | None = None,
     ) -> None:
@@ -75,46 +68,37 @@ class Output:
         self._order: list[str] | None = [] if call.resume else None
         self.folder: ResultFolder | None = None
         self.timed: TimedFolder | None = None
-        # Ids of what is finished before each of the inputs that are under way.
-        self._kept: deque[list[str]] = deque()
         if not call.output_dir:
             return
         # First, for what it lacks is said before an earlier run's tables are emptied.
-        if is_timed(call.output_format):
+        timed_format = layout.timed or call.output_format
+        if is_timed(timed_format) or (timed_format == "json" and layout.with_json):
             limits = LineLimits(call.max_line_chars, call.max_line_s)
-            where = (call.output_dir, call.output_format, limits, call.resume)
-            self.timed = TimedFolder(*where, self.origins)
-        self.folder = ResultFolder(
-            call.output_dir,
-            call.nbest,
-            tables.timed,
-            names=tables.names,
-            resume=call.resume,
-            beside=self.timed.beside if self.timed is not None else (),
-            place=tables.place,
-            made=made,
-        )
+            where = (call.output_dir, timed_format, limits, call.resume)
+            self.timed = TimedFolder(*where, self.origins, exact=bool(layout.timed))
+        beside = self.timed.beside if self.timed is not None else ()
+        self.folder = ResultFolder(call.output_dir, layout, call.nbest, call.resume, beside, made)
 
     @property
     def left(self) -> int:
         """How many inputs are to be done, if those that are finished all belong to them."""
         return max(0, self.total - (self.folder.finished if self.folder is not None else 0))
 
-    def pending(self, keyed: Iterable[tuple[str, Callable[[], Input]]]) -> Iterator[Input]:
-        """Those of the inputs that are to be done, one after another; keyed: the id of each and
-        what makes it.
+    def pending(self, keyed: Iterable[tuple[str, Callable[[], Item]]]) -> Iterator[Item]:
+        """Those of the inputs that are to be done, one after another, each with the ids of those
+        left out before it; keyed: the id of each and what makes it.
         """
-        kept: list[str] = []
+        skipped: list[str] = []
         for key, make in keyed:
             if self._order is not None:
                 self._order.append(key)
             if self.folder is not None and self.folder.take(key):
-                kept.append(key)
+                skipped.append(key)
                 self.skipped += 1
             else:
-                self._kept.append(kept)
-                kept = []
-                yield make()
+                item = make()
+                yield replace(item, skipped=tuple(skipped)) if skipped else item
+                skipped = []
 
     def stream(self, results: Iterator[Result]) -> Results:
         """The results of the pending inputs, each in its folders before it is given out."""
@@ -128,22 +112,15 @@ class Output:
             if isinstance(results, Generator):
                 stack.enter_context(closing(results))
             for result in results:
-                self._write(result, result.pop(WRITTEN, []))
+                # What has a line in the tables is finished, so these come last.
+                if self.timed is not None:
+                    for key in result.skipped:
+                        self.timed.keep(key)
+                    self.timed.add(result.to_dict())
+                if self.folder is not None:
+                    self.folder.add(result)
                 yield result
             if self.skipped:
                 log.info("%d of %d utterances were finished already", self.skipped, self.total)
             if self.folder is not None:
                 self.folder.finish(self._order or ())
-
-    def _write(self, result: Result, readings: Sequence[Sequence[Any]]) -> None:
-        error = str(result.get("error", ""))
-        if error:
-            log.error("'%s': %s", result["key"], error.replace("\n", " "))
-        # What has a line in the first folder is finished, so that one comes last.
-        kept = self._kept.popleft()
-        if self.timed is not None:
-            for key in kept:
-                self.timed.keep(key)
-            self.timed.add(result)
-        if self.folder is not None:
-            self.folder.add(result["key"], readings, error)

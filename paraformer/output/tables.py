@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
 from paraformer.errors import ConfigError
 from paraformer.files import check_folder, unwritable
 from paraformer.output.resume import FAILED, Finished, Made, row_id
 
+if TYPE_CHECKING:
+    from paraformer.output.result import Result
+
 LINES = ("text", "json")
 TIMED_FILES = ("srt", "vtt", "textgrid", "lrc", "tsv")  # one for each recording
 TIMED_TABLES = ("ctm", "stm")  # one for all
 FORMATS = (*LINES, *TIMED_FILES, *TIMED_TABLES)
-TABLES = ("text", "token", "timestamp")
-Result = Mapping[str, Any]
 
 
-def format_result(result: Result, output_format: str = "text", alone: bool = False) -> str:
+def format_result(
+    result: Mapping[str, Any], output_format: str = "text", alone: bool = False
+) -> str:
     """One line: `key text`, only the text of what stands `alone`, or a JSON object.
 
     >>> format_result({"key": "a b", "text": "你好"}), format_result({"text": "你好"}, alone=True)
@@ -143,47 +146,89 @@ class GrowingTables:
                 raise unwritable(self.folder / name, error) from error
 
 
+class Layout(NamedTuple):
+    """How the results of a task lie in a folder.
+
+    columns: table -> the column of `Result.rows` that it keeps, in the order of writing. several:
+    tables of any number of lines for an utterance. place: the folder of each rank, with the number
+    of it; of the best one also `best`, if that is a folder, and then the others' are there only if
+    several readings are wanted.
+    """
+
+    columns: Mapping[str, str]
+    place: str = "{}best_recog/"
+    best: str | None = None
+    several: tuple[str, ...] = ()
+    keeps_failed: bool = True  # what has failed has an empty line in each table
+    names_failed: bool = True  # and one with the reason in `failed`
+    stale: tuple[str, ...] = ()  # what of an earlier run goes besides the tables
+    timed: str = (
+        ""  # what has times, ctm or stm, whose times stay exact; else as output_format says
+    )
+    with_json: bool = False  # output_format=json is a file too
+
+    def places(self, nbest: int) -> list[str]:
+        """The folders of so many readings, the best one's first."""
+        ranks = [self.place.format(rank) for rank in range(1, nbest + 1)]
+        return ranks if self.best is None else [self.best, *(ranks if nbest > 1 else ())]
+
+
+TEXT = Layout({"text": "text"})
+SPEECH = Layout({"text": "text", "token": "token"})
+TIMED_SPEECH = Layout({**SPEECH.columns, "timestamp": "timestamp"})
+# Tables in output_dir/tp_res, the reference's.
+ALIGNED = Layout({name: name for name in ("timestamp_list", "timestamp_str")}, "tp_res/")
+# What a row that has no such column leaves in a table.
+_EMPTY = {"timestamp": "[]"}
+
+
 class ResultFolder:
-    """`output_dir` as the reference lays it out: 1best_recog/{text,token}, 2best_recog/..., and
-    `failed`: a line `key reason` for each utterance without a result. timed: also `timestamp`, a
-    line `key [[start, end], ...]`, in ms. resume: what is finished stays. beside: a table that
-    somebody else writes there, before a result is added here. place: the folder of the tables of
-    each rank. made: what the results are made with.
+    """A folder of tables as a `Layout` says; those of `output_dir` are as the reference has them:
+    1best_recog/{text,token}, 2best_recog/..., and `failed`: a line `key reason` for each utterance
+    without a result.
     """
 
     def __init__(
         self,
         folder: str | Path,
+        layout: Layout,
         nbest: int = 1,
-        timed: bool = False,
-        *,
-        names: Sequence[str] = TABLES[:2],
         resume: bool = False,
         beside: Sequence[str] = (),
-        place: str = "{}best_recog",
         made: Made | None = None,
     ) -> None:
-        self.nbest, self.place = nbest, place
-        self.names = TABLES if timed else names
-        stale = [f"{place.format('[0-9]*')}/{name}" for name in {*TABLES, *names}] + [FAILED]
-        tables = [f"{place.format(n)}/{name}" for n in range(1, nbest + 1) for name in self.names]
-        best, others = tables[: len(self.names)], [*tables[len(self.names) :], *beside]
-        finished = find_finished(folder, best, others, made) if resume else None
-        self._tables = GrowingTables(folder, stale, [*tables, FAILED], finished, made)
+        """resume: what is finished stays. beside: a table that somebody else writes there, before
+        a result is added here. made: what the results are made with.
+        """
+        self.layout, self.places = layout, layout.places(nbest)
+        names = [f"{place}{name}" for place in self.places for name in layout.columns]
+        best, rest = names[: len(layout.columns)], names[len(layout.columns) :]
+        whole = [name for name in best if name not in layout.several]
+        everywhere = {layout.place.format("[0-9]*")} | ({layout.best} - {None})
+        known = {*TIMED_SPEECH.columns, *layout.columns} if layout.best is None else layout.columns
+        stale = [f"{place}{name}" for place in everywhere for name in known]
+        failed = [FAILED] if layout.names_failed else []
+        others = [*layout.several, *rest, *beside]
+        finished = find_finished(folder, whole, others, made) if resume else None
+        stale += [*failed, *layout.stale]
+        self._tables = GrowingTables(folder, stale, [*names, *failed], finished, made)
         self.finished, self.take = self._tables.finished, self._tables.take
         self.finish = self._tables.finish
 
-    def add(self, key: str, readings: Sequence[Sequence[Any]], error: str = "") -> None:
-        """Text, tokens and, if timed, times of each reading of one utterance, the best first; none:
-        an empty one.
-        """
-        if error:
-            self._tables.add(FAILED, key, error)
-        ranked = list(enumerate(readings[: self.nbest] or [("", [], [])], 1))
-        for rank, (text, tokens, *times) in reversed(ranked):  # the best one last: see `Finished`
-            values = (text, " ".join(tokens), *map(str, times))
-            for name, value in zip(self.names, values, strict=False):
-                self._tables.add(f"{self.place.format(rank)}/{name}", key, value)
+    def add(self, result: Result) -> None:
+        """Write what the tables keep of each reading; of none an empty one."""
+        if result.error is not None and self.layout.names_failed:
+            self._tables.add(FAILED, result.key, result.error)
+        if result.error is not None and not self.layout.keeps_failed:
+            return
+        rows = result.rows or [{}]
+        rows = rows if self.layout.best is None else [rows[0], *rows]
+        ranked = list(zip(self.places, rows, strict=False))
+        for place, row in reversed(ranked):  # the best one last: see `Finished`
+            for name, column in self.layout.columns.items():
+                lines = row.get(column, _EMPTY.get(column, ""))
+                for line in [lines] if isinstance(lines, str) else lines:
+                    self._tables.add(f"{place}{name}", result.key, line)
 
     def close(self) -> None:
         """Close the files; they are complete at any time before."""

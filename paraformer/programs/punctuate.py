@@ -9,24 +9,16 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
-from tqdm import tqdm
 
-from paraformer.backends.devices import choose_device, choose_format
 from paraformer.data.corpus.tables import write_table, write_text
 from paraformer.data.corpus.texts import read_texts
-from paraformer.decode.itn import shared_numerals
-from paraformer.decode.punctuate import Punctuator
-from paraformer.errors import ConfigError, ParaformerError
+from paraformer.data.inputs.sources import Item, ListedItems
+from paraformer.errors import ConfigError
 from paraformer.files import check_folder
-from paraformer.hub.directories import find_model
-from paraformer.limits import Limits, check_values
-from paraformer.models.release import load_punctuation
-from paraformer.options import THREADS
+from paraformer.models.kinds import PUNCTUATION
 from paraformer.programs.hydra_main import run
-
-LIMITS = {"num_threads": THREADS._replace(low=0), "split_size": Limits(1, whole=True)}
+from paraformer.programs.inference import Tally, keywords, load
 
 log = logging.getLogger(__name__)
 
@@ -35,32 +27,25 @@ def punctuate(config: DictConfig) -> int:
     """Write `config.out`: the lines of `config.text` with marks, an empty one empty; one that fails
     is reported and left out, and the exit code is 1.
     """
-    check_values({name: config[name] for name in LIMITS}, LIMITS)
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
-    if Path(config.out).resolve() == Path(config.text).resolve():
+    keywords(config)  # refuses what is out of its limits
+    if Path(config.text).resolve() == Path(config.out).resolve():
         raise ConfigError(f"out={config.out}: is the text itself, which would be lost")
     if Path(config.out).is_dir():
         raise ConfigError(f"out={config.out}: is a folder; give a file in it")
     check_folder(Path(config.out).parent)
     texts = read_texts(config.text)
-    rewrite = shared_numerals().rewrite if config.itn else str
-    device = choose_device(config.device)
-    dtype = choose_format(config.dtype, device)
-    punctuator = Punctuator(load_punctuation(find_model(config.model)), device, dtype)
+    items = ListedItems(Item(key, None, text=text) for key, text in texts.table.items())
     table: dict[str, str] = {}
-    bar = tqdm(texts.table.items(), desc="punctuate", unit="utt", disable=None, leave=False)
-    for key, text in bar:
-        try:
-            table[key] = rewrite(punctuator.punctuate(text, config.split_size).text)
-        except ParaformerError as error:
-            log.warning("utterance '%s': %s", key, error)
+    tally = Tally(len(items))
+    for result in tally.counting(load(config, PUNCTUATION).write(items)):
+        if result.error is None:
+            table[result.key] = str(result.text)
     if texts.has_ids:
         write_table(config.out, table)
     else:
         _write_lines(Path(config.out), {row.line: table.get(row.key, "") for row in texts.rows})
-    log.info("punctuated %d of %d utterances", len(table), len(texts.table))
-    return 0 if len(table) == len(texts.table) else 1
+    log.info("punctuated %d of %d utterances", tally.done, tally.total)
+    return tally.code(1.0)
 
 
 def _write_lines(path: Path, texts: Mapping[int, str]) -> None:

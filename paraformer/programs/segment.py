@@ -9,166 +9,96 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
-from torch import Tensor
-from tqdm import tqdm
 
-from paraformer.api.record import made_by
-from paraformer.backends.devices import choose_device
+from paraformer.data.audio.channels import MIX, SPLIT, check_channel
 from paraformer.data.corpus.checks import RECORDING_TABLES
 from paraformer.data.corpus.datadir import write_data_dir
 from paraformer.data.corpus.tables import format_table, read_rows, read_table
-from paraformer.data.inputs.blocks import read_blocks
-from paraformer.data.inputs.sources import Item
+from paraformer.data.inputs.sources import Item, ListedItems
 from paraformer.decode.endpoint import Span
-from paraformer.decode.vad import VoiceActivity
-from paraformer.errors import ConfigError, ParaformerError
+from paraformer.errors import ConfigError
 from paraformer.files import check_folder
-from paraformer.hub.directories import find_model
-from paraformer.limits import check_values
-from paraformer.models.release import load_vad
-from paraformer.options import CallOptions, limits_of
-from paraformer.output.resume import MADE_WITH, Made, row_id
-from paraformer.output.tables import GrowingTables, find_finished
-from paraformer.programs.decode import LIMITS, raw_rate
-from paraformer.programs.hydra_main import defaults_of, plain, run
-from paraformer.progress import goes_on
+from paraformer.models.kinds import VAD
+from paraformer.output.resume import MADE_WITH, row_id
+from paraformer.output.tables import Layout
+from paraformer.programs.hydra_main import run
+from paraformer.programs.inference import Tally, keywords, load, made_of
 
 log = logging.getLogger(__name__)
 
-DRAFT = ".found"  # `id [seconds, [start, end], ...]`, in ms
-VAD_OPTIONS = ("max_end_silence_time", "max_single_segment_time", "speech_noise_thres")
-
-
-@dataclass
-class Found:
-    """Segments of each recording that could be read, why others could not, seconds of audio."""
-
-    spans: dict[str, list[Span]] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    def utterances(self) -> Iterator[tuple[str, str, Span]]:
-        """Id, recording and span of each segment; ids hold the times in hundredths of a second."""
-        for recording, spans in self.spans.items():
-            for span in spans:
-                times = f"{span.start_ms // 10:07d}-{span.end_ms // 10:07d}"
-                yield f"{recording}-{times}", recording, span
+DRAFT = ".found"  # `id [seconds, [start, end], ...]`, in ms, which a run that is stopped leaves
+LAYOUT = Layout({DRAFT: "found"}, place="", best="", keeps_failed=False, names_failed=False)
+Tables = dict[str, dict[str, str]]
 
 
 def segment(config: DictConfig) -> int:
     """Segment `config.data`; a recording that cannot be read is reported, counted and skipped."""
-    check_values({name: config[name] for name in ("num_threads", "min_success")}, LIMITS)
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
-    fs = raw_rate(config.fs)
-    out = check_folder(config.out)
-    directory = find_model(config.model)
-    detector = _detector(directory, config)
+    keywords(config)  # refuses what is out of its limits
+    out, channel = check_folder(config.out), check_channel(config.channel)
+    if channel == SPLIT:
+        raise ConfigError("channel=split: segments are of recordings; give a number, or mix")
     table = Path(config.data)
     table = table / "wav.scp" if table.is_dir() else table
     sources = read_table(table)
     if (out / "wav.scp").resolve() == table.resolve():
         raise ConfigError(f"out={config.out}: {table} would be written over; give another folder")
     known = {} if table.name != "wav.scp" else _recording_tables(table.parent)
-    found = Found()
-    made = made_by({"model": directory}, plain(config), defaults_of("segment"))
-    with closing(_draft(out, found, sorted(sources), goes_on(out, config.resume), made)) as draft:
-        pending = [key for key in sorted(sources) if key not in found.spans]
-        bar = tqdm(pending, desc="segment", unit="rec", disable=None, leave=False)
-        for key in bar:
-            seconds = _search(detector, Item(key, sources[key], from_list=True), found, fs)
-            if key in found.spans:
-                draft.add(DRAFT, key, json.dumps([seconds, *found.spans[key]]))
-    _write(out, {**known, "wav.scp": sources}, found, config)
+    model = load(config, VAD, out)
+    tally = Tally(len(sources), "recording")
+    items = ListedItems(
+        Item(key, sources[key], from_list=True, channel=channel) for key in sorted(sources)
+    )
+    for _ in tally.counting(model.write(items, LAYOUT, made_of(config, "segment", model))):
+        pass
+    found = {row.key: json.loads(row.value) for row in read_rows(out / DRAFT)}
+    found = {key: found[row_id(key)] for key in sorted(sources) if row_id(key) in found}
+    spans = {key: [Span(*span) for span in rows[1:]] for key, rows in found.items()}
+    _write(out, {**known, "wav.scp": sources}, spans, tally, config)
     for name in (DRAFT, MADE_WITH):
         (out / name).unlink()
-    spoken = sum(span.end_ms - span.start_ms for _, _, span in found.utterances()) / 1000
-    count = sum(len(spans) for spans in found.spans.values())
-    log.info("%d segments, %.1f s of %.1f s", count, spoken, found.seconds)
-    log.info("segmented %d of %d recordings", len(found.spans), len(sources))
-    return 0 if len(found.spans) >= config.min_success * len(sources) else 1
+    spoken = sum(span.end_ms - span.start_ms for each in spans.values() for span in each) / 1000
+    heard = sum(seconds for seconds, *_ in found.values())
+    count = sum(len(each) for each in spans.values())
+    log.info("%d segments, %.1f s of %.1f s", count, spoken, heard)
+    log.info("segmented %d of %d recordings", tally.done, tally.total)
+    return tally.code(config.min_success)
 
 
-def _draft(out: Path, found: Found, keys: list[str], resume: bool, made: Made) -> GrowingTables:
-    """The table of what is found, which a run that is stopped leaves; resume: it is read first."""
-    finished = find_finished(out, [DRAFT], [], made) if resume else None
-    rows = {row.key: row.value for row in read_rows(out / DRAFT)} if len(finished or ()) else {}
-    for key in keys:
-        if row_id(key) in rows:
-            seconds, *spans = json.loads(rows[row_id(key)])
-            found.spans[key] = [Span(*span) for span in spans]
-            found.seconds += seconds
-    return GrowingTables(out, [DRAFT], [DRAFT], finished, made)
-
-
-def _detector(directory: Path, config: DictConfig) -> VoiceActivity:
-    limit = config.max_single_segment_time
-    overrides = {} if limit is None else {"max_single_segment_time": limit}
-    given = {name: config[name] for name in VAD_OPTIONS if config[name] is not None}
-    check_values(given, limits_of(CallOptions, VAD_OPTIONS))
-    release = load_vad(directory, overrides)
-    return VoiceActivity(release, device=choose_device(config.device)).adjusted(
-        max_end_silence_time=config.max_end_silence_time,
-        speech_noise_thres=config.speech_noise_thres,
-        dynamic_silence=config.dynamic_silence,
-    )
-
-
-def _search(detector: VoiceActivity, item: Item, found: Found, fs: int | None) -> float:
-    """Segment one recording, of which never more than a minute is held where that can be; returns
-    its seconds.
-    """
-    samples = 0
-
-    def counted() -> Iterator[Tensor]:
-        nonlocal samples
-        for block in read_blocks(item, detector.frontend.fs, raw_fs=fs):
-            samples += len(block)
-            yield block
-
-    try:
-        spans = detector.segments(counted())
-    except ParaformerError as error:
-        log.warning("recording '%s': %s", item.key, error)
-        found.failed[item.key] = " ".join(str(error).split())
-        return 0.0
-    found.spans[item.key] = spans
-    found.seconds += samples / detector.frontend.fs
-    return samples / detector.frontend.fs
-
-
-def _recording_tables(folder: Path) -> dict[str, dict[str, str]]:
+def _recording_tables(folder: Path) -> Tables:
     """The tables of recordings beside a wav.scp."""
     there = [name for name in RECORDING_TABLES if (folder / name).is_file()]
     return {name: read_table(folder / name) for name in there}
 
 
-def _write(out: Path, sources: dict[str, dict[str, str]], found: Found, config: DictConfig) -> None:
+def _write(
+    out: Path, sources: Tables, found: dict[str, list[Span]], tally: Tally, config: DictConfig
+) -> None:
     """sources: tables of recordings, of which those with speech stay."""
     segments, durations, speakers = {}, {}, []
-    for name, recording, (start, end) in found.utterances():
-        segments[name] = f"{recording} {start / 1000:.2f} {end / 1000:.2f}"
-        durations[name] = f"{(end - start) / 1000:.2f}"
-        speakers.append(
-            f"SPEAKER {recording} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} "
-            "<NA> <NA> speech <NA> <NA>\n"
-        )
-    spoken = [key for key, spans in found.spans.items() if spans]
+    channel = "" if config.channel == MIX else f" {config.channel}"
+    for recording, spans in found.items():
+        for start, end in spans:
+            # Ids hold the times in hundredths of a second.
+            name = f"{recording}-{start // 10:07d}-{end // 10:07d}"
+            segments[name] = f"{recording} {start / 1000:.2f} {end / 1000:.2f}{channel}"
+            durations[name] = f"{(end - start) / 1000:.2f}"
+            speakers.append(
+                f"SPEAKER {recording} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} "
+                "<NA> <NA> speech <NA> <NA>\n"
+            )
+    spoken = [key for key, spans in found.items() if spans]
     kept = {
         name: {key: table[key] for key in spoken if key in table} for name, table in sources.items()
     }
     kept = {name: table for name, table in kept.items() if table or name == "wav.scp"}
-    others: dict[str, str | None] = {"failed": format_table(found.failed)}
+    failed = {key: " ".join(reason.split()) for key, reason in tally.failed.items()}
+    others: dict[str, str | None] = {"failed": format_table(failed)}
     others["rttm"] = "".join(speakers) if config.rttm else None
     if config.audacity:
-        for recording, spans in found.spans.items():
+        for recording, spans in found.items():
             lines = [f"{a / 1000:.6f}\t{b / 1000:.6f}\tspeech\n" for a, b in spans]
             name = recording.replace("/", "_")
             others[f"labels/{name}.txt"] = "".join(lines)

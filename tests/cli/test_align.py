@@ -15,7 +15,8 @@ from paraformer.data.corpus.tables import read_rows
 from paraformer.decode.align import Alignment
 from paraformer.decode.timestamps import SILENCE, Span
 from paraformer.errors import ConfigError, DataError
-from paraformer.programs.align import align, tile
+from paraformer.output.result import tile
+from paraformer.programs.align import align
 from tests.conftest import ROOT
 
 FIXTURES = ROOT / "tests" / "fixtures"

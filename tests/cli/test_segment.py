@@ -15,10 +15,10 @@ import pytest
 import soundfile
 from omegaconf import OmegaConf
 
+from paraformer.api import tasks
 from paraformer.data.corpus.datadir import DataDir
 from paraformer.data.corpus.tables import read_table
 from paraformer.errors import ConfigError, DataError
-from paraformer.programs import segment as module
 from paraformer.programs.segment import segment
 from tests.conftest import ROOT
 from tests.hub_server import files_of
@@ -66,22 +66,22 @@ def test_segments_are_those_of_the_reference(data, tmp_path):
 def test_a_run_that_was_stopped_goes_on(data, tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run(data, whole) == 0
-    search = module._search
+    blocks = tasks._blocks
 
-    def stop_behind_the_first(detector, item, *rest):
+    def stop_behind_the_first(item, *rest):
         if item.key == "lost":
             raise KeyboardInterrupt
-        return search(detector, item, *rest)
+        return blocks(item, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_search", stop_behind_the_first)
+        patch.setattr(tasks, "_blocks", stop_behind_the_first)
         with pytest.raises(KeyboardInterrupt):
             run(data, parts)
     with pytest.raises(ConfigError, match=r"made otherwise \(max_end_silence_time was .*, is 300"):
         run(data, parts, resume=True, max_end_silence_time=300)
     keys = []
     monkeypatch.setattr(
-        module, "_search", lambda _, item, *rest: keys.append(item.key) or search(_, item, *rest)
+        tasks, "_blocks", lambda item, *rest: keys.append(item.key) or blocks(item, *rest)
     )
     assert run(data, parts, resume=True) == 0
     assert keys == ["lost", "quiet"]

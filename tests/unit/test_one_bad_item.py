@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from paraformer import AutoModel
 from paraformer.api.live import LivePipeline
+from paraformer.api.serving import Lanes
 from paraformer.api.streaming import OnlineModel
 from paraformer.backends.face import MarkEngine
 from paraformer.backends.halves import in_halves
@@ -31,8 +32,8 @@ from paraformer.data.inputs.sources import Item
 from paraformer.data.text.tokenizer import CharTokenizer
 from paraformer.decode.align import ForcedAligner
 from paraformer.decode.endpoint import OPEN, Span
+from paraformer.decode.pool import Batching as Batches
 from paraformer.decode.punctuate import Punctuator
-from paraformer.decode.recognize import Batching as Batches
 from paraformer.decode.recognize import Recognizer
 from paraformer.decode.streaming import Chunking, StreamingRecognizer
 from paraformer.decode.vad import VoiceActivity
@@ -43,10 +44,7 @@ from paraformer.models.release import (
     load_vad,
     save_directory,
 )
-from paraformer.output.tables import GrowingTables
-from paraformer.output.timed_folder import TimedFolder
 from paraformer.programs.compute_cmvn import compute_cmvn
-from paraformer.programs.decode_streaming import Server, Sheets, decode_list
 from paraformer.programs.make_fbank import make_fbank
 from paraformer.programs.punctuate import punctuate
 from paraformer.programs.score_vad import score_vad
@@ -311,21 +309,16 @@ def test_recordings_heard_as_streams_fail_alone(recognizer, monkeypatch):
     online = OnlineModel(recognizer.release, torch.device("cpu"))
     items = [Item("a", noise()), Item("loud", 30.0 * noise()), Item("nan", bad(NAN))]
     found = list(online.transcribe(iter(items), None, Chunking()))
-    assert [isinstance(each, ParaformerError) for each in found] == [False, True, True]
+    assert [isinstance(each, ParaformerError) for _, each, _ in found] == [False, True, True]
 
 
-def test_a_lane_that_fails_is_listed_and_the_others_go_on(recognizer, monkeypatch, tmp_path):
+def test_a_lane_that_fails_says_so_and_the_others_go_on(recognizer, monkeypatch):
     items = [Item("a", noise()), Item("loud", 30.0 * noise()), Item("huge", bad(HUGE))]
     items.append(Item("z", noise(0.7)))
     break_rows(monkeypatch, recognizer.engine.model.encoder)
-    sheets = Sheets(
-        GrowingTables(tmp_path, [], ("text", "delay", "failed")), TimedFolder(tmp_path, "ctm")
-    )
-    totals = decode_list(Server(LivePipeline(recognizer), simulate=False), items, sheets, 3)
-    sheets.tables.close()
-    assert totals.done == 2
-    assert list(read_table(tmp_path / "text")) == ["a", "z"]
-    assert sorted(read_table(tmp_path / "failed")) == ["huge", "loud"]
+    found = list(Lanes(LivePipeline(recognizer), most=3).results(iter(items), len(items)))
+    assert [result.key for result in found] == ["a", "loud", "huge", "z"]
+    assert [result.error is None for result in found] == [True, False, False, True]
 
 
 # whole recordings

@@ -18,11 +18,11 @@ from paraformer.decode.longform import (
     Cutting,
     LongRecognizer,
     PauseSegmenter,
-    joined,
     read_sources,
 )
 from paraformer.decode.recognize import Recognizer
 from paraformer.options import CallOptions
+from paraformer.output.result import recording_result
 from tests.conftest import ROOT, SHARED, needs_shared
 from tests.unit.test_long_audio import RATE, check, noise
 from tests.unit.test_long_audio import alone as alone
@@ -182,15 +182,17 @@ def test_blocks_of_a_long_file_are_the_file(speech, tmp_path, suffix):
 
 
 def test_parts_joined_are_one_reading(mini, speech):
-    """As bin/decode.py writes it."""
+    """As bin/decode.py writes it: the text as it is shown, and the sum of the scores."""
     clips = torch.cat([read_audio(path) for path in CLIPS])
-    items = [Item("a", clips)]
-    cutting = Cutting(5, whole_s=10)
-
-    sources = read_sources(items, cutting, RATE)
-    (recording,) = LongRecognizer(mini.recognizer, PauseSegmenter(RATE, cutting)).stream(sources)
-    best = joined(recording).best
+    cutting, item = Cutting(5, whole_s=10), Item("a", clips)
+    sources = read_sources([item], cutting, mini.recognizer.release.frontend)
+    long = LongRecognizer(mini.recognizer, PauseSegmenter(RATE, cutting))
+    ((back, recording),) = long.stream(sources)
+    assert back is item
+    result = recording_result(item, recording, timed=True)
     (found,) = mini.generate(clips.numpy(), max_whole_s=10, max_segment_s=5)
-    assert best.tokens == found["tokens"]
-    assert best.tight == "".join(segment["text"] for segment in found["segments"])
-    assert [[w.start, w.end] for w in best.words] == found["timestamp"]
+    assert result.tokens == found["tokens"] and result.timestamp == found["timestamp"]
+    (row,) = result.rows
+    assert row["tight"] == "".join(segment["text"] for segment in found["segments"])
+    best = [heard.outcome.best for heard in recording.segments]
+    assert float(row["score"].split()[0]) == pytest.approx(sum(r.score for r in best), abs=1e-4)

@@ -9,6 +9,8 @@ from contextlib import closing
 import kaldiio
 import numpy as np
 
+from paraformer.errors import DataError
+
 # kaldiio's mark of an entry that Python's pickle wrote: reading it runs what it says.
 _PICKLE = b"PKL"
 
@@ -29,6 +31,23 @@ def load_archive(place: str) -> np.ndarray | tuple[int, np.ndarray]:
         raise ValueError(" ".join(str(error).split()) or "damaged archive") from error
     found: np.ndarray | tuple[int, np.ndarray] = content
     return found
+
+
+class StoredFbank(str):
+    """A place where the log-mel features of an utterance lie, as a line of `feats.scp` has it."""
+
+    def read(self, n_mels: int) -> np.ndarray:
+        """The features (T, n_mels) in float32; a `DataError` says why there are none."""
+        try:
+            fbank = np.array(load_archive(self), dtype=np.float32)
+        except (OSError, ValueError) as error:
+            reason = f"no features there ({error}); make feats.scp again"
+            raise DataError(f"{self}: {reason}") from error
+        if fbank.ndim != 2 or fbank.shape[1] != n_mels:
+            raise DataError(f"{self}: {fbank.shape}, not (frames, {n_mels}); make it again")
+        if not np.isfinite(fbank).all():
+            raise DataError(f"{self}: features hold NaN or infinity; make feats.scp again")
+        return fbank
 
 
 class _Archives(dict[str, "_Archive"]):

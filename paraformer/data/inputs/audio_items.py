@@ -40,6 +40,8 @@ class Item:
     channel: str | int = MIX  # or the number of one
     recording: str = ""  # of a segment: what it is a stretch of
     fs: int | None = None  # the item's own, of samples without a header; goes before the call's
+    text: str | DataError = ""  # of what works on texts, or on a recording and its text
+    skipped: tuple[str, ...] = ()  # ids before it in the list that a run leaves out
 
     def read(self, fs: int | None, target_fs: int, cache: Cache | None = None) -> Tensor:
         """Samples (N,) at `target_fs`; segments or channels of one recording in a row read

@@ -47,7 +47,16 @@ from paraformer.data.inputs.lists import (
 )
 from paraformer.errors import ConfigError, DataError, ParaformerError
 
-__all__ = ["OVERSHOOT_SECONDS", "Cache", "Inputs", "Item", "Segment", "cut", "list_items"]
+__all__ = [
+    "OVERSHOOT_SECONDS",
+    "Cache",
+    "Inputs",
+    "Item",
+    "ListedItems",
+    "Segment",
+    "cut",
+    "list_items",
+]
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +153,24 @@ class Inputs(Iterable[Item]):
                 if not key:
                     raise DataError("input: a list has changed while it was read; begin again")
                 yield next(given, "") or key, make
+
+
+class ListedItems(list[Item]):
+    """Items that are at hand, as inputs."""
+
+    def __init__(self, items: Iterable[Item], origins: Origins | None = None) -> None:
+        """origins: where they come from."""
+        super().__init__(items)
+        self.origins = origins or Origins()
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return len(self)
+
+    def keyed(self) -> Iterator[tuple[str, Callable[[], Item]]]:
+        """See `Inputs`."""
+        return ((item.key, at_hand(item)) for item in self)
 
 
 def _finished(make: Callable[[], Item], key: str, channel: str | int) -> Item:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from paraformer import AutoModel
-from paraformer.api.auto import tables_ahead
+from paraformer.api.auto import layout_ahead
 from paraformer.api.workers import Chunk, Crew, _chunks, stream_shared
 from paraformer.cli.main import main
 from paraformer.errors import ConfigError
@@ -102,12 +102,12 @@ def test_what_is_written_is_known_without_weights(name, settings):
     if settings.get("output_format") == "srt":
         pytest.importorskip("pysubs2", reason="the extra subtitles is not installed")
     model, given = str(ORACLE / name), {**QUIET, **settings}
-    assert tables_ahead(model, given) == AutoModel(model, **given).shared_work()[0]
+    assert layout_ahead(model, given) == AutoModel(model, **given).shared_work()[0]
 
 
 def test_of_other_tasks_and_of_what_is_not_here_it_is_not_known(tmp_path):
-    assert tables_ahead(str(ORACLE / "ct_punc"), QUIET) is None
-    assert tables_ahead(str(tmp_path / "nothing"), QUIET) is None
+    assert layout_ahead(str(ORACLE / "ct_punc"), QUIET) is None
+    assert layout_ahead(str(tmp_path / "nothing"), QUIET) is None
 
 
 def test_no_model_is_loaded_where_nothing_is_left_to_do(tmp_path, monkeypatch, capsys):

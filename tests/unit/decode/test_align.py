@@ -10,7 +10,8 @@ import torch
 from paraformer.data.audio.read import read_audio
 from paraformer.data.text.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.decode.align import NOTHING, ForcedAligner, pair_texts, split_units
-from paraformer.decode.recognize import Batching
+from paraformer.decode.pool import Batching, Done
+from paraformer.decode.recognize import feats_job
 from paraformer.decode.timestamps import SILENCE, milliseconds
 from paraformer.errors import AudioError, CheckpointError, DataError
 from paraformer.models.release import load_aligner
@@ -149,8 +150,15 @@ def test_batches_change_nothing(aligner):
 def test_errors_keep_their_place(aligner):
     error = AudioError("lost")
     feats = aligner.frontend(wave())
-    pairs = [(error, "我"), (feats, "我"), (feats, DataError("no text")), (feats, "你好")]
-    outcomes = list(aligner.stream(pairs))
+    jobs = [
+        aligner.job(Done("a", error), "我"),
+        aligner.job(feats_job("b", feats), "我"),
+        Done("c", DataError("no text")),
+        aligner.job(feats_job("d", feats), "你好"),
+    ]
+    found = list(aligner.stream(jobs))
+    assert [done.payload for done in found] == list("abcd")
+    outcomes = [done.outcome for done in found]
     assert outcomes[0] is error
     assert isinstance(outcomes[2], DataError)
     assert [outcomes[1].words, outcomes[3].words] == [["我"], ["你", "好"]]
@@ -160,7 +168,8 @@ def test_features_that_are_not_finite(aligner):
     feats = aligner.frontend(wave())
     bad = feats.clone()
     bad[3] = torch.nan
-    outcomes = list(aligner.stream([(bad, "我"), (feats, "我")]))
+    jobs = [aligner.job(feats_job(None, x), "我") for x in (bad, feats)]
+    outcomes = [done.outcome for done in aligner.stream(jobs)]
     assert isinstance(outcomes[0], CheckpointError)
     assert outcomes[1].timestamps == aligner.align([wave()], ["我"])[0].timestamps
 

@@ -13,7 +13,7 @@ from paraformer.api.auto import AutoModel
 from paraformer.decode import number_value
 from paraformer.decode.itn import LONGEST, Numerals, rewrite_result, shared_numerals
 from paraformer.errors import ConfigError
-from paraformer.output.result import WRITTEN, in_digits
+from paraformer.output.result import Result, in_digits
 from tests.conftest import ROOT
 
 DIGITS = "零一二三四五六七八九"
@@ -307,13 +307,13 @@ def test_a_model_of_punctuation_writes_digits(numerals):
 def test_every_reading_and_what_is_kept_of_it_have_digits(numerals):
     other = {**timed("二十四个"), "tokens": list("二十四个"), "score": -2.0}
     result = {**timed("二十三个"), "tokens": list("二十三个"), "raw_text": "二十三个"}
-    result["nbest"] = [{**result, "score": -1.0}, other]
-    result[WRITTEN] = [(r["text"], r["tokens"], r["timestamp"]) for r in result["nbest"]]
-    changed = in_digits(result, numerals)
-    assert changed["text"] == "23 个" and changed["tokens"] == list("二十三个")
-    assert [row["text"] for row in changed["nbest"]] == ["23 个", "24 个"]
-    assert changed[WRITTEN] == [
-        ("23 个", list("二十三个"), [[0, 290], [300, 390]]),
-        ("24 个", list("二十四个"), [[0, 290], [300, 390]]),
+    nbest = [{**result, "score": -1.0}, other]
+    rows = [{"text": r["text"], "tight": r["text"], "token": "-", "timestamp": ""} for r in nbest]
+    changed = in_digits(Result(**result, nbest=nbest, rows=rows), numerals)
+    assert changed.text == "23 个" and changed.tokens == list("二十三个")
+    assert [row["text"] for row in changed.nbest] == ["23 个", "24 个"]
+    assert changed.rows == [
+        {"text": text, "tight": text, "token": "-", "timestamp": "[[0, 290], [300, 390]]"}
+        for text in ("23 个", "24 个")
     ]
-    assert changed["raw_text"] == "二十三个"
+    assert changed.raw_text == "二十三个"

@@ -118,7 +118,9 @@ def test_results_come_by_recording_and_equal_each_segment_alone(recognizer):
     spans = [(500, 4000), (5000, 8000), (13_000, 19_000)]
     segmenter = Segmenter(Script(*spans))
     makers = [lambda wave=wave: iter(wave.split(RATE)) for wave in waves]
-    results = list(LongRecognizer(recognizer, segmenter).stream(makers))
+    found = list(LongRecognizer(recognizer, segmenter).stream(enumerate(makers)))
+    assert [payload for payload, _ in found] == [0, 1, 2]
+    results = [recording for _, recording in found]
     assert [r.seconds for r in results] == [12, 3, 20]
     assert [len(r.segments) for r in results] == [2, 1, 3]
     for wave, result in zip(waves, results, strict=True):
@@ -134,14 +136,16 @@ def test_a_recording_that_breaks_off_keeps_what_was_heard(recognizer):
 
     makers = [broken, lambda: iter([0.1 * torch.randn(6 * RATE)])]
     segmenter = Segmenter(Script((500, 2000), (3000, 5000)))
-    first, second = LongRecognizer(recognizer, segmenter).stream(makers)
+    found = LongRecognizer(recognizer, segmenter).stream(enumerate(makers))
+    first, second = (recording for _, recording in found)
     assert (len(first.segments), str(first.error)) == (2, "x.wav: cut off; record it again")
     assert (len(second.segments), second.error) == (2, None)
 
 
 def test_silence_is_a_recording_without_segments(recognizer):
     makers = [lambda: iter([torch.zeros(RATE)]), lambda: iter([])]
-    results = list(LongRecognizer(recognizer, Segmenter(Script())).stream(makers))
+    found = LongRecognizer(recognizer, Segmenter(Script())).stream(enumerate(makers))
+    results = [recording for _, recording in found]
     assert [r.segments for r in results] == [[], []]
     assert [r.seconds for r in results] == [1, 0]
 

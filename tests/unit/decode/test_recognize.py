@@ -10,13 +10,8 @@ import pytest
 import torch
 
 from paraformer.data.audio.read import read_audio
-from paraformer.decode.recognize import (
-    Batching,
-    Recognition,
-    Recognizer,
-    Search,
-    plan_batches,
-)
+from paraformer.decode.pool import Batching, Done
+from paraformer.decode.recognize import Recognition, Recognizer, Search, feats_job
 from paraformer.errors import AudioError, CheckpointError, ConfigError
 from paraformer.models.release import load_directory
 from tests.conftest import ROOT
@@ -100,9 +95,11 @@ def test_too_short_audio_is_an_empty_text_and_harms_no_other(recognizer):
 
 
 def test_a_failed_utterance_keeps_its_place(paraformer):
-    feats = [paraformer.release.frontend(wave) for wave in clips()]
-    outcomes = list(paraformer.stream([feats[0], AudioError("lost"), feats[2]]))
-    assert [type(o) for o in outcomes] == [Recognition, AudioError, Recognition]
+    jobs = [feats_job(n, paraformer.release.frontend(wave)) for n, wave in enumerate(clips())]
+    jobs[1] = Done(1, AudioError("lost"))
+    found = list(paraformer.stream(jobs))
+    assert [type(done.outcome) for done in found] == [Recognition, AudioError, Recognition]
+    assert [done.payload for done in found] == [0, 1, 2]
 
 
 def test_a_stream_is_decoded_as_it_comes(paraformer):
@@ -111,7 +108,7 @@ def test_a_stream_is_decoded_as_it_comes(paraformer):
     def source():
         for wave in clips() * 10:
             taken.append(1)
-            yield paraformer.release.frontend(wave)
+            yield feats_job(None, paraformer.release.frontend(wave))
 
     results = paraformer.stream(source(), batching=Batching(1, 1.0))
     next(results)
@@ -153,12 +150,6 @@ def test_impossible_searches_are_refused(options):
         Search(**options)
 
 
-@pytest.mark.parametrize("limits", [(0, 1.0), (1, 0.0)])
-def test_impossible_batches_are_refused(limits):
-    with pytest.raises(ConfigError, match="batch.max_.*give a "):
-        Batching(*limits)
-
-
 def test_confidences_are_probabilities(paraformer):
     for outcome in paraformer.recognize(clips()):
         best = outcome.best
@@ -181,20 +172,21 @@ def test_output_that_is_not_finite_is_an_error_not_a_text():
 
 def test_a_batch_too_large_for_memory_is_halved(paraformer, monkeypatch):
     expected = ids(paraformer.recognize(clips()))
-    decode = Recognizer._decode
+    engine = type(paraformer.engine)
+    listen = engine._listen
 
-    def small(self, feats, search):
+    def small(self, feats, asked):
         if len(feats) > 1:
             raise torch.OutOfMemoryError("no room")
-        return decode(self, feats, search)
+        return listen(self, feats, asked)
 
-    monkeypatch.setattr(Recognizer, "_decode", small)
+    monkeypatch.setattr(engine, "_listen", small)
     assert ids(paraformer.recognize(clips())) == expected
 
-    def none(self, feats, search):
+    def none(self, feats, asked):
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(Recognizer, "_decode", none)
+    monkeypatch.setattr(engine, "_listen", none)
     assert all("memory" in str(o) for o in paraformer.recognize(clips()))
 
 
@@ -202,12 +194,3 @@ def test_bfloat16_counts_the_same_tokens(paraformer):
     half = Recognizer(paraformer.release, dtype=torch.bfloat16)
     pairs = zip(ids(half.recognize(clips())), ids(paraformer.recognize(clips())), strict=True)
     assert all(abs(len(a) - len(b)) <= 1 for a, b in pairs)
-
-
-def test_batches_stay_within_the_budget():
-    lengths = dict(enumerate(np.random.default_rng(0).integers(1, 300, 200).tolist()))
-    batches = plan_batches(lengths, 8, 900)
-    assert sorted(key for batch in batches for key in batch) == sorted(lengths)
-    for batch in batches:
-        assert len(batch) <= 8
-        assert max(lengths[k] for k in batch) * len(batch) <= 900 or len(batch) == 1

@@ -12,8 +12,9 @@ import soundfile
 from paraformer import AutoModel
 from paraformer.errors import ConfigError
 from paraformer.models.release import save_directory
+from paraformer.output.result import Result
 from paraformer.output.resume import Finished
-from paraformer.output.tables import ResultFolder
+from paraformer.output.tables import SPEECH, ResultFolder
 from paraformer.progress import goes_on, tell_progress
 from tests import tiny
 from tests.conftest import ROOT
@@ -95,15 +96,17 @@ def test_ids_are_compared_as_tables_have_them(tmp_path):
 @pytest.mark.parametrize("bytes_lost", range(0, 40, 3))
 def test_a_kill_at_any_byte_loses_no_more_than_a_line(tmp_path, bytes_lost):
     """Whatever of the last lines is on disk, going on gives the files of one run."""
-    rows = [(f"k{n}", [(f"文 {n}", [f"文{n}"])] * 2, "wrong" if n == 1 else "") for n in range(4)]
-    keys = [key for key, *_ in rows]
-    whole = ResultFolder(tmp_path / "whole", nbest=2)
-    for row in rows:
-        whole.add(*row)
+    rows = [[{"text": f"文 {n}", "token": f"文{n}"}] * 2 for n in range(4)]
+    results = [Result(f"k{n}", rows=row) for n, row in enumerate(rows)]
+    results[1].error = "wrong"
+    keys = [result.key for result in results]
+    whole = ResultFolder(tmp_path / "whole", SPEECH, nbest=2)
+    for result in results:
+        whole.add(result)
     whole.close()
-    cut = ResultFolder(tmp_path / "cut", nbest=2)
-    for row in rows[:3]:
-        cut.add(*row)
+    cut = ResultFolder(tmp_path / "cut", SPEECH, nbest=2)
+    for result in results[:3]:
+        cut.add(result)
     cut.close()
     # Written last to first: what is lost of one table is all of those behind it.
     for name in ("1best_recog/token", "1best_recog/text", "2best_recog/token"):
@@ -112,10 +115,10 @@ def test_a_kill_at_any_byte_loses_no_more_than_a_line(tmp_path, bytes_lost):
         lost = min(bytes_lost, line)
         path.write_bytes(path.read_bytes()[: -lost or None])
         bytes_lost -= lost
-    again = ResultFolder(tmp_path / "cut", nbest=2, resume=True)
-    for row in rows:
-        if not again.take(row[0]):
-            again.add(*row)
+    again = ResultFolder(tmp_path / "cut", SPEECH, nbest=2, resume=True)
+    for result in results:
+        if not again.take(result.key):
+            again.add(result)
     again.finish(keys)
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paraformer.data.inputs.sources import Item
 from paraformer.data.text.tokenizer import CharTokenizer
 from paraformer.decode.align import Alignment, split_units
 from paraformer.decode.timestamps import cut_sentences
@@ -195,7 +196,7 @@ def test_a_script_comes_out_as_it_stands_cut_at_its_sentences(script, sentences)
     units = split_units(script, CharTokenizer(["<unk>"]))
     found = Alignment([u.text for u in units], [], [], [], [(u.start, u.end) for u in units])
     found = found._replace(timestamps=[[100 * n, 100 * n + 90] for n in range(len(units))])
-    result = {"key": "a", **alignment_result(found, script, 10.0)}
+    result = alignment_result(Item("a", None, text=script), found, 10.0).to_dict()
     assert "".join(line.text for line in transcript(result).sentences()) == script
     assert len(transcript(result).sentences()) == sentences
     for kind in ("tsv", "lrc"):

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from paraformer.errors import ConfigError, DataError
-from paraformer.output.tables import ResultFolder, check_format, format_result
+from paraformer.output.result import Result
+from paraformer.output.tables import SPEECH, ResultFolder, check_format, format_result
 
 RESULT = {"key": "空 格", "text": "用 API 写", "confidence": 0.5}
 
@@ -45,14 +46,16 @@ def content(folder):
 
 
 def test_each_line_is_on_disk_as_soon_as_it_is_added(tmp_path):
-    folder = ResultFolder(tmp_path / "new" / "out", nbest=2)
+    folder = ResultFolder(tmp_path / "new" / "out", SPEECH, nbest=2)
     names = ("1best_recog/text", "1best_recog/token", "2best_recog/text", "2best_recog/token")
     assert content(tmp_path / "new" / "out") == dict.fromkeys((*names, "failed"), "")
-    folder.add("b", [("你好", ["你", "好"]), ("你", ["你"])])
+    folder.add(
+        Result("b", rows=[{"text": "你好", "token": "你 好"}, {"text": "你", "token": "你"}])
+    )
     one, two = "b 你好\n", "b 你 好\n"
     found = content(tmp_path / "new" / "out")
     assert [found[name] for name in names] == [one, two, "b 你\n", "b 你\n"]
-    folder.add("a", [], "a.wav:\nis empty; record it again")
+    folder.add(Result("a", error="a.wav:\nis empty; record it again"))
     found = content(tmp_path / "new" / "out")
     assert [found[name] for name in names] == [one + "a\n", two + "a\n", "b 你\n", "b 你\n"]
     assert found["failed"] == "a a.wav: is empty; record it again\n"
@@ -60,12 +63,12 @@ def test_each_line_is_on_disk_as_soon_as_it_is_added(tmp_path):
 
 
 def test_nothing_of_an_earlier_run_remains_and_all_else_stays(tmp_path):
-    earlier = ResultFolder(tmp_path, nbest=3)
-    earlier.add("a", [("一", ["一"])] * 3, "an error")
+    earlier = ResultFolder(tmp_path, SPEECH, nbest=3)
+    earlier.add(Result("a", error="an error", rows=[{"text": "一", "token": "一"}] * 3))
     earlier.close()
     for name in ("2best_recog/mine", "notes", "text"):
         (tmp_path / name).write_text("kept")
-    ResultFolder(tmp_path).close()
+    ResultFolder(tmp_path, SPEECH).close()
     assert content(tmp_path) == {
         "1best_recog/text": "",
         "1best_recog/token": "",
@@ -82,12 +85,13 @@ def test_a_folder_that_cannot_be_written_is_named_at_once(tmp_path, name):
     (tmp_path / "file").write_text("")
     (tmp_path / "1best_recog" / "1best_recog" / "text").mkdir(parents=True)
     with pytest.raises(DataError, match=f"{name}.*give another folder"):
-        ResultFolder(tmp_path / name)
+        ResultFolder(tmp_path / name, SPEECH)
 
 
 def test_names_of_any_encoding_can_be_written(tmp_path):
-    folder = ResultFolder(tmp_path)
-    folder.add("x\udcff\u3000y z", [("一", ["一"])], "x\udcff.wav: no such file")
+    folder = ResultFolder(tmp_path, SPEECH)
+    rows = [{"text": "一", "token": "一"}]
+    folder.add(Result("x\udcff\u3000y z", error="x\udcff.wav: no such file", rows=rows))
     folder.close()
     assert content(tmp_path)["1best_recog/text"] == "x\\udcff\u3000y_z 一\n"
     assert content(tmp_path)["failed"].endswith("x\\udcff.wav: no such file\n")

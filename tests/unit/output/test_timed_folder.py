@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import soundfile
 from omegaconf import OmegaConf
-from tests.unit.test_timed_formats import read_subtitles, read_textgrid
 
 from paraformer import AutoModel
 from paraformer.api.auto import stream_pending
@@ -27,6 +26,7 @@ from paraformer.programs.decode import decode
 from paraformer.programs.decode_streaming import decode_streaming
 from paraformer.programs.make_fbank import make_fbank
 from tests.conftest import ROOT
+from tests.unit.output.test_timed_formats import read_subtitles, read_textgrid
 
 SCLITE = shutil.which("sclite") or "/usr/lib/sctk/bin/sclite"
 needs_sclite = pytest.mark.skipif(
