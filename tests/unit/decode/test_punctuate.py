@@ -228,7 +228,7 @@ def test_a_long_text_is_read_in_linear_time(model):
     text = ("一" * 37 + "二") * 2632
     marker = punctuator(**model)
     result = marker.punctuate(text)
-    lengths = marker.model.lengths
+    lengths = marker.engine.model.lengths
     assert len(text) > 100_000 and len(result.marks) == len(text)
     assert max(lengths) <= ENDLESS + 20
     assert sum(lengths) < 17 * len(text)  # 200 words are read again in at most 20 windows

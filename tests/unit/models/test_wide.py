@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from paraformer import AutoModel
+from paraformer.backends.devices import DTYPES
 from tests import wide
 from tests.bench.measure import CLIPS, speech
 
@@ -35,19 +36,18 @@ class Heard(NamedTuple):
     layers: dict[str, list[torch.Tensor]]
 
 
-def module_of(model):
-    """The network behind an AutoModel."""
+def engine_of(model):
+    """What computes behind an AutoModel."""
     task = model.task
-    if hasattr(task, "punctuator") and not hasattr(task, "recognizer"):
-        return task.punctuator.engine.model
     if hasattr(task, "aligner"):
-        return task.aligner.engine.model
-    heard_by = task.online.recognizer(None) if model.streaming else task.recognizer
-    return heard_by.engine.model
+        return task.aligner.engine
+    if not hasattr(task, "recognizer"):
+        return task.punctuator.engine
+    return (task.online.recognizer(None) if model.streaming else task.recognizer).engine
 
 
 def generate(model):
-    kind = type(module_of(model)).__name__
+    kind = type(engine_of(model).model).__name__
     if kind == "CtTransformer":
         return model.generate(TEXT)
     if kind == "Aligner":
@@ -60,9 +60,10 @@ def generate(model):
     return model.generate(SPEECH, fs=16000, **options)
 
 
-def listen(directory, **options) -> Heard:
-    """What a model says, and what its layers give meanwhile."""
-    model = AutoModel(directory, device="cpu", disable_pbar=True, **options)
+def listen(directory, dtype="fp32") -> Heard:
+    """What a model says in a number format, and what its layers give meanwhile."""
+    model = AutoModel(directory, device="cpu", disable_pbar=True, dtype=dtype)
+    assert engine_of(model).dtype is DTYPES[dtype]
     layers: dict[str, list[torch.Tensor]] = {}
 
     def watch(name):
@@ -71,7 +72,7 @@ def listen(directory, **options) -> Heard:
 
         return hook
 
-    for name, module in module_of(model).named_modules():
+    for name, module in engine_of(model).model.named_modules():
         if not any(module.children()) and not isinstance(module, torch.nn.LSTM):
             module.register_forward_hook(watch(name))
     (result,) = generate(model)
@@ -107,9 +108,9 @@ def shapes(heard: Heard, *facts: str) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def test_a_packed_model_is_the_model(directory, monkeypatch):
-    packed, half = listen(directory), listen(directory, bf16=True)
+    packed, half = listen(directory), listen(directory, "bf16")
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    plain, plain_half = listen(directory), listen(directory, bf16=True)
+    plain, plain_half = listen(directory), listen(directory, "bf16")
     close(packed.result, plain.result)
     assert shapes(packed, "dtype") == shapes(plain, "dtype")
     assert shapes(half, "dtype") == shapes(plain_half, "dtype")
