@@ -215,10 +215,10 @@ def test_times_rise_and_stay_inside_the_audio():
 def test_times_follow_the_weights():
     """A predictor with the same weight 0.29 everywhere fires token k at frame ceil(k / 0.29)."""
     found = recognizer(Chunking((0, 10, 0)))
-    predictor = found.model.predictor
+    predictor = found.engine.model.predictor
     torch.nn.init.zeros_(predictor.cif_output.weight)
     torch.nn.init.constant_(predictor.cif_output.bias, float(np.log(0.29 / 0.71)))
-    torch.nn.init.constant_(found.model.decoder.output_layer.bias[3], 100.0)  # always spoken
+    torch.nn.init.constant_(found.engine.model.decoder.output_layer.bias[3], 100.0)  # always spoken
     tokens, _ = whole(found, noise(16000 * 3))
     ends = [token.end_ms for token in tokens]
     assert ends[:10] == [60 * math.ceil(k / 0.29) for k in range(1, 11)]
@@ -228,10 +228,10 @@ def test_times_follow_the_weights():
 def test_times_are_right_after_twenty_minutes():
     """Tokens at a constant rate, whose times arithmetic knows; sums and positions do not drift."""
     found = recognizer(Chunking((0, 10, 0)))
-    predictor = found.model.predictor
+    predictor = found.engine.model.predictor
     torch.nn.init.zeros_(predictor.cif_output.weight)
     torch.nn.init.constant_(predictor.cif_output.bias, float(np.log(0.29 / 0.71)))
-    torch.nn.init.constant_(found.model.decoder.output_layer.bias[3], 100.0)  # always spoken
+    torch.nn.init.constant_(found.engine.model.decoder.output_layer.bias[3], 100.0)  # always spoken
     weight = float(torch.tensor(np.log(0.29 / 0.71), dtype=torch.float32).sigmoid())
     stream, tokens, block = found.open(), [], noise(9600)
     for _ in range(2000):
