@@ -26,7 +26,7 @@ from paraformer.decode.endpoint import OPEN, Span
 from paraformer.decode.itn import shared_numerals
 from paraformer.decode.longform import Cutting, Tape, limited
 from paraformer.decode.punctuate import Punctuator
-from paraformer.decode.recognize import Reading, Recognizer, Search
+from paraformer.decode.recognize import Reading, Recognizer, Search, sound_job
 from paraformer.decode.streaming import (
     Chunking,
     Stream,
@@ -305,10 +305,9 @@ class LivePipeline:
             [job.audio for job in jobs],
             [job.closed for job in jobs],
         )
-        readings = self._second_readings([job for job in jobs if job.closed])
+        readings = self._second_readings(jobs)
         done: list[tuple[_Job, _Done | ParaformerError]] = []
-        for job, tokens, stream in zip(jobs, found, streams, strict=True):
-            second = readings.popleft() if job.closed else None
+        for number, (job, tokens, stream) in enumerate(zip(jobs, found, streams, strict=True)):
             if isinstance(tokens, ParaformerError):
                 done.append((job, tokens))
                 continue
@@ -316,7 +315,7 @@ class LivePipeline:
             mark = Mark(stream, (*job.mark.tokens, *(_later(token, begin) for token in tokens)))
             events = [Event(START, begin, begin)] if job.begins else []
             if job.closed:
-                done.append((job, _Done([*events, self._final(job, mark, second)])))
+                done.append((job, _Done([*events, self._final(job, mark, readings.get(number))])))
                 continue
             if tokens:
                 end_ms = mark.tokens[-1].end_ms
@@ -325,24 +324,28 @@ class LivePipeline:
             done.append((job, _Done(events, going_on)))
         return done
 
-    def _second_readings(self, jobs: Sequence[_Job]) -> deque[list[Reading] | None]:
-        """What the second pass reads in each segment; None: there is none, or it failed."""
+    def _second_readings(self, jobs: Sequence[_Job]) -> dict[int, list[Reading]]:
+        """What the second pass, if there is one, reads in the segments that have ended, by the
+        number of the job; not where it failed.
+        """
         if self.second is None:
-            return deque(None for _ in jobs)
-        parts = [part for job in jobs for part in job.parts]
-        outcomes = deque(self.second.recognize(parts, self.search))
-        readings: deque[list[Reading] | None] = deque()
-        for job in jobs:
-            own = [outcomes.popleft() for _ in job.parts]
-            good = [outcome.best for outcome in own if not isinstance(outcome, ParaformerError)]
-            if len(good) < len(own):
-                error = next(outcome for outcome in own if isinstance(outcome, ParaformerError))
+            return {}
+        frontend = self.second.release.frontend
+        parts = (
+            sound_job(number, part, frontend)
+            for number, job in enumerate(jobs)
+            for part in job.parts
+        )
+        readings = {number: list[Reading]() for number, job in enumerate(jobs) if job.closed}
+        for done in self.second.stream(parts, self.search):
+            if not isinstance(done.outcome, ParaformerError):
+                readings.get(done.payload, []).append(done.outcome.best)
+            elif readings.pop(done.payload, None) is not None:
                 log.warning(
                     "second_pass: segment at %d ms: %s; the text of the stream is used",
-                    job.segment.start_ms,
-                    error,
+                    jobs[done.payload].segment.start_ms,
+                    done.outcome,
                 )
-            readings.append(good if len(good) == len(own) else None)
         return readings
 
     def _final(self, job: _Job, mark: Mark, readings: list[Reading] | None) -> Event:

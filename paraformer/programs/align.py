@@ -43,7 +43,7 @@ ABSENT = DataError("no text of this id; add it to the table of texts")
 
 def align(config: DictConfig) -> int:
     """Align `config.data` with its texts; what cannot be aligned is reported and counted."""
-    keywords(config)  # refuses what is out of its limits
+    given = keywords(config)
     data = Path(config.data)
     folder = data if data.is_dir() else data.parent
     out = result_folder(config.out, folder)
@@ -51,11 +51,9 @@ def align(config: DictConfig) -> int:
     texts = _texts(Path(config.text or folder / "text"), [item.key for item in items])
     pairs = (replace(item, text=texts.get(item.key, ABSENT)) for item in items)
     items = ListedItems(pairs, items.origins)
-    model = load(config, ALIGNER, out)
+    model = load(config, given, ALIGNER, out)
     results = model.write(items, LAYOUT, made_of(config, "align", model))
-    tally = Tally(len(items))
-    for _ in tally.counting(results):
-        pass
+    tally = Tally(len(items)).count(results)
     tally.write(out, {"model": str(config.model), "data": str(config.data)}, "aligned")
     log.info("aligned %d of %d utterances, %d words", tally.done, tally.total, tally.words)
     return tally.code(config.min_success)

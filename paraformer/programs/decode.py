@@ -35,16 +35,14 @@ LAYOUT = Layout(
 
 def decode(config: DictConfig) -> int:
     """Decode `config.data`; an utterance that cannot be read is reported, counted and skipped."""
-    keywords(config)  # refuses what is out of its limits
+    given = keywords(config)
     data = Path(config.data)
     out = result_folder(config.out, data)
     stored = config.use_feats and not config.vad_model and (data / "feats.scp").is_file()
-    model = load(config, RECOGNISER, out)
+    model = load(config, given, RECOGNISER, out)
     items = stored_items(data) if stored else data_items(data, config.channel)
     results = model.write(items, LAYOUT, made_of(config, "decode", model))
-    tally = Tally(len(items))
-    for _ in tally.counting(results):
-        pass
+    tally = Tally(len(items)).count(results)
     tally.write(out, {"model": str(config.model), "data": str(config.data)}, "decoded")
     log.info("decoded %d of %d utterances", tally.done, tally.total)
     return tally.code(config.min_success)

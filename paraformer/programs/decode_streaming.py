@@ -47,12 +47,12 @@ TOLD = ("chunk_size", "encoder_chunk_look_back", "decoder_chunk_look_back", "str
 
 def decode_streaming(config: DictConfig) -> int:
     """Decode `config.data`; an utterance that cannot be read is reported, counted and skipped."""
-    keywords(config)  # refuses what is out of its limits
+    given = keywords(config)
     if config.hotword and not config.second_pass:
         raise ConfigError(DEAF)
     data = Path(config.data)
     out = result_folder(config.out, data)
-    model = load(config, RECOGNISER, out)
+    model = load(config, given, RECOGNISER, out)
     lanes = Lanes(model.live().pipeline, config.streams, config.simulate, config.fs)
     items = data_items(data, config.channel)
     made = made_of(config, "decode_streaming", model)

@@ -58,16 +58,18 @@ def keywords(config: DictConfig) -> dict[str, Any]:
     return given
 
 
-def load(config: DictConfig, kind: Kind, out: Path | None = None) -> AutoModel:
-    """The model of a configuration, which must be of that kind, with what it gives to each call.
+def load(
+    config: DictConfig, given: Mapping[str, Any], kind: Kind, out: Path | None = None
+) -> AutoModel:
+    """The model of a configuration, which must be of that kind, with these keywords.
 
     out: where results go, with those of an earlier run if this one goes on.
     """
-    given = keywords(config)
+    given = {**given}
     if out is not None:
         given |= {"output_dir": str(out), "resume": goes_on(out, config.resume)}
-    place = [given[name] for name in ("hub", "model_revision") if name in given]
-    directory = find_model(config.model, *place, offline=bool(given.get("offline")))
+    build = opts.BuildOptions(**{n: given[n] for n in opts.names(opts.BuildOptions) if n in given})
+    directory = find_model(config.model, build.hub, build.model_revision, offline=build.offline)
     refuse_other(read_config(directory, {}), kind, where=directory)
     return AutoModel(config.model, **given)
 
@@ -111,6 +113,12 @@ class Tally:
     def code(self, min_success: float) -> int:
         """The exit code: 1 if a smaller share is done."""
         return 0 if self.done >= min_success * self.total else 1
+
+    def count(self, results: Results) -> Tally:
+        """All of these."""
+        for _ in self.counting(results):
+            pass
+        return self
 
     def write(
         self, out: Path, told: Mapping[str, Any], verb: str, more: Mapping[str, Any] | None = None

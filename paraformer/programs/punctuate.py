@@ -27,7 +27,7 @@ def punctuate(config: DictConfig) -> int:
     """Write `config.out`: the lines of `config.text` with marks, an empty one empty; one that fails
     is reported and left out, and the exit code is 1.
     """
-    keywords(config)  # refuses what is out of its limits
+    given = keywords(config)
     if Path(config.text).resolve() == Path(config.out).resolve():
         raise ConfigError(f"out={config.out}: is the text itself, which would be lost")
     if Path(config.out).is_dir():
@@ -37,7 +37,7 @@ def punctuate(config: DictConfig) -> int:
     items = ListedItems(Item(key, None, text=text) for key, text in texts.table.items())
     table: dict[str, str] = {}
     tally = Tally(len(items))
-    for result in tally.counting(load(config, PUNCTUATION).write(items)):
+    for result in tally.counting(load(config, given, PUNCTUATION).write(items)):
         if result.error is None:
             table[result.key] = str(result.text)
     if texts.has_ids:

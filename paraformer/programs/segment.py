@@ -36,7 +36,7 @@ Tables = dict[str, dict[str, str]]
 
 def segment(config: DictConfig) -> int:
     """Segment `config.data`; a recording that cannot be read is reported, counted and skipped."""
-    keywords(config)  # refuses what is out of its limits
+    given = keywords(config)
     out, channel = check_folder(config.out), check_channel(config.channel)
     if channel == SPLIT:
         raise ConfigError("channel=split: segments are of recordings; give a number, or mix")
@@ -46,13 +46,12 @@ def segment(config: DictConfig) -> int:
     if (out / "wav.scp").resolve() == table.resolve():
         raise ConfigError(f"out={config.out}: {table} would be written over; give another folder")
     known = {} if table.name != "wav.scp" else _recording_tables(table.parent)
-    model = load(config, VAD, out)
-    tally = Tally(len(sources), "recording")
+    model = load(config, given, VAD, out)
     items = ListedItems(
         Item(key, sources[key], from_list=True, channel=channel) for key in sorted(sources)
     )
-    for _ in tally.counting(model.write(items, LAYOUT, made_of(config, "segment", model))):
-        pass
+    results = model.write(items, LAYOUT, made_of(config, "segment", model))
+    tally = Tally(len(items), "recording").count(results)
     found = {row.key: json.loads(row.value) for row in read_rows(out / DRAFT)}
     found = {key: found[row_id(key)] for key in sorted(sources) if row_id(key) in found}
     spans = {key: [Span(*span) for span in rows[1:]] for key, rows in found.items()}

@@ -7,11 +7,17 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import soundfile
 from omegaconf import OmegaConf
 
+from paraformer import AutoModel
+from paraformer.data.audio.read import read_audio
 from paraformer.data.corpus.tables import read_table
+from paraformer.decode.recognize import Recognizer
 from paraformer.errors import ConfigError, DataError
+from paraformer.models.release import load_directory
 from paraformer.programs.decode import decode
 from paraformer.programs.make_fbank import make_fbank
 from tests.conftest import ROOT
@@ -147,6 +153,39 @@ def test_duplicates_and_missing_directories_are_refused(data, tmp_path):
     with pytest.raises(ConfigError, match="no CTC head"):
         (data / "wav.scp").write_text(f"a {INPUTS / 'clip_a.flac'}\n")
         run(data, tmp_path / "out", decoding_ctc_weight=0.3)
+
+
+def test_a_vad_and_marks_are_those_of_the_api(data, tmp_path):
+    """Features that are there are of whole recordings, so they are not read then."""
+    (data / "feats.scp").write_text("clip_a nowhere.ark:3\n")
+    models = {"vad_model": "fsmn_vad", "punc_model": "ct_punc"}
+    models = {use: str(MODEL.parent / name) for use, name in models.items()}
+    assert run(data, tmp_path / "out", **models) == 0
+    model = AutoModel(str(MODEL), device="cpu", disable_pbar=True, **models)
+    found = model.generate(str(data / "wav.scp"))
+    assert read_table(tmp_path / "out" / "text") == {r["key"]: r["text"] for r in found}
+
+
+def test_a_channel_of_a_recording(data, tmp_path):
+    wave, rate = soundfile.read(INPUTS / "clip_a.flac", dtype="int16")
+    both = np.stack([np.zeros_like(wave), wave], 1)
+    soundfile.write(tmp_path / "both.wav", both, rate)
+    (data / "wav.scp").write_text(f"a {tmp_path}/both.wav\n")
+    assert run(data, tmp_path / "out", channel=1) == 0
+    assert read_table(tmp_path / "out" / "text") == {"a": TEXTS["clip_a"]}
+    assert run(data, tmp_path / "out", channel="split") == 0
+    assert list(read_table(tmp_path / "out" / "text")) == ["a_ch0", "a_ch1"]
+    assert read_table(tmp_path / "out" / "text")["a_ch1"] == TEXTS["clip_a"]
+
+
+def test_a_streaming_model_hears_recordings_as_a_whole(data, tmp_path):
+    model = MODEL.parent / "paraformer-streaming"
+    config = configured("decode", data=str(data), out=str(tmp_path / "out"), device="cpu")
+    assert decode(OmegaConf.merge(config, {"model": str(model)})) == 0
+    waves = {key: read_audio(INPUTS / f"{key}.flac") for key in TEXTS}
+    whole = Recognizer(load_directory(model)).recognize(waves.values())
+    texts = {key: outcome.best.tight for key, outcome in zip(waves, whole, strict=True)}
+    assert read_table(tmp_path / "out" / "text") == texts
 
 
 @pytest.mark.cli
