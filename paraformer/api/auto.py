@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -30,7 +31,7 @@ from paraformer.data.audio.channels import MIX, check_channel
 from paraformer.data.inputs.pieces import RefusedError
 from paraformer.data.inputs.sources import Inputs, Item, ListedItems
 from paraformer.decode.align import ForcedAligner
-from paraformer.decode.hotwords import is_given
+from paraformer.decode.hotwords import held_hotwords, is_given
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Recognizer
 from paraformer.decode.streaming import Streamer
@@ -76,6 +77,7 @@ def stream_pending(source: Any, model: str, settings: Mapping[str, Any]) -> Resu
     """What `AutoModel(model, **settings).stream(source)` gives with resume; the model is loaded
     only if there is something left to do.
     """
+    settings = held(settings)
     layout = layout_ahead(model, settings)
     if layout is None:
         return AutoModel(model, **settings).stream(source)
@@ -90,6 +92,13 @@ def stream_pending(source: Any, model: str, settings: Mapping[str, Any]) -> Resu
             yield from results(chain([first], items), total)
 
     return stream_items(inputs, call, layout, work, made_of(model, settings))
+
+
+def held(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same keywords, whose hotwords are read here, once for all that takes them afterwards."""
+    return {
+        key: held_hotwords(value) if key == "hotword" else value for key, value in settings.items()
+    }
 
 
 def made_of(model: str, settings: Mapping[str, Any]) -> Made | None:
@@ -253,7 +262,10 @@ class AutoModel:
             return Results(iter([_fed(self.task, input, call)]))
         cut, made = bool(CUTS & {*keywords, *self.defaults}), None
         if call.output_dir:
-            made = made_with(self.directories, flatten({**self._made, **keywords}), cut)
+            given = {**self._made, **keywords}
+            if "hotword" in given:
+                given["hotword"] = call.hotword  # as it has been read
+            made = made_with(self.directories, flatten(given), cut)
         return self.task.stream(input, call, cut, made)
 
     def write(
@@ -315,9 +327,11 @@ class AutoModel:
                 raise opts.unknown_key(key, known, "generate", "funasr")
         call = opts.CallOptions(**{**self.defaults, **given})
         self._check_data_type(opts.data_types(call.data_type))
-        if is_given(call.hotword) and not isinstance(self.task, SpeechTask):
+        if not is_given(call.hotword):
+            return call
+        if not isinstance(self.task, SpeechTask):
             raise ConfigError("hotword: goes with a recogniser; leave it out")
-        return call
+        return replace(call, hotword=held_hotwords(call.hotword))
 
     def _check_data_type(self, kinds: list[str]) -> None:
         pair = sorted(kinds) == ["sound", "text"]

@@ -23,7 +23,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 from paraformer import options as opts
-from paraformer.api.auto import layout_ahead, made_of
+from paraformer.api.auto import held, layout_ahead, made_of
 from paraformer.api.tasks import progress, stream_items
 from paraformer.data.inputs.sources import Inputs, Item
 from paraformer.errors import ConfigError, ParaformerError
@@ -98,6 +98,7 @@ def stream_shared(
 
     levels: of loggers, for all processes. With resume they start only if something is left to do.
     """
+    settings = held(settings)
     given = {name: settings[name] for name in opts.names(opts.CallOptions) if name in settings}
     call = opts.CallOptions(**given)
     check_format(call.output_format)

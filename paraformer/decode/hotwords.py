@@ -128,6 +128,13 @@ def said_hotwords(given: object) -> str:
     return f"{line[:SAID]}... ({len(words)} hotwords, {digest[:12]})"
 
 
+def held_hotwords(given: object) -> object:
+    """The same argument, of which a file or an address has been read: what takes it afterwards
+    does not read it again.
+    """
+    return _filled(given) if isinstance(given, (str, Path)) and is_given(given) else given
+
+
 def _filled(given: object) -> list[_Given]:
     return [entry for entry in _entries(given) if entry.text.strip()]
 
@@ -211,6 +218,9 @@ def _in_list(entries: Sequence[object]) -> Iterator[_Given]:
         yield from _lines(b"".join(entries), "hotword")  # type: ignore[arg-type]
         return
     for entry in entries:
+        if isinstance(entry, _Given):  # of `held_hotwords`
+            yield entry
+            continue
         row = entry if isinstance(entry, (list, tuple)) else [entry]
         numbers = row[1:] and isinstance(row[-1], (int, float))
         if not all(isinstance(part, str) for part in (row[:-1] if numbers else row)):

@@ -11,9 +11,11 @@ import torch
 from omegaconf import OmegaConf
 
 from paraformer import AutoModel
+from paraformer.api.auto import stream_pending
 from paraformer.api.record import made_with
 from paraformer.cli.main import main
 from paraformer.data.corpus.tables import write_table
+from paraformer.decode import hotwords
 from paraformer.errors import ConfigError
 from paraformer.models.integrity import content_id
 from paraformer.models.release import load_directory, save_directory
@@ -134,6 +136,19 @@ def test_what_is_in_a_file_of_hotwords_counts(tmp_path):
         go_on(offline, out, hotword=str(tmp_path / "b.txt"))
     with pytest.raises(ConfigError, match='hotword was "你好", is "not given"'):
         go_on(offline, out)
+
+
+def test_a_file_of_hotwords_is_read_once_in_a_call(tmp_path, monkeypatch):
+    reads, read = [], hotwords._read
+    monkeypatch.setattr(hotwords, "_read", lambda path: reads.append(path) or read(path))
+    words, place = tmp_path / "a.txt", str(ORACLE / "paraformer")
+    words.write_text("你好\n")
+    settings = {**QUIET, "hotword": str(words), "output_dir": str(tmp_path / "out")}
+    AutoModel(place, **settings).generate(CLIPS[:1])
+    assert reads == [words]
+    rest = list(stream_pending(CLIPS, place, {**settings, "resume": True}))
+    assert [row["key"] for row in rest] == ["clip_b", "clip_c"]
+    assert reads == [words, words]
 
 
 def test_a_folder_of_an_older_version_goes_on_with_a_warning(model, out, caplog):
