@@ -1,4 +1,5 @@
-"""What the programs of this folder share: finding the package, one line and exit code 1 for errors.
+"""The door of the programs of this folder: it finds the package and ends errors in one line and
+exit code 1.
 
 Nothing here or in `paraformer.data.corpus.datadir` imports torch: the programs start at once.
 """
@@ -15,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from paraformer.cli import ends
 from paraformer.data.corpus.tables import format_table, read_table, write_text  # noqa: E402
-from paraformer.errors import ParaformerError  # noqa: E402
 
 
 def say(message: str) -> None:
@@ -31,23 +31,14 @@ def say_uncarried(names: Sequence[str]) -> None:
 
 def enter(main: Callable[[], int]) -> NoReturn:
     """Run `main`, whose result is the exit code."""
-    ends.begin()
-    try:
+
+    def work() -> int:
         try:
-            code = main()
+            return main()
         except SystemExit as stop:  # argparse has printed its help, or its refusal
-            code = int(stop.code or 0)
-        ends.flush()
-    except ParaformerError as error:
-        say(str(error))
-        code = 1
-    except OSError as error:
-        if message := ends.refusal(error):
-            say(message)
-        code = ends.CODE
-    except KeyboardInterrupt:
-        code = 130
-    sys.exit(code)
+            return int(stop.code or 0)
+
+    sys.exit(ends.run(work, say))
 
 
 def report(destination: str, kept: int, counts: Mapping[str, int], record: str) -> int:

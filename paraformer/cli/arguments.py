@@ -9,9 +9,6 @@ import yaml
 
 from paraformer.documents import parse_yaml
 from paraformer.errors import ConfigError
-from paraformer.options import nearest, unknown_key
-
-__all__ = ["literal", "nearest", "parse_override", "quote", "to_hydra", "typed", "unknown_key"]
 
 _OVERRIDE = re.compile(r"(\+{0,2})([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(0|[1-9]\d*)(\.\d*)?([eE][-+]?\d+)?")
@@ -31,7 +28,7 @@ class Override(NamedTuple):
 
 
 def parse_override(argument: str) -> Override | None:
-    """None for what is not `key=value`, `+key=value` or `++key=value`; the value is never touched.
+    """Take `key=value`, `+key=value` or `++key=value` apart, the value untouched; None else.
 
     >>> parse_override("++hotword=阿里巴巴 a=b, [c]")
     Override(prefix='++', key='hotword', value='阿里巴巴 a=b, [c]')

@@ -35,7 +35,7 @@ TASKS = {
 
 
 class Values(NamedTuple):
-    """What may stand behind `key=`: words, and files or folders."""
+    """The values that a shell offers behind `key=`: words, and files or folders."""
 
     key: str
     words: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ def completion(
 
 
 def values_of(key: str, option: Field[Any]) -> Values:
-    """What may stand behind a key of the options."""
+    """The values of a key of the options."""
     words = WORDS.get(key, ())
     if isinstance(default_of(option), bool):
         words = ("true", "false")

@@ -25,7 +25,7 @@ from paraformer.hub.repository import Repository, digest, named_files
 from paraformer.options import DEFAULT_MODEL, unknown_key
 
 _EXTRA = re.compile(r"""^([\w.-]+).*;.*\bextra == ['"]([\w-]+)['"]""")
-# What an import raises where a package is missing, broken, or made for another system.
+# An import raises these where a package is missing, broken, or made for another system.
 _UNUSABLE = (ImportError, OSError, RuntimeError, AttributeError)
 _WIDTH = 12
 MODELS = ("model", "vad_model", "punc_model", "second_pass")
@@ -79,7 +79,7 @@ def revision_of(folder: Path) -> str:
 
 
 def recognition_fault() -> str:
-    """Why a bundled example is not recognised; empty if it is."""
+    """The reason why a bundled example is not recognised; empty if it is."""
     example = BUNDLED / DEFAULT_MODEL / "example" / "asr_example.wav"
     try:
         from paraformer.api.auto import AutoModel
@@ -111,7 +111,7 @@ def _torch() -> Iterator[str]:
 
 
 def _torchaudio() -> Iterator[str]:
-    """It is no part of recognition: what is wrong with it is said, and no fault."""
+    """torchaudio is no part of recognition: a faulty one is told, and no fault of the machine."""
     try:
         yield f"{load_torchaudio('recipes').__version__}, fits torch"
     except (ParaformerError, *_UNUSABLE) as error:
@@ -196,7 +196,7 @@ def _bundled() -> Iterator[str]:
 
 
 def _caches() -> Iterator[str]:
-    """Where each hub's models lie, and which of the released ones do, whole."""
+    """The folder of each hub's models, and which of the released ones lie there whole."""
     for index, kind in dict.fromkeys(HUBS.values()):
         hub = kind()
         models = {name: ids[index] for name, ids in RELEASED.items()}

@@ -1,17 +1,70 @@
-"""How every command begins and ends: what the system refuses, such as more bytes on a full disk, is
-one line and an exit code, and a reader who has seen enough (`... | head`) is no fault to speak of.
+"""The begin and the end of every command: an error that a user can mend, or that the system raises,
+such as a full disk, becomes one line and an exit code; a reader who has seen enough (`... | head`)
+is no fault to speak of.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from paraformer.errors import writing
+from paraformer.errors import ParaformerError, writing
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 CODE = 1
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which stops a command as Ctrl-C does."""
+
+
+def run(
+    work: Callable[[], int | None],
+    say: Callable[[str], None],
+    *faults: type[Exception],
+    remedy: str = "check the path",
+) -> int:
+    """Do the work of a command and return its exit code, by default 0; 1 for what a user can mend
+    (`ParaformerError`, `faults`, and what the system refuses, with this remedy), said in one line;
+    130 after Ctrl-C and 143 after SIGTERM.
+    """
+    begin()
+    known: tuple[type[Exception], ...] = (ParaformerError, *faults)
+    try:
+        code = work() or 0
+        flush()
+        return code
+    except known as error:
+        say(" ".join(str(error).split()))
+    except OSError as error:
+        if message := refusal(error, remedy):
+            say(message)
+    except KeyboardInterrupt as stop:
+        say(str(stop) or "stopped")
+        return 143 if isinstance(stop, Terminated) else 130
+    return CODE
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises `Terminated`, where signals can be caught: in the main thread."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def begin() -> None:

@@ -1,4 +1,4 @@
-"""How `funasr` prints results: lines as they come, or a table once it is whole."""
+"""Printing of results by `funasr`: lines as they come, or a table once it is whole."""
 
 from __future__ import annotations
 

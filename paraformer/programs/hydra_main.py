@@ -25,12 +25,11 @@ from paraformer.cli.arguments import (
     parse_override,
     to_hydra,
     typed,
-    unknown_key,
 )
 from paraformer.data.corpus.tables import readable
 from paraformer.documents import parse_yaml
-from paraformer.errors import ConfigError, ParaformerError
-from paraformer.options import FORMAT_SWITCHES, one_format
+from paraformer.errors import ConfigError
+from paraformer.options import FORMAT_SWITCHES, one_format, unknown_key
 
 _PACKAGE = "paraformer.conf"
 SWITCH = "--"
@@ -54,22 +53,16 @@ def run(config_name: str, function: Callable[[DictConfig], int | None]) -> int:
     from any file of the package. Returns the exit code: the function's own (None is 0), 1 for what
     the user can mend, said in one line.
     """
-    ends.begin()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    try:
-        code = _obey(config_name, function)
-        ends.flush()
-        return code
-    except (ParaformerError, HydraException, OmegaConfBaseException) as error:
-        message = " ".join(str(error).split())
-    except OSError as error:
-        message = ends.refusal(error)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    if message:
+
+    def work() -> int:
+        form = "%(levelname)s: %(message)s"
+        logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
+        return _obey(config_name, function)
+
+    def say(message: str) -> None:
         print(readable(message), file=sys.stderr)
-    return ends.CODE
+
+    return ends.run(work, say, HydraException, OmegaConfBaseException)
 
 
 def _obey(config_name: str, function: Callable[[DictConfig], int | None]) -> int:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from paraformer.cli.arguments import nearest, parse_override, quote, typed
+from paraformer.cli.arguments import parse_override, quote, typed
 from paraformer.errors import ConfigError, DataError
+from paraformer.options import nearest
 from paraformer.programs import hydra_main
 
 SHELL_VALUES = [

@@ -8,8 +8,9 @@ import subprocess
 import pytest
 
 from paraformer import options as opts
+from paraformer.cli.command_line import KNOWN
 from paraformer.cli.completion import SHELLS, TASKS, WORDS, completion
-from paraformer.cli.main import COMMANDS, KNOWN, main
+from paraformer.cli.main import COMMANDS, main
 from paraformer.hub.directories import bundled_models
 from paraformer.options import FILES, FOLDERS
 from paraformer.output.tables import FORMATS

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from paraformer.backends.torch_engine import TorchRecognition
 from paraformer.data.audio.read import read_audio
 from paraformer.decode.pool import Batching, Done
 from paraformer.decode.recognize import Recognition, Recognizer, Search, feats_job
