@@ -1,4 +1,4 @@
-"""What `run.py` and `slurm.py` share: Kaldi's command line for jobs, their logs, their end."""
+"""Jobs of `run.py` and `slurm.py`: Kaldi's command line, the logs, how a job starts and ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Stopped(Exception):  # noqa: N818
 
 
 class Plan(NamedTuple):
-    """What to run: jobs `first` to `last`, `name` standing for the number in log and command."""
+    """Jobs to run: `first` to `last`, `name` standing for the number in log and command."""
 
     name: str
     first: int
@@ -50,12 +50,16 @@ class Plan(NamedTuple):
 
     @property
     def numbers(self) -> range:
-        """Those of the jobs."""
+        """The numbers of the jobs."""
         return range(self.first, self.last + 1)
 
     def numbered(self, text: str, number: int) -> str:
         """A text with the number of the job in it."""
         return text.replace(self.name, str(number)) if self.name else text
+
+    def log_of(self, number: int) -> Path:
+        """The log of one job."""
+        return Path(self.numbered(self.log, number))
 
     def whole(self, option: str, default: int, least: int) -> int:
         """The value of an option that is a whole number."""
@@ -131,7 +135,7 @@ def start(
 
     again: the log of an earlier start of the same job is kept.
     """
-    log = Path(plan.numbered(plan.log, number))
+    log = plan.log_of(number)
     line = quote([plan.numbered(word, number) for word in plan.command])
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab" if again else "wb") as file:
@@ -201,7 +205,7 @@ def _wait(jobs: Sequence[Job], seconds: float) -> None:
 
 
 def _alive(job: Job) -> bool:
-    """Whether any process of the job is left; the shell may be gone before its child has saved."""
+    """Tell whether a process of the job is left: a child may save after the shell has ended."""
     job.process.poll()
     return _signal_group(job, 0)
 
@@ -215,7 +219,7 @@ def _signal_group(job: Job, number: int) -> bool:
 
 
 def program() -> str:
-    """What the user called."""
+    """The name of the program that the user called."""
     return Path(sys.argv[0]).name
 
 
@@ -246,27 +250,22 @@ def enter(usage: str | None, run_all: Callable[[Plan], Sequence[Failure]]) -> in
     """Read the command line and run the jobs; the exit code: 0, 1 if a job failed, 2 for a wrong
     command line, 128 + n after signal n.
     """
-    arguments = sys.argv[1:]
-    ends.begin()
-    try:
-        if arguments[:1] in (["--help"], ["-h"]):
+
+    def work() -> int:
+        if sys.argv[1:2] in (["--help"], ["-h"]):
             print(usage)
-            ends.flush()
             return 0
-        plan = parse(arguments)
+        plan = parse(sys.argv[1:])
         failed = run_all(plan)
+        if failed:
+            report(plan, failed)
+        return 1 if failed else 0
+
+    try:
+        return ends.run(work, warn, remedy="check the path of the log")
     except UsageError as error:
         warn(str(error))
         return 2
-    except OSError as error:
-        if message := ends.refusal(error, "check the path of the log"):
-            warn(message)
-        return ends.CODE
     except Stopped as stopped:
-        number = stopped.number
-        warn(f"stopped by signal {number}; the jobs were ended")
-        return 128 + number
-    if failed:
-        report(plan, failed)
-        return 1
-    return 0
+        warn(f"stopped by signal {stopped.number}; the jobs were ended")
+        return 128 + stopped.number

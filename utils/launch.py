@@ -20,23 +20,23 @@ FIRST_PORT, PORTS = 20000, 10000
 
 
 def torchrun(nproc: int, restarts: int, more: list[str]) -> list[str]:
-    """The beginning of the command."""
+    """The beginning of a command of torchrun; `more`: its other options."""
     counts = [f"--nproc_per_node={nproc}", f"--max-restarts={restarts}"]
     return [sys.executable, "-m", "torch.distributed.run", *counts, *more]
 
 
+def shown(*what: str) -> list[str]:
+    """The words that Slurm shows of something."""
+    command = ["scontrol", "show", *what]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
 def over_nodes(environment: dict[str, str]) -> list[str]:
-    """Where the processes of a Slurm job meet: at its first machine."""
-    nodes = environment["SLURM_JOB_NODELIST"]
-    listed = subprocess.run(
-        ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True
-    )
-    host = listed.stdout.split()[0]
+    """Options of torchrun by which the processes of a Slurm job meet at its first machine."""
+    host = shown("hostnames", environment["SLURM_JOB_NODELIST"])[0]
     # The name of a node may be another than that of its machine.
-    shown = subprocess.run(
-        ["scontrol", "show", "node", "-o", host], capture_output=True, text=True, check=True
-    )
-    fields = dict(word.split("=", 1) for word in shown.stdout.split() if "=" in word)
+    fields = dict(word.split("=", 1) for word in shown("node", "-o", host) if "=" in word)
     port = FIRST_PORT + int(environment["SLURM_JOB_ID"]) % PORTS
     return [
         f"--nnodes={environment['SLURM_NNODES']}",
@@ -47,7 +47,7 @@ def over_nodes(environment: dict[str, str]) -> list[str]:
 
 
 def main() -> int:
-    """Becomes torchrun, or srun of it on each machine."""
+    """Turn this process into torchrun, or into srun of it on each machine."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--nproc", type=int, default=1)
     parser.add_argument("--max-restarts", type=int, default=0)

@@ -18,19 +18,8 @@ import subprocess
 import sys
 import time
 
-from jobs import (
-    Failure,
-    Job,
-    Plan,
-    Stopped,
-    UsageError,
-    catch_signals,
-    end_all,
-    enter,
-    finish,
-    start,
-    warn,
-)
+import jobs
+from jobs import Failure, Job, Plan
 
 OWN_OPTIONS = ("--max-jobs-run", "--gpu")
 SCHEDULER_OPTIONS = ("--mem", "--time", "--num-threads", "--config", "--partition", "-l", "-q")
@@ -42,11 +31,11 @@ def check_options(plan: Plan) -> None:
     known = (*OWN_OPTIONS, *SCHEDULER_OPTIONS)
     for option in plan.options:
         if option not in known:
-            raise UsageError(f"unknown option {option}; known are {' '.join(known)}")
+            raise jobs.UsageError(f"unknown option {option}; known are {' '.join(known)}")
 
 
 def find_gpus() -> list[str]:
-    """Those of CUDA_VISIBLE_DEVICES if it is set, else those of nvidia-smi."""
+    """The GPUs of CUDA_VISIBLE_DEVICES if it is set, else those of nvidia-smi."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [gpu for gpu in visible.split(",") if gpu]
@@ -58,7 +47,7 @@ def find_gpus() -> list[str]:
 
 
 def count_processors() -> int:
-    """Those that this process may use, where the system can tell."""
+    """The number of processors that this process may use, where the system can tell."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -75,7 +64,8 @@ def find_slots(plan: Plan) -> list[str | None]:
         return [None] * min(count, at_once)
     gpus = find_gpus()
     if len(gpus) < wanted:
-        warn(f"{len(gpus)} GPUs found, {wanted} asked for; one job at a time with what there is")
+        found = f"{len(gpus)} GPUs found, {wanted} asked for"
+        jobs.warn(f"{found}; one job at a time with what there is")
         return [None]
     count = min(len(gpus) // wanted, most or count)
     return [",".join(gpus[i * wanted : (i + 1) * wanted]) for i in range(count)]
@@ -89,28 +79,28 @@ def run_all(plan: Plan) -> list[Failure]:
     waiting = list(plan.numbers)
     running: list[Job] = []
     failed = []
-    signals = catch_signals()
+    signals = jobs.catch_signals()
     try:
         while waiting or running:
             while waiting and free and not signals:
                 slot = free.pop(0)
                 gpus = slots[slot]
                 environment = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
-                running.append(start(plan, waiting.pop(0), environment, slot))
+                running.append(jobs.start(plan, waiting.pop(0), environment, slot))
             if signals:
-                raise Stopped(signals[0])
+                raise jobs.Stopped(signals[0])
             for job in [job for job in running if job.process.poll() is not None]:
                 running.remove(job)
                 free.append(job.slot)
-                finish(job)
+                jobs.finish(job)
                 if job.process.returncode:
                     failed.append(Failure(job.number, job.log))
             time.sleep(POLL_SECONDS)
     except BaseException:
-        end_all(running)
+        jobs.end_all(running)
         raise
     return sorted(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(enter(__doc__, run_all))
+    sys.exit(jobs.enter(__doc__, run_all))

@@ -29,25 +29,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jobs import (
-    GRACE_SECONDS,
-    STOP_SIGNALS,
-    Failure,
-    Job,
-    Plan,
-    Stopped,
-    UsageError,
-    catch_signals,
-    end_all,
-    ends,
-    enter,
-    finish,
-    start,
-)
+import jobs
+from jobs import GRACE_SECONDS, Failure, Job, Plan, UsageError
 
 from paraformer.files import replacing
 
@@ -63,9 +50,9 @@ option gpu=* --gres gpu:$0
 option max_jobs_run=*"""
 # A trainer may need so long to save; less than Slurm grants before the time limit (see CONF).
 REQUEUE_GRACE_SECONDS, LEAST_GRACE_SECONDS, LEFT_SECONDS = 100.0, 5.0, 10.0
-# Of a time limit, the notice takes no greater share; Slurm may give it a minute early.
+# The notice takes no greater share of a time limit; Slurm may give it a minute early.
 NOTICE_SHARE, EARLY_SECONDS = 0.25, 65.0
-_NOTICE = re.compile(r"(B:)?USR1@(\d+)")
+_NOTICE = re.compile(r"(?<=USR1@)\d+")
 # Slurm sends its signals to the command as well, which may end before this program gets its own.
 SIGNAL_SECONDS = 0.5
 # Who cancels a job asks its command too: asked twice, it would be disturbed while it saves.
@@ -75,7 +62,7 @@ ASK_SECONDS = 5.0  # between questions to Slurm, which many may ask
 # Until a job that Slurm no longer has counts as lost: its result may show late on this machine.
 LOST_SECONDS = 60.0
 SILENT_SECONDS = 3600.0  # of a Slurm that does not answer
-# What Slurm ended itself will not leave a result.
+# A job that Slurm ended itself leaves no result.
 ENDED = ("CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "PREEMPTED")
 ENDED_SECONDS = 3.0
 AT_WORK = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "STOPPED")
@@ -89,7 +76,7 @@ TASK = "--task"  # on the node: slurm.py --task FILE
 
 
 class Conf(NamedTuple):
-    """What is called, and with which options for which of ours."""
+    """The command that submits, and which of its options stand for which of ours."""
 
     name: str
     command: list[str]
@@ -151,12 +138,8 @@ class Array(NamedTuple):
     folder: Path  # of what the nodes leave
     job_id: str
 
-    def log(self, number: int) -> Path:
-        """The log of one job."""
-        return Path(self.plan.numbered(self.plan.log, number))
-
     def results(self) -> dict[int, Result]:
-        """Those of the jobs that have ended.
+        """The results of the jobs that have ended.
 
         The folder is listed anew, since a network file system remembers that a file is missing.
         """
@@ -198,9 +181,9 @@ def submit(plan: Plan) -> Array:
     options = {option.lstrip("-").replace("-", "_"): v for option, v in plan.options.items()}
     command = read_conf(options.pop("config", "")).sbatch(options)
     command, notice = shorten_notice(command, seconds_of(options.get("time", "")))
-    log = Path(plan.numbered(plan.log, plan.first))
     stem = Path(plan.log).stem
-    folder = log.parent / "q" / f"{stem}.{os.getpid()}.{time.time_ns() // 10**6}"
+    queued = plan.log_of(plan.first).parent / "q"
+    folder = queued / f"{stem}.{os.getpid()}.{time.time_ns() // 10**6}"
     folder.mkdir(parents=True)
     task = folder / "task.json"
     task.write_text(json.dumps({**plan._asdict(), "notice": notice}))
@@ -243,67 +226,59 @@ def shorten_notice(command: list[str], limit: int) -> tuple[list[str], int]:
     and how many seconds that is; 0 if it does not send it.
     """
     notice = 0
-    for place, word in enumerate(command):
-        if match := _NOTICE.search(word):
-            notice = int(match[2])
-            if limit:
-                notice = min(notice, int(limit * NOTICE_SHARE))
-            changed = f"{match[1] or ''}USR1@{notice}"
-            command = [*command[:place], _NOTICE.sub(changed, word), *command[place + 1 :]]
-    return command, notice
+
+    def shorten(match: re.Match[str]) -> str:
+        nonlocal notice
+        notice = min(int(match[0]), int(limit * NOTICE_SHARE)) if limit else int(match[0])
+        return str(notice)
+
+    return [_NOTICE.sub(shorten, word) for word in command], notice
 
 
 def run_all(plan: Plan) -> list[Failure]:
     """Submit, wait, and return the jobs that failed."""
-    signals = catch_signals()
+    signals = jobs.catch_signals()
     array = submit(plan)
     try:
-        for failed in watch(array):
-            if signals:
-                raise Stopped(signals[0])
-            if failed is not None:
-                return failed
+        return watch(array, signals)
     except BaseException:
         cancel(array)
         raise
-    return []
 
 
-def watch(array: Array) -> Iterator[list[Failure] | None]:
-    """None again and again while jobs are at work, in the end those that failed."""
-    missing: dict[int, tuple[float, str]] = {}  # since when and what became of it
+def watch(array: Array, signals: Sequence[int]) -> list[Failure]:
+    """Wait for the end of the jobs, or for a signal; those that failed."""
+    missing: dict[int, tuple[float, str]] = {}  # since when, and in which state
     poll, asked = FIRST_POLL_SECONDS, time.monotonic()
     answered = asked
     while True:
         results = array.results()
         left = [n for n in array.plan.numbers if n not in results]
-        lost = {n: _lost(*missing[n], array) for n in left if n in missing}
-        lost = {n: reason for n, reason in lost.items() if reason}
+        lost = {n: reason for n in left if n in missing and (reason := _lost(*missing[n], array))}
+        if signals:
+            raise jobs.Stopped(signals[0])
         if len(lost) == len(left):
             break
-        yield None
         time.sleep(poll)
         poll = min(1.2 * poll, LAST_POLL_SECONDS)
-        if time.monotonic() - asked > ASK_SECONDS:
-            states, asked = array.states(), time.monotonic()
-            if states is not None:
-                answered = asked
-            elif asked - answered > SILENT_SECONDS:
-                states = dict.fromkeys(left, "UNKNOWN, since squeue does not answer")
-            if states is not None:
-                gone = {n: states.get(n, "") for n in left if states.get(n, "") not in AT_WORK}
-                missing = {
-                    n: missing.get(n, (asked, ""))[:1] + (state,) for n, state in gone.items()
-                }
+        if time.monotonic() - asked <= ASK_SECONDS:
+            continue
+        states, asked = array.states(), time.monotonic()
+        if states is not None:
+            answered = asked
+        elif asked - answered > SILENT_SECONDS:
+            states = dict.fromkeys(left, "UNKNOWN, since squeue does not answer")
+        if states is not None:
+            gone = {n: states.get(n, "") for n in left if states.get(n, "") not in AT_WORK}
+            missing = {n: (missing.get(n, (asked, ""))[0], state) for n, state in gone.items()}
     if lost:
         cancel(array)  # what will never run
-    failed = [Failure(n, array.log(n), r.reason) for n, r in results.items() if r.code]
-    failed += [Failure(n, array.log(n), reason) for n, reason in lost.items()]
-    yield sorted(failed)
+    reasons = {n: result.reason for n, result in results.items() if result.code} | lost
+    return sorted(Failure(n, array.plan.log_of(n), reason) for n, reason in reasons.items())
 
 
 def _lost(since: float, state: str, array: Array) -> str:
-    """Why a job will leave no result, empty as long as it still may."""
+    """The reason why a job will leave no result; empty as long as it still may."""
     soon = state in ENDED or state in NEVER
     if time.monotonic() - since < (ENDED_SECONDS if soon else LOST_SECONDS):
         return ""
@@ -332,23 +307,25 @@ class Start(NamedTuple):
     stem: Path  # of the files of this job, of all its starts
     notice: int  # seconds
 
-    @property
-    def progress(self) -> Path:
-        """Where the command tells how far it was when it was started, if it goes on at all."""
-        return self.stem.with_name(f"{self.stem.name}.progress")
+    def file(self, kind: str) -> Path:
+        """The file of this kind: `progress`, in which the command tells how far it was when it was
+        started, if it goes on at all; `stopped`, a copy of that at the last stop; `code`.
+        """
+        return self.stem.with_name(f"{self.stem.name}.{kind}")
 
     def told(self) -> str:
-        """The text that it has told; "" if none."""
-        return self.progress.read_text("utf-8", "replace") if self.progress.exists() else ""
+        """The progress that the command has told; "" if none."""
+        progress = self.file("progress")
+        return progress.read_text("utf-8", "replace") if progress.exists() else ""
 
     def leave(self, code: int, reason: str = "") -> None:
-        """The result, for who waits for it; no reader sees half of it."""
-        with replacing(self.stem.with_name(f"{self.stem.name}.code")) as draft:
+        """Write the result for whoever waits for it; no reader sees half of it."""
+        with replacing(self.file("code")) as draft:
             draft.write_text(f"{code} {reason}".strip() + "\n")
 
     def why_no_more(self, limit: str) -> str:
-        """Why it is not queued again after it was asked to end; empty if it is."""
-        told, note = self.told(), self.stem.with_name(f"{self.stem.name}.stopped")
+        """The reason why the job is not queued again after it was asked to end; empty if it is."""
+        told, note = self.told(), self.file("stopped")
         if not told and self.job.process.returncode:
             return f"{limit}: it does not go on when it is started again; {MORE_TIME}"
         if note.exists() and note.read_text("utf-8") == told:
@@ -366,16 +343,16 @@ def work(path: str) -> int:
     number = int(os.environ.get("SLURM_ARRAY_TASK_ID", plan.first))
     job_id = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ["SLURM_JOB_ID"])
     stem = task.with_name(f"{job_id}.{number}")
-    signals = catch_signals((*STOP_SIGNALS, signal.SIGUSR1))
+    signals = jobs.catch_signals((*jobs.STOP_SIGNALS, signal.SIGUSR1))
     again = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
     environment = {"JOB_PROGRESS": f"{stem}.progress"}
-    own = Start(start(plan, number, environment, again=again), stem, notice)
+    own = Start(jobs.start(plan, number, environment, again=again), stem, notice)
     stopped = attend(own, signals)
     if stopped == signal.SIGUSR1:
         return make_room(own)
     if stopped:
         return stop(own, stopped)
-    finish(own.job)
+    jobs.finish(own.job)
     code = own.job.process.returncode
     own.leave(code)
     return 0 if code == 0 else 1
@@ -389,8 +366,8 @@ def attend(own: Start, signals: Sequence[int]) -> int:
     noticed, near = False, False
     process = own.job.process
     while process.poll() is None:
-        if others := [number for number in signals if number != signal.SIGUSR1]:
-            return others[0]
+        if number := _other(signals):
+            return number
         if signals and not noticed:
             noticed, near = True, is_near(own.notice)
         if noticed and (not near or own.told()):
@@ -398,15 +375,19 @@ def attend(own: Start, signals: Sequence[int]) -> int:
         time.sleep(FIRST_POLL_SECONDS)
     if process.returncode:
         time.sleep(SIGNAL_SECONDS)
-    others = [number for number in signals if number != signal.SIGUSR1]
-    return others[0] if others else signal.SIGUSR1 if signals and own.told() else 0
+    return _other(signals) or (signal.SIGUSR1 if signals and own.told() else 0)
+
+
+def _other(signals: Sequence[int]) -> int:
+    """The first signal that is not SIGUSR1; 0 if there is none."""
+    return next((number for number in signals if number != signal.SIGUSR1), 0)
 
 
 def make_room(own: Start) -> int:
     """Ask the command to end, and queue the job again if that brings it further."""
     facts = job_facts()
     left = seconds_left(facts) - LEFT_SECONDS
-    end_all([own.job], max(LEAST_GRACE_SECONDS, min(REQUEUE_GRACE_SECONDS, left)))
+    jobs.end_all([own.job], max(LEAST_GRACE_SECONDS, min(REQUEUE_GRACE_SECONDS, left)))
     limit = facts.get("TimeLimit", "UNLIMITED")
     how = "stopped by SIGUSR1"
     if is_near(own.notice, facts):
@@ -423,9 +404,9 @@ def stop(own: Start, number: int) -> int:
     """
     facts = job_facts()
     if facts.get("JobState") == "RUNNING":
-        end_all([own.job], REQUEUE_GRACE_SECONDS)
+        jobs.end_all([own.job], REQUEUE_GRACE_SECONDS)
         return requeue(own)
-    end_all([own.job], GRACE_SECONDS, CANCEL_SECONDS)
+    jobs.end_all([own.job], GRACE_SECONDS, CANCEL_SECONDS)
     if facts.get("Reason") == "TimeLimit":
         limit = facts.get("TimeLimit", "")
         own.leave(128 + number, f"ended by Slurm at its time limit of {limit}; {MORE_TIME}")
@@ -441,7 +422,7 @@ def job_facts() -> dict[str, str]:
 
 
 def seconds_left(facts: dict[str, str]) -> float:
-    """Until the time limit."""
+    """Seconds until the time limit."""
     try:
         return time.mktime(time.strptime(facts["EndTime"], "%Y-%m-%dT%H:%M:%S")) - time.time()
     except (KeyError, ValueError):  # Unknown
@@ -449,7 +430,7 @@ def seconds_left(facts: dict[str, str]) -> float:
 
 
 def is_near(notice: int, facts: dict[str, str] | None = None) -> bool:
-    """Whether the time limit is what a SIGUSR1 is about."""
+    """Tell whether a SIGUSR1 was sent because the time limit is near."""
     return seconds_left(job_facts() if facts is None else facts) <= notice + EARLY_SECONDS
 
 
@@ -462,13 +443,11 @@ def requeue(own: Start) -> int:
 
 
 def main() -> int:
-    """On the node or where the user is."""
-    ends.begin()
-    arguments: Sequence[str] = sys.argv[1:]
-    if arguments[:1] == [TASK]:
-        return work(arguments[1])
+    """Work on the node, or submit and wait where the user is; returns the exit code."""
+    if sys.argv[1:2] == [TASK]:
+        return work(sys.argv[2])
     usage = (__doc__ or "").format(conf="\n".join(f"    {line}" for line in CONF.splitlines()))
-    return enter(usage, run_all)
+    return jobs.enter(usage, run_all)
 
 
 if __name__ == "__main__":

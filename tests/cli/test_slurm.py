@@ -221,7 +221,7 @@ def test_it_always_comes_back(tmp_path, monkeypatch, line, reason):
     monkeypatch.setattr(slurm, "_ask", answer)
     monkeypatch.setattr(slurm, "GRACE_SECONDS", 0.0)
     plan = slurm.Plan("", 1, 1, str(tmp_path / "x.log"), ["true"], {})
-    *_, failed = slurm.watch(slurm.Array(plan, tmp_path, "7"))
+    failed = slurm.watch(slurm.Array(plan, tmp_path, "7"), [])
     assert [job.number for job in failed] == [1] and reason in failed[0].reason
     assert "scancel" in asked
 
