@@ -1,6 +1,4 @@
-"""What can go wrong through no fault of the program: each error is one line, `where: what;
-remedy`.
-"""
+"""Errors that a user can cause and mend: each is one line, `where: what; remedy`."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ class DownloadError(CheckpointError):
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """An OSError in here says which file it is about, as those of a full disk do not."""
+    """Name this file in an OSError that is raised inside and names none, as one of a full disk."""
     try:
         yield
     except OSError as error:

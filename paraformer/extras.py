@@ -1,5 +1,5 @@
-"""Packages that the core does without: each is imported where it is used, by one road, and where it
-is missing one line says how to get it.
+"""Optional packages: each is imported where it is used, by one road, and where it is missing one
+line says how to get it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def torchaudio_release() -> str:
 
 
 def pip_line(*extras: str) -> str:
-    """How extras are installed.
+    """The command that installs extras.
 
     >>> pip_line("viz", "lm")
     "pip install 'paraformer-toolkit[viz,lm]'"

@@ -20,7 +20,7 @@ from paraformer.errors import DataError, writing
 
 _DRAFT = re.compile(r"\.(?:.+\.)?(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
 _SET = "new"  # what drafts of several files are called
-# What is said of a folder without an index that is `half_written`.
+# Said of a folder that has no index and is `half_written`.
 HALF_WRITTEN = "is half written: its writer is at work, or was stopped; then write it again"
 # A process of another machine cannot be asked; a draft that it has not touched for so long is none.
 DEAD_SECONDS = 86_400
@@ -77,7 +77,7 @@ def _swap(draft: Path, folder: Path, index: Sequence[str], stale: Sequence[str])
 
 
 def half_written(folder: Path) -> bool:
-    """Whether somebody is, or was when it was killed, about to write a set of files here."""
+    """Tell whether a process writes a set of files here, or did when it was killed."""
     return any(folder.glob(f".{_SET}.*.tmp"))
 
 
@@ -112,7 +112,7 @@ def _host() -> str:
 
 
 def _is_dead(path: Path) -> bool:
-    """Whether the process that a draft is named after has ended."""
+    """Tell whether the process that a draft is named after has ended."""
     found = _DRAFT.fullmatch(path.name)
     if found is None:
         return False

@@ -1,4 +1,4 @@
-"""What the numbers of a setting may be: said once, beside its default, and checked in one way."""
+"""Limits of the numbers of a setting: said once, beside its default, and checked in one way."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Limits(NamedTuple):
     rising: bool = False  # of a pair, the second is not below the first
 
     def allow(self, value: object) -> bool:
-        """Whether a value is such a number.
+        """Tell whether a value is such a number.
 
         >>> [Limits(0, 1).allow(x) for x in (0.5, 2, float("nan"))], Limits(whole=True).allow(1.5)
         ([True, False, False], False)
@@ -53,7 +53,7 @@ class Limits(NamedTuple):
         return math.isfinite(number) and low and high
 
     def __str__(self) -> str:
-        """What to give.
+        """Describe what to give.
 
         >>> print(Limits(1, whole=True), "/", Limits(0, 1, below=True), "/", Limits(0, pair=True))
         a whole number of 1 or more / a number from 0 to below 1 / two numbers of 0 or more
@@ -69,7 +69,7 @@ class Limits(NamedTuple):
         return f"{text}, the second not below the first" if self.rising else text
 
 
-# Of sampling rates, in Hz.
+# Sampling rates, in Hz.
 RATE = Limits(1, 1_000_000, whole=True)
 
 
@@ -108,7 +108,7 @@ def check_switch(name: str, value: object) -> None:
 
 
 def check_values(values: Mapping[str, Any], limits: Mapping[str, Limits], part: str = "") -> None:
-    """The same for values by name; names without limits are not looked at."""
+    """Check values by name; names without limits are not looked at."""
     for name, value in values.items():
         if name in limits:
             check(f"{part}.{name}" if part else name, value, limits[name])

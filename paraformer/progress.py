@@ -1,5 +1,5 @@
-"""What a job of a scheduler tells it: that its work goes on when it is started again, and how far
-it has come. `utils/slurm.py` reads it.
+"""A job of a scheduler tells it that its work goes on when it is started again, and how far it has
+come. `utils/slurm.py` reads that.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ PROGRESS = "JOB_PROGRESS"
 
 
 def goes_on(folder: str | Path, asked: bool = False) -> bool:
-    """Whether a run keeps what is finished in the folder of its results, or file: it was asked to,
-    or an earlier start of the same job of a scheduler has begun there. The scheduler is told that
-    this work goes on, and how many bytes of results there are.
+    """Tell whether a run keeps what is finished in the folder of its results, or file: it was asked
+    to, or an earlier start of the same job of a scheduler has begun there. The scheduler is told
+    that this work goes on, and how many bytes of results there are.
     """
     if not os.environ.get(PROGRESS):
         return asked

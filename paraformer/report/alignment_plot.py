@@ -35,7 +35,7 @@ FONTS = (
 
 
 class Picture(NamedTuple):
-    """What is drawn of an utterance; times in seconds from its start."""
+    """The parts of a picture of an utterance; times in seconds from its start."""
 
     wave: Tensor  # (N,)
     rate: int
@@ -54,7 +54,7 @@ class Picture(NamedTuple):
 
 
 def picture_of_recognition(recognizer: Recognizer, wave: Tensor) -> Picture:
-    """What a recogniser hears in samples (N,) of its rate.
+    """A picture of what a recogniser hears in samples (N,) of its rate.
 
     A model without a second head shows where its own weights fire.
     """
@@ -72,7 +72,7 @@ def picture_of_recognition(recognizer: Recognizer, wave: Tensor) -> Picture:
 
 
 def picture_of_alignment(aligner: ForcedAligner, wave: Tensor, text: str) -> Picture:
-    """When a known text was spoken in samples (N,) of the aligner's rate."""
+    """A picture of a known text in samples (N,) of the aligner's rate."""
     (outcome,) = aligner.align([wave], [text])
     if isinstance(outcome, ParaformerError):
         raise outcome
@@ -112,7 +112,7 @@ def _label(token: str) -> str:
 
 
 class Look(NamedTuple):
-    """How a picture is drawn."""
+    """The style of a drawing, and the part that it shows."""
 
     sound: str = "waveform"  # or fbank
     title: str = ""

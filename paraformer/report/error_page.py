@@ -34,7 +34,7 @@ NO_ROOM = "audio left out, since the page would be too large"
 
 @dataclass(frozen=True)
 class ReportLimits:
-    """How much of a large set the page shows."""
+    """The most that the page shows of a large set."""
 
     utterances: int = limited(1000, 1)
     audio_mb: float = limited(20.0, 0)  # of embedded audio, as it stands in the page
@@ -139,7 +139,7 @@ def audio_url(wave: Tensor) -> str:
 
 
 def _notes(report: Report, shown: Sequence[Shown], limits: ReportLimits) -> list[str]:
-    """What a reader has to know of what is not on the page."""
+    """Notes that tell a reader what is not on the page."""
     notes = []
     if report.missing:
         notes.append(f"{len(report.missing)} without hypothesis, counted as deletions.")
