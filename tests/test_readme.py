@@ -107,7 +107,10 @@ def plain(line: str) -> str:
 
 
 ALL, PYTHON, TRANSCRIPTS = shown()
-RUN = [command for command in ALL if not command.reason]
+# The same command, said in another way, runs once.
+SHORTER = re.compile(r"\+input=(?=\w+\.wav)|\+model=paraformer-zh-mini ")
+FIRST = {SHORTER.sub("", each.text): each.place for each in reversed(ALL)}
+RUN = [each for each in ALL if not each.reason and FIRST[SHORTER.sub("", each.text)] == each.place]
 PARSED = [command for command in ALL if command.reason]
 
 
