@@ -7,6 +7,10 @@ STAMP := $(VENV)/.installed
 SHELLS := $(shell git ls-files '*.sh' .ci/run)
 MODEL ?= paraformer-zh-mini
 WAV ?= paraformer/bundled/paraformer-zh-mini/example
+# A worker a processor; the tests of a file stay together, since they share its models, and files
+# start in their order: those of whole programs and recipes, which take longest, come first.
+WORKERS ?= auto
+PARALLEL := -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: all install demo test test-fast lint format bench
 all: lint test
@@ -26,10 +30,10 @@ demo: install
 	$(BIN)/funasr +model=$(MODEL) '+input=$(WAV)' +verbose=true
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 test-fast: install
-	$(BIN)/pytest -m 'not recipe and not cli'
+	$(BIN)/pytest $(PARALLEL) -m 'not recipe and not cli'
 
 lint: install
 	$(BIN)/ruff check .

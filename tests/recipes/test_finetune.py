@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tests.unit.models.test_checkpoint import PEER, READ
 
 from paraformer.api.auto import AutoModel
 from paraformer.data.audio.read import read_audio
@@ -22,6 +21,7 @@ from paraformer.data.corpus.tables import read_table, write_table
 from paraformer.models.release import load_directory
 from paraformer.models.weights import read_weights
 from tests.conftest import ROOT
+from tests.unit.models.test_release import PEER, READ
 
 RECIPE = ROOT / "egs/finetune/s0"
 FIXTURES = ROOT / "tests/fixtures/oracle"
