@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import struct
 
 import kaldiio
@@ -33,12 +32,6 @@ def wav(data=SAMPLES, *, riff_size=None, data_size=None, before=b"", after=b""):
     fmt = chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, 16000, 32000, 2, 16))
     body = b"WAVE" + fmt + before + chunk(b"data", data, data_size) + after
     return chunk(b"RIFF", body, riff_size)
-
-
-@pytest.fixture
-def warned(caplog):
-    caplog.set_level(logging.WARNING)
-    return lambda: [record.getMessage() for record in caplog.records]
 
 
 def near(ours, expected, atol=1e-6):

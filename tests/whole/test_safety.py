@@ -105,7 +105,7 @@ def test_no_call_runs_what_a_file_holds():
     ],
 )
 def test_such_calls_are_found(line, monkeypatch, tmp_path):
-    monkeypatch.setattr("tests.unit.test_safety.ROOT", tmp_path, raising=False)
+    monkeypatch.setattr("tests.whole.test_safety.ROOT", tmp_path, raising=False)
     globals_of_this = faults.__globals__
     monkeypatch.setitem(globals_of_this, "ROOT", tmp_path)
     (tmp_path / "x.py").write_text(line)

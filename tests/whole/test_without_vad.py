@@ -24,9 +24,9 @@ from paraformer.decode.recognize import Recognizer
 from paraformer.options import CallOptions
 from paraformer.output.result import recording_result
 from tests.conftest import ROOT, SHARED, needs_shared
-from tests.unit.test_long_audio import RATE, check, noise
-from tests.unit.test_long_audio import alone as alone
-from tests.unit.test_long_audio import speech as speech
+from tests.whole.test_long_audio import RATE, check, noise
+from tests.whole.test_long_audio import alone as alone
+from tests.whole.test_long_audio import speech as speech
 
 CLIPS = sorted((ROOT / "paraformer/bundled/paraformer-zh-mini/example").glob("*.wav"))
 CUT = {"max_whole_s": 10, "max_segment_s": 5}

@@ -153,7 +153,7 @@ def test_a_change_is_seen(monkeypatch):
 FRESH = """
 import sys, torch, numpy, soundfile, kaldiio, tqdm, sentencepiece, yaml
 sys.path.insert(0, {root!r})
-from tests.unit.test_quiet import state, changed
+from tests.whole.test_quiet import state, changed
 for module in [m for m in sys.modules if m.split(".")[0] == "paraformer"]:
     del sys.modules[module]
 before = state()

@@ -31,12 +31,6 @@ pytestmark = pytest.mark.skipif(
 PICTURE = ["-f", "lavfi", "-i", "color=s=64x64:r=24:d=2"]
 
 
-@pytest.fixture
-def warned(caplog):
-    caplog.set_level(logging.WARNING)
-    return lambda: [record.getMessage() for record in caplog.records]
-
-
 def run(*options):
     subprocess.run(["ffmpeg", "-v", "error", "-y", *map(str, options)], check=True)
 

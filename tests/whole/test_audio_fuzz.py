@@ -28,8 +28,8 @@ from paraformer.data.inputs.blocks import read_blocks
 from paraformer.data.inputs.sources import Item
 from paraformer.errors import AudioError
 from tests.bench.measure import peak_mb
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[4]
 EXAMPLES = int(os.environ.get("PARAFORMER_FUZZ", "0"))
 FEW = 600
 SOUND_EVERY = 50
