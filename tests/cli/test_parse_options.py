@@ -52,7 +52,7 @@ def call(script: Path, *arguments: str) -> tuple[int, str, str]:
         cwd=script.parent,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=300,
     )
     return done.returncode, done.stdout, done.stderr
 

@@ -27,7 +27,7 @@ def run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -231,7 +231,7 @@ def test_a_signal_ends_the_jobs_and_their_children(tmp_path: Path, number: int) 
     wait_for(tmp_path / "pid.1")
     wait_for(tmp_path / "pid.2")
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 128 + number
     assert f"stopped by signal {int(number)}" in err
     assert not any(is_alive(int((tmp_path / f"pid.{i}").read_text())) for i in (1, 2))
@@ -255,7 +255,7 @@ def test_a_job_may_save_before_it_ends(tmp_path: Path) -> None:
     )
     wait_for(tmp_path / "ready")
     process.terminate()
-    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    assert process.wait(timeout=300) == 128 + signal.SIGTERM
     assert (tmp_path / "saved").exists()
 
 
@@ -270,5 +270,5 @@ def test_nohup_is_respected(tmp_path: Path) -> None:
     )
     wait_for(tmp_path / "ready")
     process.send_signal(signal.SIGHUP)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=300) == 0
     assert body(tmp_path / "x.log") == ["done"]

@@ -27,7 +27,7 @@ def slurm(tmp_path_factory):
 
 def run(*arguments, cwd, env=None):
     return subprocess.run(
-        [*SLURM, *arguments], cwd=cwd, env=env, capture_output=True, encoding="utf-8", timeout=90
+        [*SLURM, *arguments], cwd=cwd, env=env, capture_output=True, encoding="utf-8", timeout=300
     )
 
 
@@ -98,7 +98,7 @@ def test_ctrl_c_cancels_the_jobs(slurm, tmp_path):
     for number in (1, 2):
         wait_for(tmp_path / f"on.{number}")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGINT
     assert "stopped by signal 2" in err
     for number in (1, 2):

@@ -73,7 +73,7 @@ def run_recipe(work: Path, archive: Path, *options: str) -> subprocess.Completed
     command += ["--md5", digest, *options]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, cwd=RECIPE, env=env, capture_output=True, text=True, timeout=600, check=False
+        command, cwd=RECIPE, env=env, capture_output=True, text=True, timeout=1500, check=False
     )
 
 

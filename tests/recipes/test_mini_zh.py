@@ -28,7 +28,7 @@ TESTS = ("test_dsp", "test_hsk", "test_synthetic", "test_read")
 def run_recipe(work: Path, corpora: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = ["bash", str(RECIPE / "run.sh"), "--tiny", "true", "--work", str(work)]
     command += ["--corpora", str(corpora), *options]
-    env = {**os.environ, "OMP_NUM_THREADS": "2"}
+    env = {"OMP_NUM_THREADS": "2", **os.environ}
     return subprocess.run(
         command, cwd=RECIPE, env=env, capture_output=True, text=True, timeout=1500, check=False
     )
@@ -96,7 +96,7 @@ def heads(work: Path, corpora: Path) -> tuple[Path, str]:
     """The folder of the second part of the recipe, and what it printed."""
     command = ["bash", str(RECIPE / "run_heads.sh"), "--tiny", "true", "--work", str(work)]
     command += ["--marks", str(corpora / "synthetic/text_marks")]
-    env = {**os.environ, "OMP_NUM_THREADS": "2"}
+    env = {"OMP_NUM_THREADS": "2", **os.environ}
     done = subprocess.run(
         command, cwd=RECIPE, env=env, capture_output=True, text=True, timeout=1500, check=False
     )
