@@ -13,7 +13,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from paraformer import decode, hub
 from paraformer import options as opts
+from paraformer.data import inputs as input_room
 from paraformer.errors import CheckpointError, ConfigError, DataError
 from paraformer.progress import goes_on
 
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
     from paraformer.api.auto import AutoModel
     from paraformer.output.sink import Results
 
-# Loggers of what is said even where it is no warning: hotwords that are heard, downloads, files
-# passed over.
-TALKERS = ("paraformer.decode.hotwords", "paraformer.hub", "paraformer.data.inputs.sources")
+# Rooms whose remarks are said even where they are no warnings: hotwords that are heard, downloads,
+# files passed over.
+TALKERS = (decode.__name__, hub.__name__, input_room.__name__)
 
 
 @dataclass

@@ -11,6 +11,7 @@ import logging
 
 from omegaconf import DictConfig
 
+from paraformer.data.audio import channels
 from paraformer.data.corpus.tables import write_text
 from paraformer.errors import DataError
 from paraformer.programs.hydra_main import run
@@ -25,7 +26,7 @@ def find_lr(config: DictConfig) -> int:
     settings = prepare(config)
     limits = section(Sweep, "lr_finder", part(settings, "lr_finder"))
     trainer = make_trainer(settings)
-    with one_remark("paraformer.data.audio.channels"):
+    with one_remark(channels.__name__):
         trials = list(sweep(trainer, limits))
     path = trainer.folder / "lr_finder.tsv"
     rows = "".join(f"{t.rate:.4g}\t{t.loss:.6g}\t{t.dev_loss:.6g}\n" for t in trials)

@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from paraformer.backends.devices import is_usable, parse_device
 from paraformer.backends.torch_engine import frame_seconds
+from paraformer.data.audio import channels
 from paraformer.data.batches.augment import Augment, SpecAug, SpecAugLfr
 from paraformer.data.batches.dataset import Batching, Loader, Share
 from paraformer.data.batches.selection import Choice, Chooser
@@ -372,7 +373,7 @@ def fit(settings: dict[str, Any], ranks: Ranks) -> None:
     begin(trainer, settings)
     if not ranks.first:
         logging.getLogger().setLevel(logging.WARNING)  # and now each of its share
-    with one_remark("paraformer.data.audio.channels"):
+    with one_remark(channels.__name__):
         trainer.run()
     if trainer.writer is not None:
         trainer.writer.close()

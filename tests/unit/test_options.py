@@ -1,5 +1,5 @@
 """Each option is heard as it was given: in any form that holds several, once, and when it is 0 or
-false; the rate of an input is its own.
+false; the rate of an input is its own. Its default stands in `options`, and programs have the same.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import pickle
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
-from paraformer import AutoModel
+from paraformer import AutoModel, options
 from paraformer.data.audio.read import count_channels, read_audio, read_channels
 from paraformer.data.inputs.blocks import read_blocks
 from paraformer.data.inputs.sources import given_keys, list_items
@@ -204,3 +205,30 @@ def test_unknown_keys_of_an_entry_are_refused(tmp_path, vad):
 def test_a_text_file_as_an_entry_is_one_clear_error(tmp_path):
     with pytest.raises((AudioError, DataError), match="open it with 'rb'"):
         list_items({"key": "x", "source": io.StringIO("x")})
+
+
+# Keys of programs that mean another thing by the same name.
+OTHERWISE = {
+    *((file, "resume") for file in ("train", "train_punctuation", "train_vad")),  # of snapshots
+    *((file, "fs") for file in ("fbank", "make_shards")),  # the rate that is written
+}
+CONFIGURATIONS = sorted((ROOT / "paraformer" / "conf").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
+def test_programs_have_the_defaults_of_the_options(path):
+    """`model` is each program's own; nothing is null in a file and the empty text in Python."""
+    known = options.all_fields(options.BuildOptions, options.CallOptions, options.CommandOptions)
+    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    wrong = {}
+    for name in given.keys() & known.keys() - {"model"}:
+        pair = [None if v == "" else v for v in (given[name], options.default_of(known[name]))]
+        if (path.stem, name) not in OTHERWISE and pair[0] != pair[1]:
+            wrong[name] = pair
+    assert wrong == {}
+
+
+def test_what_means_another_thing_has_another_default():
+    for file, name in OTHERWISE:
+        text = (ROOT / "paraformer" / "conf" / f"{file}.yaml").read_text(encoding="utf-8")
+        assert yaml.safe_load(text)[name] not in (None, False)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from paraformer.data.audio import channels
 from paraformer.errors import ConfigError
 from paraformer.programs.train import clear_run, one_remark, pick_device
 
@@ -27,7 +28,7 @@ def test_training_does_not_fall_back_to_the_cpu_unasked() -> None:
 
 
 def test_of_what_is_remarked_on_each_recording_the_first_remark_stands_for_all(caplog) -> None:
-    logger = logging.getLogger("paraformer.data.audio.channels")
+    logger = logging.getLogger(channels.__name__)
     with caplog.at_level(logging.INFO):
         with one_remark(logger.name):
             for number in range(3):
