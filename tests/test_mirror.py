@@ -62,6 +62,9 @@ TESTED_BY = {
     # Released directories are written, read and built in one go.
     "models.builders": "unit/models/test_release.py",
     "models.weights": "unit/models/test_release.py",
+    # The choice of an engine and what every engine has, by the one that there is.
+    "backends.engines": "unit/backends/test_torch_engine.py",
+    "backends.face": "unit/backends/test_torch_engine.py",
     # Whatever fails in the whole package.
     "backends.halves": "whole/test_one_bad_item.py",
     "errors": "whole/test_faults.py",
