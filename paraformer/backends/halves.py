@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import torch
+from paraformer.nn.memory import lacks_memory
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
-
-# What torch's allocator of the CPU says, in a plain RuntimeError.
-_NO_MEMORY = ("can't allocate memory", "not enough memory")
 
 
 def in_halves(
@@ -28,16 +25,10 @@ def in_halves(
     try:
         return compute(batch)
     except (RuntimeError, MemoryError) as error:
-        if not _lacks_memory(error):
+        if not lacks_memory(error):
             raise
         if len(batch) == 1:
             return [too_large(batch[0])]
     half = len(batch) // 2
     parts = (batch[:half], batch[half:])
     return [outcome for part in parts for outcome in in_halves(part, compute, too_large)]
-
-
-def _lacks_memory(error: Exception) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(words in str(error) for words in _NO_MEMORY)

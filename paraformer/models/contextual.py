@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from paraformer.errors import ConfigError
 from paraformer.models.paraformer import Paraformer
 from paraformer.nn.bias import NOTHING, Bias, HotwordMemory, attend_to_list, embed_words
-from paraformer.nn.layers import PointwiseConv, layer_norm
+from paraformer.nn.layers import PointwiseConv, layer_norm, run_layers
 from paraformer.nn.mask import key_mask, length_mask
 from paraformer.nn.sanm_decoder import CrossAttention, SanmDecoder, SanmDecoderLayer
 
@@ -70,36 +70,16 @@ class ContextualDecoder(SanmDecoder):
         """
         if projected is None:
             raise ConfigError("ContextualParaformer: decodes with a list of hotwords; give one")
-        x = embeds
-        frames = length_mask(token_lengths, x.size(1))[..., None].to(x.dtype)
+        frames = length_mask(token_lengths, embeds.size(1))[..., None].to(embeds.dtype)
         if keys is None:
             keys = key_mask(memory_lengths, memory.size(1))
-        for layer in self.decoders:
-            x = layer(x, frames, memory, keys)
+        x, _ = run_layers(self.decoders, embeds, frames, memory, keys)
         layer = self.last_decoder
-        y = layer.norm2(layer.feed_forward(layer.norm1(x)))
-        x = x + layer.dropout(layer.memory_block()(y, frames))
+        x = layer.remember(x, frames)
         heard = layer.src_attn(layer.norm3(x), memory, keys)
         both = torch.cat((heard, scale * self.bias_decoder(x, projected)), dim=-1)
         x = x + layer.dropout(self.bias_output(both))
-        for layer in (*getattr(self, "decoders2", ()), *self.decoders3):
-            x = layer(x, frames, memory, keys)
-        return self.after_norm(x)
-
-    def forward(
-        self,
-        embeds: Tensor,
-        token_lengths: Tensor,
-        memory: Tensor,
-        memory_lengths: Tensor,
-        keys: Tensor | None = None,
-        projected: Tensor | None = None,
-        scale: float = 1.0,
-    ) -> Tensor:
-        """As `hidden`, to logits (B, U, V)."""
-        return self.output_layer(
-            self.hidden(embeds, token_lengths, memory, memory_lengths, keys, projected, scale)
-        )
+        return self.after_norm(run_layers(self.without_attention(), x, frames, memory, keys)[0])
 
 
 class ContextualParaformer(Paraformer):
@@ -150,7 +130,6 @@ class ContextualParaformer(Paraformer):
         Without hotwords the list holds the entry for none. clas_scale: how much hotwords count.
         """
         (projected,) = (hotwords or self.remember([])).projected
-        logits = self.decoder(
-            embeds, token_lengths, memory, memory_lengths, None, projected, clas_scale
-        )
+        heard = {"projected": projected, "scale": clas_scale}
+        logits = self.decoder(embeds, token_lengths, memory, memory_lengths, **heard)
         return F.log_softmax(logits.float(), dim=-1)

@@ -22,6 +22,7 @@ from paraformer.nn.bias import (
     attend_to_list,
     embed_words,
 )
+from paraformer.nn.layers import run_layers
 from paraformer.nn.mask import length_mask
 from paraformer.nn.sanm_decoder import SanmDecoder, SanmDecoderLayer
 
@@ -42,10 +43,8 @@ class HotwordDecoder(SanmDecoder):
         """As `hidden`, but with what `project` gave, or with rows of it for each utterance."""
         frames = length_mask(lengths, x.size(1))[..., None].to(x.dtype)
         for layer, kv in zip(self._attending(), projected, strict=True):
-            x = _attend(layer, _remember(layer, x, frames), kv)
-        for rest in (*getattr(self, "decoders2", ()), *self.decoders3):
-            x = rest(x, frames, x, x)  # without attention
-        return self.after_norm(x)
+            x = _attend(layer, layer.remember(x, frames), kv)
+        return self.after_norm(run_layers(self.without_attention(), x, frames, x, x)[0])
 
     def scores(self, x: Tensor, lengths: Tensor, projected: Sequence[Tensor]) -> Tensor:
         """Tokens (B, U, D) of lengths (B,) -> how much attention of the last layer each hotword
@@ -61,18 +60,12 @@ class HotwordDecoder(SanmDecoder):
         frames = length_mask(lengths, x.size(1))[..., None].to(x.dtype)
         *layers, last = self._attending()
         for layer, kv in zip(layers, projected[:-1], strict=True):
-            x = _attend(layer, _remember(layer, x, frames), kv)
-        x = last.norm3(_remember(last, x, frames))
+            x = _attend(layer, layer.remember(x, frames), kv)
+        x = last.norm3(last.remember(x, frames))
         q = split_heads(last.src_attn.linear_q(x).float(), last.src_attn.heads)
         keys = projected[-1].float().chunk(2, dim=-1)[0]
         k = split_heads(keys[None], last.src_attn.heads)
         return torch.matmul(q * q.size(-1) ** -0.5, k.transpose(-1, -2)).softmax(-1)
-
-
-def _remember(layer: SanmDecoderLayer, x: Tensor, frames: Tensor) -> Tensor:
-    """A layer up to its attention."""
-    y = layer.norm2(layer.feed_forward(layer.norm1(x)))
-    return x + layer.dropout(layer.memory_block()(y, frames))
 
 
 def _attend(layer: SanmDecoderLayer, x: Tensor, projected: Tensor) -> Tensor:

@@ -49,12 +49,6 @@ class CifChunk(NamedTuple):
     # so that nothing fires.
     sums: Tensor
 
-    def row_at(self, weight: float) -> Tensor:
-        """Row (B, U) of the chunk in which token u has reached `weight` of 1; -1: before it."""
-        tokens = torch.arange(self.embeds.size(1), device=self.sums.device, dtype=torch.float32)
-        wanted = (tokens + weight).expand(len(self.sums), -1).contiguous()
-        return torch.searchsorted(self.sums.float(), wanted) - 1
-
 
 def running_sum(weights: Tensor) -> Tensor:
     """Cumulative sum of weights (B, T) in float64."""

@@ -16,7 +16,7 @@ from paraformer.nn.attention import (
     legacy_codes,
     relative_codes,
 )
-from paraformer.nn.layers import Dropout, FeedForward, PointwiseConv, layer_norm
+from paraformer.nn.layers import Dropout, FeedForward, PointwiseConv, layer_norm, run_layers
 from paraformer.nn.mask import key_mask, length_mask
 from paraformer.nn.transformer import AbsolutePosition, input_module
 
@@ -179,11 +179,7 @@ class ConformerEncoder(nn.Module):
         x, lengths = self.embed(x, lengths)
         x, codes = self._positioned(x, lengths)
         frames, keys = length_mask(lengths, x.size(1)), key_mask(lengths, x.size(1))
-        tapped = []
-        for number, layer in enumerate(self.encoders, start=1):
-            x = layer(x, codes, frames, keys)
-            if number in taps:
-                tapped.append(x)
+        x, tapped = run_layers(self.encoders, x, codes, frames, keys, taps=taps)
         return self.after_norm(x), lengths, tapped
 
     def _positioned(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, RelativeCodes | None]:

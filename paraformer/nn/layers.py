@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -76,6 +76,21 @@ class PointwiseConv(nn.Conv1d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, in_channels) -> (B, T, out_channels)."""
         return F.linear(x, self.weight[..., 0], self.bias)
+
+
+def run_layers(
+    layers: Iterable[nn.Module], x: Tensor, *beside: object, taps: Sequence[int] = ()
+) -> tuple[Tensor, list[Tensor]]:
+    """Send x through layers one after the other; each also gets what stands `beside`.
+
+    Returns the last output, and the outputs of the layers numbered in `taps`, 1 = the first.
+    """
+    tapped = []
+    for number, layer in enumerate(layers, start=1):
+        x = layer(x, *beside)
+        if number in taps:
+            tapped.append(x)
+    return x, tapped
 
 
 class FeedForward(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from paraformer.nn.attention import attend
 from paraformer.nn.chunks import ALL, ChunkPlan, ChunkRule
-from paraformer.nn.layers import Dropout, FeedForward, layer_norm
+from paraformer.nn.layers import Dropout, FeedForward, layer_norm, run_layers
 from paraformer.nn.mask import key_mask, length_mask, zero_padding
 from paraformer.nn.position import sinusoid, sinusoid_at
 
@@ -194,7 +194,7 @@ class SanmEncoderLayer(nn.Module):
 
 
 class EncoderState(NamedTuple):
-    """What the encoder remembers of a stream."""
+    """The part of a stream's past that the encoder still needs."""
 
     frames: Tensor  # (B, pad, input_size): the last frames, with their positions
     seen: Tensor  # (B,) int64: frames so far
@@ -306,9 +306,6 @@ class SanmEncoder(nn.Module):
     def _layers(
         self, x: Tensor, frames: Tensor, keys: Tensor, taps: Sequence[int]
     ) -> tuple[Tensor, list[Tensor]]:
-        tapped = []
-        for number, layer in enumerate((*self.encoders0, *self.encoders), start=1):
-            x = layer(x, frames, keys)
-            if number in taps:
-                tapped.append(x)
+        layers = (*self.encoders0, *self.encoders)
+        x, tapped = run_layers(layers, x, frames, keys, taps=taps)
         return self.after_norm(x), tapped

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from paraformer.nn.attention import attend
 from paraformer.nn.chunks import ChunkRule
-from paraformer.nn.layers import Dropout, NormedFeedForward, layer_norm
+from paraformer.nn.layers import Dropout, NormedFeedForward, layer_norm, run_layers
 from paraformer.nn.mask import key_mask, length_mask
 from paraformer.nn.sanm import MemoryBlock, Store
 
@@ -69,13 +69,17 @@ class SanmDecoderLayer(nn.Module):
         """x (B, U, D), frames (B, U, 1), encoder output (B, T, D), keys (B, 1, 1, T) -> (B, U,
         D).
         """
-        y = self.feed_forward(self.norm1(x))
         if not self.has_memory:
-            return y  # the closing layer has no residual
-        x = x + self.dropout(self.memory_block()(self.norm2(y), frames))
+            return self.feed_forward(self.norm1(x))  # the closing layer has no residual
+        x = self.remember(x, frames)
         if self.has_attention:
             x = x + self.dropout(self.src_attn(self.norm3(x), memory, keys))
         return x
+
+    def remember(self, x: Tensor, frames: Tensor) -> Tensor:
+        """The layer up to its attention: x (B, U, D), frames (B, U, 1) -> (B, U, D)."""
+        y = self.norm2(self.feed_forward(self.norm1(x)))
+        return x + self.dropout(self.memory_block()(y, frames))
 
     def forward_chunk(
         self, x: Tensor, memory: Tensor, keys: Tensor | None, past: Tensor, store: Tensor
@@ -98,7 +102,7 @@ class SanmDecoderLayer(nn.Module):
 
 
 class DecoderState(NamedTuple):
-    """What the decoder remembers of a stream, one entry a layer."""
+    """The part of a stream's past that the decoder still needs, one entry a layer."""
 
     pasts: tuple[Tensor, ...]  # (B, K - 1, D): last inputs of the memory block
     stores: tuple[Store, ...]
@@ -201,14 +205,16 @@ class SanmDecoder(nn.Module):
         memory_lengths: Tensor,
         keys: Tensor | None = None,
     ) -> Tensor:
-        """What the output layer sees: (B, U, D)."""
-        x = embeds
-        frames = length_mask(token_lengths, x.size(1))[..., None].to(x.dtype)
+        """The last hidden states (B, U, D), which the output layer sees."""
+        frames = length_mask(token_lengths, embeds.size(1))[..., None].to(embeds.dtype)
         if keys is None:
             keys = key_mask(memory_lengths, memory.size(1))
-        for layer in (*self.decoders, *getattr(self, "decoders2", ()), *self.decoders3):
-            x = layer(x, frames, memory, keys)
-        return self.after_norm(x)
+        layers = (*self.decoders, *self.without_attention())
+        return self.after_norm(run_layers(layers, embeds, frames, memory, keys)[0])
+
+    def without_attention(self) -> tuple[nn.Module, ...]:
+        """The layers behind those that attend to the encoder."""
+        return (*getattr(self, "decoders2", ()), *self.decoders3)
 
     def forward(
         self,
@@ -217,9 +223,12 @@ class SanmDecoder(nn.Module):
         memory: Tensor,
         memory_lengths: Tensor,
         keys: Tensor | None = None,
+        **beside: Any,
     ) -> Tensor:
         """Embeddings (B, U, D), encoder output (B, T, D) -> logits (B, U, V).
 
-        keys (B, 1, U, T) bool: which frames each token sees, where it is not all of them.
+        keys (B, 1, U, T) bool: which frames each token sees, where it is not all of them. beside:
+        what else `hidden` takes.
         """
-        return self.output_layer(self.hidden(embeds, token_lengths, memory, memory_lengths, keys))
+        heard = (embeds, token_lengths, memory, memory_lengths, keys)
+        return self.output_layer(self.hidden(*heard, **beside))

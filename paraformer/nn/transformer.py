@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from paraformer.errors import ConfigError
 from paraformer.nn.attention import MultiHeadAttention
-from paraformer.nn.layers import Dropout, FeedForward, layer_norm
+from paraformer.nn.layers import Dropout, FeedForward, layer_norm, run_layers
 from paraformer.nn.mask import key_mask
 from paraformer.nn.position import interleaved_sinusoid
 
@@ -188,12 +188,7 @@ class TransformerEncoder(nn.Module):
         """As `forward`, and the outputs of the layers numbered in `taps`, 1 = the first."""
         x, lengths = self.embed(x, lengths)
         x = self.position(x)
-        keys = key_mask(lengths, x.size(1))
-        tapped = []
-        for number, layer in enumerate(self.encoders, start=1):
-            x = layer(x, keys)
-            if number in taps:
-                tapped.append(x)
+        x, tapped = run_layers(self.encoders, x, key_mask(lengths, x.size(1)), taps=taps)
         return self.after_norm(x), lengths, tapped
 
 
@@ -267,13 +262,10 @@ class SanDecoder(nn.Module):
     def hidden(
         self, embeds: Tensor, token_lengths: Tensor, memory: Tensor, memory_lengths: Tensor
     ) -> Tensor:
-        """What the output layer sees: (B, U, D)."""
-        x = embeds
-        tokens = key_mask(token_lengths, x.size(1))
+        """The last hidden states (B, U, D), which the output layer sees."""
+        tokens = key_mask(token_lengths, embeds.size(1))
         keys = key_mask(memory_lengths, memory.size(1))
-        for layer in self.decoders:
-            x = layer(x, tokens, memory, keys)
-        return self.after_norm(x)
+        return self.after_norm(run_layers(self.decoders, embeds, tokens, memory, keys)[0])
 
     def forward(
         self, embeds: Tensor, token_lengths: Tensor, memory: Tensor, memory_lengths: Tensor
