@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from paraformer.train.losses import (
     label_smoothed_sum,
     summed,
 )
-from paraformer.train.parallel import shared
+from paraformer.train.parallel import mean_over_ranks
 
 IGNORED = -1
 LEAST_SHARE = 1e-6  # of attention, before its logarithm
@@ -169,11 +169,13 @@ def seaco_losses(
     parts: dict[str, Tensor] = {}
     if seaco.train_decoder:
         taught = model.teach(memory, memory_lengths, *text)
-        parts = decoder_losses(model, weights, taught)
         predicted, lengths = taught.predicted, taught.target_lengths
+        size = mean_over_ranks(batch_size(weights, lengths))
+        parts = decoder_losses(model, weights, taught, size)
     else:
         targets, lengths = model.targets(*text)
         predicted = model.predictor.forward_to(memory, memory_lengths, lengths, targets.size(1))
+        size = mean_over_ranks(batch_size(weights, lengths))
     hidden = model.decoder.hidden(predicted.embeds, lengths, memory, memory_lengths)
     projected = model.remember(hotwords.words).projected
     spoken = model.listen(predicted.embeds, hidden, lengths, projected)[:, : text[0].size(1)]
@@ -186,7 +188,7 @@ def seaco_losses(
         loss = loss + attention_weight * parts["loss_listen"]
     if seaco.train_decoder:
         loss = loss + seaco.seaco_weight * parts["loss_att"]
-    return summed(loss, float(batch_size(weights, lengths)), parts)
+    return summed(loss, float(size), parts)
 
 
 def attention_loss(attention: Tensor, hotwords: Hotwords) -> Tensor:
@@ -210,7 +212,7 @@ def _spoken_losses(
     """Log-probabilities (B, U, V) of the hotword decoder against labels (B, U)."""
     kept = labels != IGNORED
     count = kept.sum() if seaco.seaco_length_normalized_loss else labels.new_tensor(len(labels))
-    size = shared(count)
+    size = mean_over_ranks(count)
     own = kept & (labels != no_bias)
     right = spoken.detach().argmax(-1) == labels
     return {
@@ -218,9 +220,3 @@ def _spoken_losses(
         "acc_hotword": (right & own).sum() / own.sum().clamp(min=1),
         "acc_no_hotword": (right & kept & ~own).sum() / (kept & ~own).sum().clamp(min=1),
     }
-
-
-def seaco_weights(conf: Mapping[str, object]) -> SeacoWeights:
-    """What `model_conf` says of them."""
-    known = {key: value for key, value in conf.items() if key in SeacoWeights._fields}
-    return SeacoWeights(**known)  # type: ignore[arg-type]

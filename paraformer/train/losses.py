@@ -14,7 +14,7 @@ from torch import Tensor
 from paraformer.models.paraformer import Paraformer, Teaching
 from paraformer.nn.chunks import ChunkPlan
 from paraformer.nn.mask import length_mask
-from paraformer.train.parallel import shared
+from paraformer.train.parallel import mean_over_ranks
 
 
 def label_smoothed_sum(logits: Tensor, targets: Tensor, smoothing: float, ignore_id: int) -> Tensor:
@@ -116,8 +116,8 @@ def taught_losses(
 ) -> Losses:
     """The same of a pass that is done; decoder_weight: of cross-entropy in the sum."""
     memory, memory_lengths = encoded
-    stats = decoder_losses(model, weights, taught)
-    size = batch_size(weights, taught.target_lengths)
+    size = mean_over_ranks(batch_size(weights, taught.target_lengths))
+    stats = decoder_losses(model, weights, taught, size)
     count_error = (taught.target_lengths - taught.predicted.total).abs().sum()
     stats["loss_pre"] = count_error / size
     loss = decoder_weight * stats["loss_att"]
@@ -127,7 +127,9 @@ def taught_losses(
         each = ctc_losses(logp, memory_lengths, *text, model.blank_id)
         # The reference divides by utterances; per token where the other parts are, so that they
         # keep one scale.
-        share = size if weights.length_normalized_loss else shared((each > 0).sum().clamp(min=1))
+        share = size
+        if not weights.length_normalized_loss:
+            share = mean_over_ranks((each > 0).sum().clamp(min=1))
         stats["loss_ctc"] = heard = each.sum() / share
         if consistency > 0.0:
             stats["loss_cr"] = view_distances(logp, memory_lengths).sum() / share
@@ -137,21 +139,27 @@ def taught_losses(
 
 
 def batch_size(weights: Weights, target_lengths: Tensor) -> Tensor:
-    """What sums over a batch are divided by: its tokens, or its utterances (see `shared`)."""
+    """The number of tokens of a batch, or else of its utterances, which divides sums over it; of
+    the rows of this process alone (see `mean_over_ranks`).
+    """
     if weights.length_normalized_loss:
-        return shared(target_lengths.sum())
-    return shared(target_lengths.new_tensor(len(target_lengths)))
+        return target_lengths.sum()
+    return target_lengths.new_tensor(len(target_lengths))
 
 
-def decoder_losses(model: Paraformer, weights: Weights, taught: Teaching) -> dict[str, Tensor]:
-    """Cross-entropy of a pass with known text (`loss_att`) and the accuracy of its first guess."""
+def decoder_losses(
+    model: Paraformer, weights: Weights, taught: Teaching, size: Tensor
+) -> dict[str, Tensor]:
+    """Cross-entropy of a pass with known text (`loss_att`), divided by `size` (), and the accuracy
+    of its first guess.
+    """
     smoothed = label_smoothed_sum(
         taught.logits, taught.targets, weights.lsm_weight, model.ignore_id
     )
     right = (taught.first_guess == taught.targets).sum()
     return {
-        "loss_att": smoothed / batch_size(weights, taught.target_lengths),
-        "acc": right / shared(taught.target_lengths.sum()),
+        "loss_att": smoothed / size,
+        "acc": right / mean_over_ranks(taught.target_lengths.sum()),
     }
 
 

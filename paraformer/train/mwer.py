@@ -19,7 +19,7 @@ from paraformer.models.paraformer import Paraformer, Teaching
 from paraformer.nn.chunks import ChunkPlan
 from paraformer.nn.mask import length_mask
 from paraformer.train.losses import Losses, Weights, batch_size, summed, taught_losses
-from paraformer.train.parallel import shared
+from paraformer.train.parallel import mean_over_ranks
 
 CHOICES = {
     "edit": ("token",),
@@ -196,8 +196,9 @@ def mwer_losses(
     errors = count_errors(paths.ids, lengths, *text, special).to(logits.device)
     scores = path_scores(logits, lengths, paths.ids)
     risks, expected = error_risk(scores, errors, paths.kept)
-    risk = risks.sum() / batch_size(weights, taught.target_lengths)
-    parts = {"loss_werr": risk, "expected_errors": expected.sum() / shared(text[1].sum())}
+    risk = risks.sum() / mean_over_ranks(batch_size(weights, taught.target_lengths))
+    tokens = mean_over_ranks(text[1].sum())
+    parts = {"loss_werr": risk, "expected_errors": expected.sum() / tokens}
     return summed(rest.loss + mwer.weight * risk, rest.weight, {**rest.stats, **parts})
 
 

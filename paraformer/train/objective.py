@@ -43,6 +43,7 @@ from paraformer.train.losses import (
 )
 from paraformer.train.mwer import Mwer, mwer_losses
 from paraformer.train.new_tokens import NewTokens, add_rows
+from paraformer.train.parallel import mean_over_ranks
 from paraformer.train.second_head import SecondHead, second_head_losses
 
 NO_MWER = "mwer.weight: readings are drawn of a decoder without hotwords, as in Paraformer; set 0"
@@ -198,7 +199,7 @@ class Objective(TrainObjective):
             return result
         heard, counts = (tapped, lengths) if plan is None else plan.roll_up(tapped)
         each = ctc_losses(self.unit_head(heard), counts, batch.units, batch.unit_lengths, 0)
-        value = each.sum() / self._size(batch)
+        value = each.sum() / self._size_over_ranks(batch)
         stats = {**result.stats, "loss_unit": value.detach()}
         return result._replace(loss=result.loss + self.unit.weight * value, stats=stats)
 
@@ -268,7 +269,7 @@ class Objective(TrainObjective):
         """The losses of the second head added."""
         second, weight = self.heads.second, self._second_weight
         _, counts = self.model.targets(batch.text, batch.text_lengths)
-        size = batch_size(self.weights, counts)  # here, where all processes come by
+        size = mean_over_ranks(batch_size(self.weights, counts))  # where all processes come by
         if weight == 0.0 and (second.time_weight == 0.0 or not batch.marks.numel()):
             return result
         error, distance = second_head_losses(
@@ -311,14 +312,15 @@ class Objective(TrainObjective):
             )
         return token_errors(model, batch, model.decode)
 
-    def _size(self, batch: Batch) -> Tensor:
-        return batch_size(self.weights, batch.text_lengths)
+    def _size_over_ranks(self, batch: Batch) -> Tensor:
+        return mean_over_ranks(batch_size(self.weights, batch.text_lengths))
 
     def _warm(
         self, memory: Tensor, lengths: Tensor, batch: Batch, plan: ChunkPlan | None
     ) -> Losses:
         """CTC and the count of tokens: cheap steps that teach the encoder where sounds begin."""
-        head, size, predictor = self.model.ctc_head, self._size(batch), self.model.predictor
+        head, predictor = self.model.ctc_head, self.model.predictor
+        size = self._size_over_ranks(batch)
         if plan is None:
             total = predictor.weights(memory, lengths).sum(1)
         else:
@@ -366,7 +368,7 @@ class AlignerObjective(TrainObjective):
         error, distance = second_head_losses(
             self.model.predictor, encoded, counts, batch.marks, head.frame_seconds
         )
-        size = batch_size(self.weights, counts)
+        size = mean_over_ranks(batch_size(self.weights, counts))
         parts = {"loss_pre2": error / size}
         weight = 1.0 if head.second.count_weight is None else head.second.count_weight
         loss = weight * parts["loss_pre2"]

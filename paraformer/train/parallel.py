@@ -1,8 +1,9 @@
 """Several processes train one model: each takes its share of every batch, and the mean of their
 gradients is the gradient of the whole batch.
 
-For that, sums over a share are divided by `shared` counts. What a share draws at random (dropout,
-the tokens that the sampler shows) is its own; batch normalisation is over a share.
+For that, sums over a share are divided by the mean of the shares' counts (`mean_over_ranks`). What
+a share draws at random (dropout, the tokens that the sampler shows) is its own; batch normalisation
+is over a share.
 """
 
 from __future__ import annotations
@@ -101,11 +102,11 @@ def restarted(environment: Mapping[str, str] = os.environ) -> bool:
     return any(environment.get(name, "0") not in ("", "0") for name in counts)
 
 
-def shared(count: Tensor) -> Tensor:
-    """What sums over the rows of this process are divided by: the mean of a count () over the
-    processes, since their losses are averaged; the count itself where there is one process.
+def mean_over_ranks(count: Tensor) -> Tensor:
+    """The mean of a count () over the processes, by which each divides the sums over its own rows,
+    since their gradients are averaged; the count itself where there is one process.
 
-    All processes have to call it equally often for each batch.
+    A collective: all processes have to call it equally often for each batch.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return count
@@ -116,7 +117,9 @@ def shared(count: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Together:
-    """One chunk rule for the shares of a batch: that of the first process."""
+    """One chunk rule for the shares of a batch: that of the first process, which each `draw`
+    broadcasts, so that all processes have to call it.
+    """
 
     chunking: Chunking
 

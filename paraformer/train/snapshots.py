@@ -1,5 +1,5 @@
-"""What a training run leaves on disk: weights of each epoch, and all that is needed to go on as
-if never stopped.
+"""The files that a training run leaves: weights of each epoch, and a snapshot from which it goes on
+as if it had never been stopped.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _learning(objective: nn.Module) -> list[str]:
 
 
 def _put_back(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """What an optimiser knew of its parameters; how they learn is what it is set to now."""
+    """Give an optimiser its moments back; its rates and decays stay as they are set now."""
     own = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, settings in zip(optimizer.param_groups, own, strict=True):
@@ -160,12 +160,23 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return [records[epoch] for epoch in sorted(records)]
 
 
+def records_on_disk(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run, of those epochs alone whose weights are there."""
+    records = read_records(folder / "epochs.jsonl")
+    return [each for each in records if (folder / f"epoch-{each['epoch']}.pt").is_file()]
+
+
 def best_epochs(
     records: Sequence[dict[str, Any]], metric: str, count: int, last: bool = False
 ) -> list[int]:
     """The `count` epochs with the smallest metric, or simply the last ones."""
     ordered = list(records) if last else sorted(records, key=lambda r: -r[metric])
     return sorted(record["epoch"] for record in ordered[-count:])
+
+
+def mean_of_epochs(folder: Path, epochs: Sequence[int]) -> dict[str, Tensor]:
+    """See `average_weights`."""
+    return average_weights([folder / f"epoch-{epoch}.pt" for epoch in epochs])
 
 
 def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:

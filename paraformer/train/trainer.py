@@ -18,11 +18,13 @@ from paraformer.data.batches.dataset import Batch
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.limits import check_fields, limited
 from paraformer.models.weights import write_torch
+from paraformer.nn.memory import lacks_memory
 from paraformer.progress import tell_progress
 from paraformer.train.losses import Losses
 from paraformer.train.objective import TrainObjective, autocast
 from paraformer.train.optim import Optim
 from paraformer.train.parallel import Ranks, summed_totals
+from paraformer.train.parts import divide_gradients, mean_of, parts_of, rows_of
 from paraformer.train.snapshots import (
     Position,
     Totals,
@@ -141,6 +143,7 @@ class Trainer:
         self.settled = False  # no epoch has been better for long enough
         self.pending = False  # gradients are there that no step has used
         self.bad_batches = 0
+        self.told_of_memory = False  # that a batch was learnt in parts
 
     @property
     def snapshot(self) -> Path:
@@ -171,7 +174,7 @@ class Trainer:
             if self.training.measure_start and self.position == Position():
                 self._measure(0, "is the start")
             self._settle()
-            while not self._finished():
+            while not self._agree_to_end():
                 self._epoch()
             if self.position.batch and not self.stopping:
                 self._conclude()
@@ -184,7 +187,8 @@ class Trainer:
             log.warning("stop asked for: saving after this step")
         self.asked = True
 
-    def _finished(self) -> bool:
+    def _agree_to_end(self) -> bool:
+        """Whether training ends here; the processes ask each other."""
         self.stopping = self.ranks.any_of(self.asked, self.device)
         limit = self.training.max_steps
         spent = 0 < limit <= self.position.step
@@ -211,7 +215,7 @@ class Trainer:
             if self.position.batch % self.training.accum_grad:
                 continue  # a run stops between steps alone, so that no gradient is lost
             self._step()
-            if self._finished():
+            if self._agree_to_end():
                 self._save()
                 return
         self._end_epoch(epoch)
@@ -241,21 +245,63 @@ class Trainer:
                 log.warning("left out, as others of their batch: %s", " ".join(batch.keys))
             return
         with self._named(batch, "training"):
-            with autocast(self.device, self.training.precision):
-                result: Losses = self.forward(batch.to(self.device), step + 1)
-            if not self._usable(result.loss, batch.keys):
-                return
-            (result.loss / self.training.accum_grad).backward()
+            result = self._learn(batch, step + 1)
+        if result is None:
+            return
         self.pending = True
         copies = self._copies(batch)
         self.meter.add(result.stats, result.weight / copies)
         self.meter.seconds += batch.seconds / copies
 
+    def _learn(self, batch: Batch, step: int) -> Losses | None:
+        """Add the gradients of a batch; None, and nothing added, where its loss is not finite.
+
+        Where the device has no memory for the whole, two parts, or more, give the same gradients
+        one after the other.
+        """
+        parts, rows = 1, rows_of(batch)
+        while True:
+            try:
+                return self._learn_in(parts, batch, step)
+            except (RuntimeError, MemoryError) as error:
+                if not lacks_memory(error):
+                    raise
+                # What an earlier batch or another process has added cannot be taken apart again.
+                if self.pending or self.ranks.world > 1 or parts >= rows:
+                    raise DataError(
+                        f"{self.device}: no memory to train on {rows} rows at once; lower "
+                        "batching.max_frames or max_utterances (of a VAD pieces.batch_frames, of "
+                        "punctuation sampling.batch_words)"
+                    ) from None
+            self.optimizer.zero_grad(set_to_none=True)
+            if not self.told_of_memory:
+                log.warning("%s: no memory for %d rows at once: learnt in parts", self.device, rows)
+            self.told_of_memory, parts = True, min(2 * parts, rows)
+
+    def _learn_in(self, parts: int, batch: Batch, step: int) -> Losses | None:
+        results: list[Losses] = []
+        for part in parts_of(batch, parts) if parts > 1 else (batch,):
+            with autocast(self.device, self.training.precision):
+                result: Losses = self.forward(part.to(self.device), step)
+            if not self._agree_on_loss(result.loss, part.keys):
+                if parts > 1:
+                    self.optimizer.zero_grad(set_to_none=True)
+                return None
+            loss = result.loss if parts == 1 else result.loss * result.weight
+            (loss / self.training.accum_grad).backward()
+            results.append(result._replace(loss=result.loss.detach()))
+        if parts == 1:
+            return results[0]
+        whole = mean_of(results)
+        divide_gradients(self.objective.parameters(), whole.weight)
+        return whole
+
     def _copies(self, batch: Batch) -> int:
         """How many processes have these very rows."""
         return batch.copies if self.ranks.world > 1 else 1
 
-    def _usable(self, loss: Tensor, keys: list[str]) -> bool:
+    def _agree_on_loss(self, loss: Tensor, keys: list[str]) -> bool:
+        """Whether the loss is finite in all processes, which ask each other."""
         finite = bool(torch.isfinite(loss))
         if not self.ranks.any_of(not finite, self.device):
             self.bad_batches = 0
@@ -294,15 +340,15 @@ class Trainer:
 
     def _log(self) -> None:
         epoch, _, step = self.position
-        meter = self._whole(self.meter)
+        meter = self._gathered(self.meter)
         values = {**meter.means(), "lr": self.optim.rate(step), **meter.speed()}
         shown = " ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.info("epoch %d step %d: %s", epoch, step, shown)
         self._draw("train", values)
         self.meter = _Meter()
 
-    def _whole(self, meter: _Meter) -> _Meter:
-        """What all processes have seen together; they wait for the slowest."""
+    def _gathered(self, meter: _Meter) -> _Meter:
+        """The meters of all processes as one; they wait for the slowest."""
         found = self.ranks.gather((meter.totals, meter.seconds, meter.waited))
         totals, seconds, waited = zip(*found, strict=True)
         return _Meter(summed_totals(totals), sum(seconds), max(waited), meter.began)
@@ -313,7 +359,7 @@ class Trainer:
                 self.writer.add_scalar(f"{group}/{name}", value, self.position.step)
 
     def _save(self) -> None:
-        totals = self._whole(self.meter).totals
+        totals = self._gathered(self.meter).totals
         generators = self.ranks.gather(own_generators())
         loader, place = self.train_loader, list[int]()
         if isinstance(loader, Placed):
@@ -376,7 +422,7 @@ class Trainer:
         counts = self.ranks.gather((errors, tokens))
         errors, tokens = (sum(each) for each in zip(*counts, strict=True))
         rate = {"token_error_rate": errors / tokens} if tokens else {}
-        return {**self._whole(meter).means(), **rate}
+        return {**self._gathered(meter).means(), **rate}
 
     def _prune(self) -> None:
         """Delete the weights of epochs that are neither among the best nor among the last."""
