@@ -34,6 +34,33 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("lists and objects within each other without end") from None
 
 
+def file_path_metas(path: Path) -> dict[str, Any] | None:
+    """Which files a configuration.json names, by what they are for; None where it names none.
+
+    ValueError or OSError where it cannot be read as a JSON object.
+    """
+    content = parse_json(path.read_text(encoding="utf-8"))
+    if not isinstance(content, Mapping):
+        raise ValueError("another value")
+    metas = content.get("file_path_metas")
+    return dict(metas) if isinstance(metas, Mapping) else None
+
+
+def flat_names(metas: Mapping[str, Any]) -> dict[str, str]:
+    """The same without groups: the keys of a group follow its own behind a dot.
+
+    >>> flat_names({"init_param": "model.pt", "frontend_conf": {"cmvn_file": "am.mvn"}})
+    {'init_param': 'model.pt', 'frontend_conf.cmvn_file': 'am.mvn'}
+    """
+    flat: dict[str, str] = {}
+    for key, value in metas.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{key}.{part}": name for part, name in flat_names(value).items()})
+        elif isinstance(value, str) and value:
+            flat[key] = value
+    return flat
+
+
 def parse_yaml(text: str, loader: type[SafeLoader] | type[BaseLoader] | None = None) -> Any:
     """The value that a YAML text holds; ValueError, with a reason of one line, where there is none,
     or where references make it endless or far larger than the text. loader: SafeLoader if none is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def release(changes: Config | None = None, seed: int = 0) -> Release:
     torch.manual_seed(seed)
     built = build(merge(CONFIG, changes or {}))
     tokenizer = CharTokenizer(TOKENS, SEG_DICT)
-    return built._replace(frontend=frontend(), tokenizer=tokenizer)
+    return replace(built, frontend=frontend(), tokenizer=tokenizer)
 
 
 def write_data(folder: Path, count: int = 12, seed: int = 0, speakers: int = 3) -> Path:

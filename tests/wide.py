@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
+from paraformer.models import kinds
 from paraformer.models.release import (
     Config,
-    build_punctuation,
+    build,
     merge,
     read_yaml,
-    save_punctuation,
+    save_directory,
 )
 from tests.bench.large import STREAMING, Sizes, configuration, tokens, write_random
 from tests.conftest import ROOT
@@ -115,5 +116,5 @@ def write(directory: Path, name: str, seed: int = 0) -> Path:
     if config["model"].startswith("CTTransformer"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return save_punctuation(directory, build_punctuation(config))
+            return save_directory(directory, build(config, kinds.PUNCTUATION))
     return write_random(directory, config, seed)

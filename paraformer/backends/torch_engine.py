@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ class TorchRecognition(RecognitionEngine):
     def __init__(self, release: Release, device: torch.device, dtype: torch.dtype | None) -> None:
         self.device, self.dtype = device, dtype
         self.model = model = for_inference(release.model, device, dtype)
-        self.release = release._replace(model=model)
+        self.release = replace(release, model=model)
         self.blank_id, self.eos = model.blank_id, model.eos
         self.frame_seconds = frame_seconds(release)
         self.times_tokens, self.hears_hotwords = model.times_tokens, model.hears_hotwords
@@ -105,7 +106,7 @@ class TorchStreams(StreamEngine):
     ) -> None:
         self.device, self.dtype = device, dtype
         self.model = model = for_inference(release.model, device, dtype)
-        self.release = release._replace(model=model)
+        self.release = replace(release, model=model)
         self.blank_id, self.eos = model.blank_id, model.eos
         self.rule, self.stride, self.pad = rule, rule.stride, rule.pad
         self._fresh = model.initial_state(rule)
@@ -150,7 +151,7 @@ class TorchAlignment(AlignmentEngine):
     ) -> None:
         self.device, self.dtype = device, dtype
         self.model = for_inference(release.model, device, dtype)
-        self.release = release._replace(model=self.model)
+        self.release = replace(release, model=self.model)
         self.frame_seconds = frame_seconds(release)
         self.steps = self.model.predictor.upsample_times
 

@@ -9,11 +9,12 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from paraformer.documents import parse_json
+from paraformer.documents import file_path_metas, flat_names, parse_json
 from paraformer.files import replacing
 from paraformer.hub.weights import is_cut
 
@@ -162,14 +163,14 @@ def named_files(folder: Path) -> dict[str, str]:
     weights) always, nested ones with a dot, as `frontend_conf.cmvn_file`.
     """
     names = {"config": "config.yaml", "init_param": "model.pt"}
-    return names | _flat(_metas(folder) or {})
+    return names | flat_names(_metas(folder) or {})
 
 
 def _metas(folder: Path) -> Mapping[str, Any] | None:
-    """`file_path_metas` of a directory's configuration.json; None if it says nothing of them."""
-    content = read_json(folder / LISTING)
-    metas = content.get("file_path_metas") if isinstance(content, Mapping) else None
-    return metas if isinstance(metas, Mapping) else None
+    """See `file_path_metas`; None also where configuration.json cannot be read."""
+    with suppress(OSError, ValueError):
+        return file_path_metas(folder / LISTING)
+    return None
 
 
 def read_json(path: Path) -> Any:
@@ -178,16 +179,6 @@ def read_json(path: Path) -> Any:
         return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _flat(names: Mapping[str, Any]) -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in names.items():
-        if isinstance(value, Mapping):
-            flat.update({f"{key}.{part}": name for part, name in _flat(value).items()})
-        elif isinstance(value, str) and value:
-            flat[key] = value
-    return flat
 
 
 def lacking(folder: Path, listed: Mapping[str, int | None] | None = None) -> list[str]:

@@ -1,5 +1,5 @@
-"""What a released config.yaml says becomes a model with fresh weights: which class each name means,
-and how its keys are spelt.
+"""A released config.yaml becomes a model with fresh weights: these tables say which class each name
+means, and how its keys are spelt.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from paraformer.errors import ConfigError
 from paraformer.models.aligner import Aligner
 from paraformer.models.bicif import BiCifParaformer
 from paraformer.models.contextual import ContextualDecoder, ContextualParaformer
-from paraformer.models.fsmn_vad import UNUSED_OPTIONS
+from paraformer.models.ct_transformer import CausalSanmEncoder, CtTransformer
+from paraformer.models.fsmn_vad import UNUSED_OPTIONS, FsmnEncoder, FsmnVad, VadOptions
 from paraformer.models.paraformer import CtcHead, Decoder, Encoder, Paraformer
 from paraformer.models.seaco import HotwordDecoder, SeacoParaformer
 from paraformer.models.settings import check_heads, check_idim, check_part
@@ -64,6 +65,8 @@ PREDICTORS: dict[str, tuple[type[CifPredictor], Config]] = {
 }
 CONTEXTUAL_DECODERS = {"ContextualParaformerDecoder": ContextualDecoder}
 HOTWORD_DECODERS = {"ParaformerSANMDecoder": HotwordDecoder}
+PUNCTUATION_ENCODERS = {"SANMEncoder": SanmEncoder, "SANMVadEncoder": CausalSanmEncoder}
+NO_MARK = "_"  # of a released punc_list
 
 
 def accepted(target: Callable[..., Any], conf: Mapping[str, Any], where: str) -> Config:
@@ -88,6 +91,11 @@ def component(table: Mapping[str, Any], name: Any, kind: str) -> Any:
     if not isinstance(name, str) or name not in table:
         raise ConfigError(f"config.yaml: {kind} {name} is not known; known: {', '.join(table)}")
     return table[name]
+
+
+def build_recogniser(config: Config, vocab_size: int, input_size: int) -> Paraformer:
+    """The recogniser that `config` names."""
+    return BUILDERS[config["model"]](config, vocab_size, input_size)
 
 
 def build_paraformer(config: Config, vocab_size: int, input_size: int) -> Paraformer:
@@ -119,13 +127,56 @@ def build_contextual(config: Config, vocab_size: int, input_size: int) -> Contex
     return ContextualParaformer(**hotwords, **parts)
 
 
-def build_aligner_model(config: Config, input_size: int) -> Aligner:
+def build_aligner(config: Config, vocab_size: int, input_size: int) -> Aligner:
     """Encoder and predictor alone (released `MonotonicAligner`)."""
     _must_time_tokens(config)
     encoder, predictor = _ears(config, input_size)
     model_conf = config.get("model_conf") or {}
     check_part(model_conf, "model_conf")
     return Aligner(encoder, predictor, predictor_bias=model_conf.get("predictor_bias", 0))
+
+
+def build_fsmn_vad(config: Config, vocab_size: int, input_size: int) -> FsmnVad:
+    """The encoder of a VAD; its options have to name classes that it has."""
+    encoder_conf = accepted(FsmnEncoder, config.get("encoder_conf") or {}, "encoder_conf")
+    encoder = FsmnEncoder(**encoder_conf | {"input_dim": input_size})
+    ids, known = vad_options(config).sil_pdf_ids, encoder.output_dim
+    if not set(ids) <= set(range(known)):
+        raise ConfigError(f"config.yaml: sil_pdf_ids {list(ids)} are not all among {known} outputs")
+    return FsmnVad(encoder)
+
+
+def vad_options(config: Config) -> VadOptions:
+    """How a VAD makes its segments."""
+    return VadOptions(**accepted(VadOptions, config.get("model_conf") or {}, "model_conf"))
+
+
+def build_ct_transformer(config: Config, vocab_size: int, input_size: int) -> CtTransformer:
+    """A punctuation model: an encoder of words, and an output for each mark."""
+    conf = config.get("model_conf") or {}
+    check_part(conf, "model_conf")
+    for key in ("punc_list", "embed_unit"):
+        if key not in conf:
+            raise ConfigError(f"config.yaml: model_conf has no {key}; is it a punctuation model?")
+    encoder_class = component(PUNCTUATION_ENCODERS, config.get("encoder"), "encoder")
+    encoder_conf = accepted(encoder_class, config.get("encoder_conf") or {}, "encoder_conf")
+    marks, _ = marks_of(config)
+    encoder = encoder_class(**encoder_conf | {"input_size": conf["embed_unit"]})
+    check_heads(encoder.output_size, {"encoder_conf": encoder_conf})
+    return CtTransformer(vocab_size, conf["embed_unit"], encoder, len(marks))
+
+
+def marks_of(config: Config) -> tuple[list[str], int]:
+    """`punc_list` of a punctuation model, and the number of the mark that closes sentences."""
+    conf = config["model_conf"]
+    listed, sentence_end = conf["punc_list"], conf.get("sentence_end_id", 3)
+    marks = [str(mark) for mark in listed] if isinstance(listed, list) else []
+    if NO_MARK not in marks or sentence_end >= len(marks):
+        raise ConfigError(
+            f"config.yaml: model_conf.punc_list: {len(marks)} marks; it is a list with {NO_MARK} "
+            f"among them, and number sentence_end_id={sentence_end}, counted from 0"
+        )
+    return marks, sentence_end
 
 
 def _ears(config: Config, input_size: int) -> tuple[Encoder, Any]:

@@ -6,42 +6,33 @@ import logging
 import shutil
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
 from paraformer.errors import ConfigError
 from paraformer.files import check_folder
-from paraformer.limits import Limits, check
 from paraformer.models.release import build_any, read_yaml, save_directory, writing_directory
 from paraformer.models.weights import load_state
 from paraformer.programs.hydra_main import run
-from paraformer.train.snapshots import average_weights, best_epochs, read_records
+from paraformer.programs.settings import PRECISIONS, read_settings
+from paraformer.train.snapshots import best_epochs, mean_of_epochs, records_on_disk
 
 _log = logging.getLogger(__name__)
-
-PRECISIONS = {"fp32": None, "fp16": torch.float16}
 
 
 def average_model(config: DictConfig) -> int:
     """The epochs with the best metric among those that are still on disk."""
+    read_settings(config)
     folder, out = Path(config.dir), Path(config.out)
-    if config.precision not in PRECISIONS:
-        raise ConfigError(f"precision={config.precision}: not known; fp32 or fp16")
     if config.example and not Path(config.example).is_dir():
         raise ConfigError(f"example={config.example}: no such folder; name one of clips")
-    check("num", config.num, Limits(1, whole=True))
-    records = [
-        record
-        for record in read_records(folder / "epochs.jsonl")
-        if (folder / f"epoch-{record['epoch']}.pt").is_file()
-    ]
+    records = records_on_disk(folder)
     rated = [record for record in records if config.last or config.metric in record]
     if not rated:
         known = ", ".join(records[0]) if records else "none: no epoch is finished"
         raise ConfigError(f"{folder}: no metric '{config.metric}'; there are {known}")
     epochs = best_epochs(rated, config.metric, config.num, last=config.last)
     release = build_any(read_yaml(folder / "config.yaml"))
-    weights = average_weights([folder / f"epoch-{epoch}.pt" for epoch in epochs])
+    weights = mean_of_epochs(folder, epochs)
     load_state(release.model, weights, folder / f"epoch-{epochs[-1]}.pt")
     with writing_directory(check_folder(out)) as draft:
         if config.example:

@@ -23,7 +23,6 @@ from paraformer.data.text.tokenizer import CharTokenizer
 from paraformer.errors import CheckpointError, ConfigError
 from paraformer.files import check_folder
 from paraformer.hub.directories import find_model
-from paraformer.limits import Limits, check
 from paraformer.models.release import (
     AlignerRelease,
     Config,
@@ -39,6 +38,7 @@ from paraformer.models.release import (
 )
 from paraformer.models.weights import grow_rows, load_state, read_weights, stored_dtype
 from paraformer.programs.hydra_main import run
+from paraformer.programs.settings import read_settings
 from paraformer.programs.side_files import carry_over
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Addition(NamedTuple):
 
 def extend_model(config: DictConfig) -> int:
     """Write `config.out`; made before, it has to be what is asked for now."""
-    check("min_count", config.min_count, Limits(1, whole=True))
+    read_settings(config)
     source = find_model(config.model)
     settings, weights = read_config(source, {}), weights_of(source)
     tokenizer, state = build_tokenizer(settings), read_weights(weights)

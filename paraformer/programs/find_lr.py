@@ -1,4 +1,4 @@
-"""Which learning rate to train with: a hundred steps with rates that rise from lr_finder.low to
+"""Find a learning rate to train with, by a hundred steps with rates that rise from lr_finder.low to
 lr_finder.high, of a model that is thrown away.
 
 Takes what train.py takes. Prints the rate at which the loss on dev falls fastest, and writes
@@ -15,7 +15,8 @@ from paraformer.data.audio import channels
 from paraformer.data.corpus.tables import write_text
 from paraformer.errors import DataError
 from paraformer.programs.hydra_main import run
-from paraformer.programs.train import make_trainer, one_remark, part, prepare, section
+from paraformer.programs.settings import part, section
+from paraformer.programs.training import make_trainer, one_remark, prepare
 from paraformer.train.lr_finder import Sweep, steepest, sweep
 
 _log = logging.getLogger(__name__)

@@ -1,23 +1,22 @@
-"""What the training programs of small models do alike: the whole schedule, then the mean of the
-best epochs as a released directory.
+"""The training programs of small models run the whole schedule, then write the mean of the best
+epochs as a released directory.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from paraformer.errors import ConfigError
-from paraformer.limits import Limits, check_values
-from paraformer.programs.average_model import PRECISIONS
-from paraformer.programs.train import clear_run
+from paraformer.models.release import save_directory
+from paraformer.programs.run_folder import clear_run
+from paraformer.programs.settings import PRECISIONS, get_ready, read_settings
 from paraformer.train.parallel import restarted
-from paraformer.train.snapshots import average_weights, best_epochs, read_records, seed_everything
+from paraformer.train.snapshots import best_epochs, mean_of_epochs, records_on_disk
 from paraformer.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -25,24 +24,12 @@ log = logging.getLogger(__name__)
 
 def run_schedule(
     config: DictConfig,
-    limits: Mapping[str, Limits],
     make_release: Callable[[dict[str, Any]], Any],
     make_trainer: Callable[[dict[str, Any], Any], Trainer],
-    save: Callable[..., Path],
 ) -> int:
-    """Train to the end of the schedule; a run stopped by SIGTERM continues when started again.
-
-    save: writes a release into a folder, its weights as `dtype`.
-    """
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)  # a DictConfig always is
-    settings = {str(key): value for key, value in plain.items()}
-    check_values(settings, limits)
-    if settings["precision"] not in PRECISIONS:
-        raise ConfigError(f"precision={settings['precision']}: not known; fp32 or fp16")
-    if settings["num_threads"]:
-        torch.set_num_threads(settings["num_threads"])
-    seed_everything(settings["seed"])
+    """Train to the end of the schedule; a run stopped by SIGTERM continues when started again."""
+    settings = read_settings(config)
+    get_ready(settings)
     release = make_release(settings)
     trainer = make_trainer(settings, release)
     if settings["resume"] or restarted():
@@ -51,16 +38,15 @@ def run_schedule(
         clear_run(trainer.folder)
     trainer.run()
     if not trainer.stopping:
-        release.model.load_state_dict(_mean_of_best(settings), strict=True)
-        save(trainer.folder / "final", release, dtype=PRECISIONS[settings["precision"]])
+        weights = _mean_of_best(trainer.folder, settings["average"])
+        release.model.load_state_dict(weights, strict=True)
+        dtype = PRECISIONS[settings["precision"]]
+        save_directory(trainer.folder / "final", release, dtype=dtype)
     return 0
 
 
-def _mean_of_best(settings: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Of the best epochs that are still on disk."""
-    folder = Path(settings["dir"])
-    records = read_records(folder / "epochs.jsonl")
-    on_disk = [r for r in records if (folder / f"epoch-{r['epoch']}.pt").is_file()]
-    epochs = best_epochs(on_disk, "token_error_rate", settings["average"])
+def _mean_of_best(folder: Path, count: int) -> dict[str, torch.Tensor]:
+    """The mean weights of the best epochs that are still on disk."""
+    epochs = best_epochs(records_on_disk(folder), "token_error_rate", count)
     log.info("%s: mean of epochs %s", folder / "final", ", ".join(map(str, epochs)))
-    return average_weights([folder / f"epoch-{epoch}.pt" for epoch in epochs])
+    return mean_of_epochs(folder, epochs)

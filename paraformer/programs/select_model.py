@@ -21,7 +21,6 @@ from paraformer.data.corpus.tables import write_text
 from paraformer.documents import load_yaml
 from paraformer.errors import ConfigError
 from paraformer.files import check_folder
-from paraformer.limits import Limits, check
 from paraformer.models.release import (
     AlignerRelease,
     Release,
@@ -30,25 +29,24 @@ from paraformer.models.release import (
     writing_directory,
 )
 from paraformer.models.weights import load_state, read_weights, stored_dtype
-from paraformer.options import THREADS
 from paraformer.programs.hydra_main import run
-from paraformer.programs.side_files import carry_over
-from paraformer.programs.train import (
-    make_loader,
-    make_objective,
-    make_release,
+from paraformer.programs.settings import (
+    PRECISIONS,
     part,
     pick_device,
+    read_settings,
     section,
+    take_threads,
 )
+from paraformer.programs.side_files import carry_over
+from paraformer.programs.training import make_loader, make_objective, make_release
 from paraformer.train.optim import Optim
-from paraformer.train.snapshots import average_weights, best_epochs, read_records
+from paraformer.train.snapshots import best_epochs, mean_of_epochs, records_on_disk
 from paraformer.train.trainer import Trainer, Training
 
 _log = logging.getLogger(__name__)
 
 State = Mapping[str, Tensor]
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 class Candidate(NamedTuple):
@@ -74,14 +72,8 @@ class Score(NamedTuple):
 def select_model(config: DictConfig) -> int:
     """Validate the candidates and write the best one."""
     folder, out = Path(config.dir), Path(config.out)
-    check("num", config.num, Limits(1, whole=True))
-    check("mixes", list(config.mixes), Limits(0, 1, above=True, many=True))
-    check("num_threads", config.num_threads, THREADS._replace(low=0))
-    if config.precision is not None and config.precision not in PRECISIONS:
-        raise ConfigError(f"precision={config.precision}: not known; fp32 or fp16")
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
-    settings = read_settings(folder, config.device)
+    take_threads(read_settings(config))
+    settings = settings_of(folder, config.device)
     start = Path(settings["init"])
     if out.resolve() == start.resolve():
         raise ConfigError(f"out={out}: is the start, whose weights would be lost; give another")
@@ -112,7 +104,7 @@ def select_model(config: DictConfig) -> int:
     return 0
 
 
-def read_settings(folder: Path, device: str) -> dict[str, Any]:
+def settings_of(folder: Path, device: str) -> dict[str, Any]:
     """How a run was started, without what only its training needs."""
     path = folder / "train.yaml"
     if not path.is_file():
@@ -144,11 +136,7 @@ def candidates(
     folder: Path, metric: str, count: int, mixes: Sequence[float]
 ) -> Iterator[Candidate]:
     """The start, the best epoch, the mean of several, and each of these mixed with the start."""
-    records = [
-        record
-        for record in read_records(folder / "epochs.jsonl")
-        if (folder / f"epoch-{record['epoch']}.pt").is_file()
-    ]
+    records = records_on_disk(folder)
     if not records:
         raise ConfigError(f"{folder}: has no weights of an epoch; train at least one")
     yield Candidate()
@@ -162,7 +150,7 @@ def weights_of_candidate(
     """The state dict of a candidate as it will be read from a file of that type."""
     if not candidate.epochs:
         return dict(start)
-    trained = average_weights([folder / f"epoch-{epoch}.pt" for epoch in candidate.epochs])
+    trained = mean_of_epochs(folder, candidate.epochs)
     return {
         name: mixed(value, start[name], candidate.mix).to(dtype).float()
         if value.is_floating_point()

@@ -1,11 +1,12 @@
-"""What a released directory holds beside the model: it goes along when another is made of it."""
+"""The files of a released directory beside its model go along when another is made of it."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-from paraformer.models.release import LISTING, NAMES, TOKEN_LISTS, file_names, read_listing
+from paraformer.documents import flat_names
+from paraformer.models.release import LISTING, NAMES, TOKEN_LISTS, read_listing
 
 WEIGHT_SUFFIXES = (".pt", ".pb", ".bin", ".onnx", ".torchscript", ".safetensors")
 
@@ -17,7 +18,8 @@ def carry_over(start: Path, draft: Path, out: Path) -> list[str]:
     of those that were copied.
     """
     metas = read_listing(start / LISTING) if (start / LISTING).is_file() else {}
-    written = {*file_names(NAMES), *file_names(metas), LISTING, *TOKEN_LISTS}
+    named = (*flat_names(NAMES).values(), *flat_names(metas).values())
+    written = {*named, LISTING, *TOKEN_LISTS}
     copied = []
     for path in sorted([*start.glob("*"), *start.glob("example/*")]):
         name = path.relative_to(start).as_posix()

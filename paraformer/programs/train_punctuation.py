@@ -11,17 +11,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from paraformer.files import check_folder
-from paraformer.limits import Limits
-from paraformer.models.release import (
-    PunctuationRelease,
-    build_punctuation,
-    merge,
-    save_punctuation,
-)
+from paraformer.models.kinds import PUNCTUATION, PunctuationRelease
+from paraformer.models.release import build, merge
 from paraformer.models.weights import load_weights
 from paraformer.programs.hydra_main import run
+from paraformer.programs.run_folder import make_writer
 from paraformer.programs.schedule import run_schedule
-from paraformer.programs.train import LIMITS, make_writer, pick_device, section
+from paraformer.programs.settings import pick_device, section
 from paraformer.train.optim import Optim
 from paraformer.train.punctuation import (
     PassageLoader,
@@ -34,14 +30,13 @@ from paraformer.train.trainer import Training
 
 log = logging.getLogger(__name__)
 
-OWN_LIMITS = {"average": Limits(1, whole=True), "label_smoothing": Limits(0, 1, below=True)}
 ENDS = ("。", "？")  # marks that close a sentence
 
 
 def make_release(config: dict[str, Any]) -> PunctuationRelease:
     """`model` of the configuration with its tokens, and the weights to start from."""
     listed = {"tokenizer_conf": {"token_list": str(config["tokens"])}}
-    release = build_punctuation(merge(config["model"], listed))
+    release = build(merge(config["model"], listed), PUNCTUATION)
     if config["init"]:
         path = Path(config["init"])
         load_weights(release.model, path / "model.pt" if path.is_dir() else path)
@@ -76,7 +71,7 @@ def make_trainer(config: dict[str, Any], release: PunctuationRelease) -> Punctua
 
 def train_punctuation(config: DictConfig) -> int:
     """See `run_schedule`."""
-    return run_schedule(config, LIMITS | OWN_LIMITS, make_release, make_trainer, save_punctuation)
+    return run_schedule(config, make_release, make_trainer)
 
 
 def main() -> int:

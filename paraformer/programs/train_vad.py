@@ -13,17 +13,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from paraformer.files import check_folder
-from paraformer.limits import Limits
-from paraformer.models.release import VadRelease, build_vad, load_vad, save_vad
+from paraformer.models.kinds import VAD, VadRelease
+from paraformer.models.release import build, load_vad
 from paraformer.programs.hydra_main import run
+from paraformer.programs.run_folder import make_writer
 from paraformer.programs.schedule import run_schedule
-from paraformer.programs.train import (
-    LIMITS,
-    make_writer,
-    part,
-    pick_device,
-    section,
-)
+from paraformer.programs.settings import part, pick_device, section
 from paraformer.train.optim import Optim
 from paraformer.train.trainer import Training
 from paraformer.train.vad import (
@@ -38,12 +33,10 @@ from paraformer.train.vad import (
 
 log = logging.getLogger(__name__)
 
-OWN_LIMITS = {"average": Limits(1, whole=True)}
-
 
 def make_release(config: dict[str, Any]) -> VadRelease:
     """`model` of the configuration; with `init` the weights and the CMVN of that directory."""
-    release = build_vad(part(config, "model"))
+    release = build(part(config, "model"), VAD)
     if config["init"]:
         given = load_vad(Path(config["init"]), part(config, "model"))
         release.model.load_state_dict(given.model.state_dict())
@@ -88,7 +81,7 @@ def _read(folder: Path, release: VadRelease) -> list[Recording]:
 
 def train_vad(config: DictConfig) -> int:
     """See `run_schedule`."""
-    return run_schedule(config, LIMITS | OWN_LIMITS, make_release, make_trainer, save_vad)
+    return run_schedule(config, make_release, make_trainer)
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ from paraformer.data.audio.resample import resample
 from paraformer.data.features.streaming import forward_chunk, initial_state
 from paraformer.decode.vad import LIVE_SCHEDULE, DynamicSilence, VoiceActivity, decibels
 from paraformer.models.fsmn_vad import FsmnState, VadOptions
-from paraformer.models.release import VadRelease, load_vad
+from paraformer.models.release import VadRelease, load_vad, merge
 from tests.conftest import SHARED, needs_shared
 from tests.parity.oracle import FIXTURES, close, load_arrays
 
@@ -134,7 +134,8 @@ class Oracle:
         if label.startswith("dynamic_silence=False"):  # settings of an earlier call do not stay
             options = {}
         asked = not options.keys() & set(CALL) and "dynamic_silence" not in given
-        release = self.release._replace(options=replace(self.release.options, **options))
+        config = merge(self.release.config, {"model_conf": options})
+        release = replace(self.release, config=config)
         engine = self.engine(release.options)
         return VoiceActivity(release, engine=engine).adjusted(dynamic_silence=asked)
 

@@ -8,6 +8,8 @@ reference's ids), `file` a phrase of two words, `many` more than the shortlist.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -130,7 +132,7 @@ def test_the_whole_way_of_the_argument(oracle, heard, case, request):
     given = oracle.facts["hotword"][case]["hotword"]
     given = str(place.folder / given) if case == "file" else given
     model = for_inference(oracle.release.model, torch.device("cpu"))
-    twin = oracle._replace(release=oracle.release._replace(model=model))
+    twin = oracle._replace(release=replace(oracle.release, model=model))
     with torch.no_grad():
         hotwords = remember(model, read_hotwords(given, oracle.release.tokenizer))
     assert results(twin, heard, hotwords) == expected(oracle, case)

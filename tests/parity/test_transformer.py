@@ -26,7 +26,8 @@ def test_speech_to_text(variant):
     folder = FIXTURES / "oracle" / f"transformer_{variant}"
     facts = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
     arrays = {k: torch.from_numpy(v) for k, v in np.load(folder / "expected.npz").items()}
-    model, frontend, tokenizer, *_ = load_directory(folder)
+    release = load_directory(folder)
+    model, frontend, tokenizer = release.model, release.frontend, release.tokenizer
     ours = {name: list(value.shape) for name, value in model.state_dict().items()}
     assert ours == facts["parameters"]
 

@@ -22,7 +22,7 @@ from paraformer.data.batches.dataset import Batching
 from paraformer.data.corpus.tables import read_table
 from paraformer.models.builders import SPELLINGS
 from paraformer.models.release import SILENT, build, override_keys
-from paraformer.programs.train import chunking, specaug
+from paraformer.programs.training import chunking, specaug
 from paraformer.train.consistency import Consistency
 from paraformer.train.mwer import Mwer
 from paraformer.train.optim import Optim

@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from paraformer import AutoModel
 from paraformer.data.features.cmvn import read_cmvn
 from paraformer.data.text.tokenizer import write_token_list
-from paraformer.models.release import save_directory, save_punctuation, save_vad
-from paraformer.programs import train, train_punctuation, train_vad
+from paraformer.models.release import save_directory
+from paraformer.programs import train_punctuation, train_vad, training
 from paraformer.programs.hydra_main import run
 from tests.bench.large import tokens, write_statistics
 from tests.bench.measure import CLIPS, speech
@@ -55,14 +55,14 @@ def save(program: str, config: DictConfig, out: Path) -> Path:
     """The released directory of a configuration, with random weights."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if program == "train_punctuation":
-        return save_punctuation(out, train_punctuation.make_release(plain))
+        return save_directory(out, train_punctuation.make_release(plain))
     if program == "train_vad":
         release = train_vad.make_release(plain)
         release.frontend.cmvn = read_cmvn(write_statistics(Path("am.mvn"), plain["model"]))
-        return save_vad(out, release)
+        return save_directory(out, release)
     if plain["model"] is not None:
         write_statistics(Path("am.mvn"), plain["model"])
-    return save_directory(out, train.make_release(train.prepare(config)))
+    return save_directory(out, training.make_release(training.prepare(config)))
 
 
 def recognise(program: str, model: AutoModel) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from paraformer.decode.language_model import LanguageModel
 from paraformer.errors import ConfigError
 from paraformer.extras import EXTRAS, load_extra, load_torchaudio, torchaudio_release
 from paraformer.output.timed_formats import check_extra
-from paraformer.programs.train import make_writer
+from paraformer.programs.run_folder import make_writer
 from paraformer.report import alignment_plot
 from paraformer.report.error_page import report_html
 from tests.conftest import ROOT

@@ -6,6 +6,7 @@ import http.server
 import json
 import logging
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -261,7 +262,7 @@ def test_arguments_that_are_wrong(given, message):
 def test_a_model_without_a_decoder_for_them_prefers_them_by_its_posteriors():
     def engine(**config):
         release = tiny.release()
-        return recognition_engine(release._replace(config={**release.config, **config}))
+        return recognition_engine(replace(release, config={**release.config, **config}))
 
     assert remember(engine(), read_hotwords("", TOKENIZER)) is None
     assert remember(engine(), read_hotwords("一", TOKENIZER)) is None

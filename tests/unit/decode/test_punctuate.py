@@ -42,7 +42,8 @@ def punctuator(other: int = NONE, **marks: int) -> Punctuator:
     words = [*marks, "<unk>"]
     model = Table([*marks.values(), other])
     vocabulary = Vocabulary(words)
-    return Punctuator(PunctuationRelease(model, vocabulary, MARKS, PERIOD, None, {}))
+    conf = {"punc_list": MARKS, "sentence_end_id": PERIOD}
+    return Punctuator(PunctuationRelease(model, None, vocabulary, {"model_conf": conf}))
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from paraformer.errors import CheckpointError, ConfigError
+from paraformer.models import kinds
 from paraformer.models.bicif import BiCifParaformer
 from paraformer.models.release import (
     build,
-    build_aligner,
+    build_any,
     load_aligner,
     load_directory,
     merge,
@@ -44,7 +45,7 @@ def test_a_bicif_model_is_a_paraformer_with_times():
 @torch.no_grad()
 def test_the_end_of_the_text_fires_too():
     """predictor_bias 1: as many tokens as the text has, and the end symbol behind."""
-    model = build_aligner(ALIGNER).model.eval()
+    model = build_any(ALIGNER).model.eval()
     timeline = model(torch.randn(2, 9, 56), torch.tensor([9, 5]), torch.tensor([3, 1]))
     torch.testing.assert_close(timeline.weights.sum(1), torch.tensor([4.0, 2.0]).double())
 
@@ -75,9 +76,13 @@ def test_weights_must_be_all_there(tmp_path):
 @pytest.mark.parametrize(
     ("make", "config", "message"),
     [
-        (build_aligner, tiny.CONFIG, "is a recogniser .Paraformer., not a forced aligner"),
         (
-            build_aligner,
+            lambda config: build(config, kinds.ALIGNER),
+            tiny.CONFIG,
+            "is a recogniser .Paraformer., not a forced aligner",
+        ),
+        (
+            build_any,
             merge(tiny.CONFIG, {"model": "MonotonicAligner"}),
             "predictor CifPredictorV2 gives no times, which MonotonicAligner needs",
         ),

@@ -13,11 +13,12 @@ import yaml
 
 from paraformer.decode.punctuate import Punctuator
 from paraformer.errors import CheckpointError, ConfigError
+from paraformer.models.kinds import PUNCTUATION
 from paraformer.models.release import (
-    build_punctuation,
+    build,
     load_punctuation,
     merge,
-    save_punctuation,
+    save_directory,
 )
 from tests import tiny
 from tests.parity.oracle import FIXTURES
@@ -79,7 +80,7 @@ def test_names_and_shapes_of_the_large_release():
     config["model_conf"]["embed_unit"] = d
     config["encoder_conf"] |= {**sizes, "num_blocks": blocks}
     config["tokenizer_conf"]["token_list"] = [*map(str, range(vocabulary - 1)), "<unk>"]
-    model = build_punctuation(config).model
+    model = build(config, PUNCTUATION).model
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     assert shapes["embed.weight"] == (vocabulary, d)
     assert (shapes["decoder.weight"], shapes["decoder.bias"]) == ((6, d), (6,))
@@ -95,7 +96,7 @@ def test_names_and_shapes_of_the_large_release():
 @pytest.mark.parametrize("dtype", [None, torch.float16])
 def test_saved_and_loaded_is_the_same(folder, dtype, tmp_path):
     release = load_punctuation(folder)
-    saved = save_punctuation(tmp_path / "a", release, dtype=dtype)
+    saved = save_directory(tmp_path / "a", release, dtype=dtype)
     moved = saved.rename(tmp_path / "b")
     again = load_punctuation(moved)
     for name, value in release.model.state_dict().items():
@@ -111,7 +112,7 @@ def test_saved_and_loaded_is_the_same(folder, dtype, tmp_path):
 
 
 def test_the_saved_configuration_is_the_released_one(tmp_path):
-    saved = save_punctuation(tmp_path, load_punctuation(JIEBA))
+    saved = save_directory(tmp_path, load_punctuation(JIEBA))
     for name in ("config.yaml", "configuration.json"):
         ours, theirs = (yaml.safe_load((f / name).read_text("utf8")) for f in (saved, JIEBA))
         assert ours == theirs
@@ -126,14 +127,14 @@ def test_faults_are_one_line(tmp_path):
     with pytest.raises(CheckpointError, match="no such directory"):
         load_punctuation(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="is a recogniser .Paraformer., not a punctuation model"):
-        build_punctuation(tiny.CONFIG)
+        build(tiny.CONFIG, PUNCTUATION)
     config = yaml.safe_load((WHOLE / "config.yaml").read_text("utf8"))
     config["tokenizer_conf"]["token_list"] = ["<unk>"]
     with pytest.raises(ConfigError, match="encoder Other is not known"):
-        build_punctuation(merge(config, {"encoder": "Other"}))
+        build(merge(config, {"encoder": "Other"}), PUNCTUATION)
     del config["model_conf"]["punc_list"]
     with pytest.raises(ConfigError, match="model_conf has no punc_list"):
-        build_punctuation(config)
+        build(config, PUNCTUATION)
 
 
 READ = """
@@ -158,7 +159,7 @@ TEXTS = [
 def test_what_we_save_reads_the_same_in_the_reference(source, dtype, tmp_path):
     if not source.is_absolute():
         source = FIXTURES.parent.parent / "paraformer/bundled/ct-punc-mini"
-    folder = save_punctuation(tmp_path / "model", load_punctuation(source), dtype=dtype)
+    folder = save_directory(tmp_path / "model", load_punctuation(source), dtype=dtype)
     command = [PEER, "-c", READ, str(folder), *TEXTS]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]

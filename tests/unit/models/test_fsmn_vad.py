@@ -19,7 +19,8 @@ from paraformer.models.fsmn_vad import (
     SilenceNetwork,
     VadOptions,
 )
-from paraformer.models.release import build_vad, load_vad
+from paraformer.models.kinds import VAD
+from paraformer.models.release import build, load_vad
 from paraformer.models.weights import read_weights
 from tests.conftest import ROOT, SHARED, needs_shared
 
@@ -245,7 +246,7 @@ def test_another_model_is_no_vad():
 
 def test_a_model_may_be_built_without_weights():
     config = {"model": "FsmnVADStreaming", "encoder_conf": TINY, "frontend_conf": {"lfr_m": 5}}
-    release = build_vad(config)
+    release = build(config, VAD)
     assert release.model.encoder.input_dim == 400  # as wide as the front end's features
     assert release.model(torch.zeros(1, 3, 400)).shape == (1, 3, 9)
 

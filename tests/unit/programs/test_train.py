@@ -10,7 +10,9 @@ import torch
 
 from paraformer.data.audio import channels
 from paraformer.errors import ConfigError
-from paraformer.programs.train import clear_run, one_remark, pick_device
+from paraformer.programs.run_folder import clear_run
+from paraformer.programs.settings import pick_device
+from paraformer.programs.training import one_remark
 
 
 def test_a_new_run_does_not_inherit_the_epochs_of_the_last(tmp_path: Path) -> None:

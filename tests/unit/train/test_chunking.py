@@ -8,7 +8,7 @@ import torch
 from paraformer.data.batches.dataset import Batch
 from paraformer.errors import ConfigError
 from paraformer.nn.chunks import scama_rule, streaming_rule
-from paraformer.programs.train import chunking
+from paraformer.programs.training import chunking
 from paraformer.train.chunking import DynamicChunk, ReleasedChunks
 from paraformer.train.losses import Weights
 from paraformer.train.objective import Objective, UnitCtc

@@ -13,9 +13,9 @@ import yaml
 
 from paraformer.data.batches.dataset import Batch
 from paraformer.errors import ConfigError
-from paraformer.models.release import build_aligner
+from paraformer.models.release import build_any
 from paraformer.nn.chunks import make_plan, streaming_rule
-from paraformer.programs.train import make_objective
+from paraformer.programs.training import make_objective
 from paraformer.train.chunking import DynamicChunk
 from paraformer.train.losses import Weights, paraformer_losses
 from paraformer.train.mwer import (
@@ -403,9 +403,9 @@ def test_an_aligner_refuses_it():
     config = yaml.safe_load((ROOT / "paraformer/conf/train.yaml").read_text(encoding="utf-8"))
     config |= {"model": ALIGNER, "mwer": {"weight": 1.0}}
     with pytest.raises(ConfigError, match=r"mwer.weight: .*; set 0"):
-        make_objective(config, build_aligner(ALIGNER))
+        make_objective(config, build_any(ALIGNER))
     config["mwer"] = {"weight": 0.0}
-    assert isinstance(make_objective(config, build_aligner(ALIGNER)), AlignerObjective)
+    assert isinstance(make_objective(config, build_any(ALIGNER)), AlignerObjective)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import yaml
 
 from paraformer.data.text.tokenizer import Vocabulary
 from paraformer.errors import ConfigError, DataError
-from paraformer.models.release import build_punctuation
+from paraformer.models.kinds import PUNCTUATION
+from paraformer.models.release import build
 from paraformer.train.optim import Optim
 from paraformer.train.punctuation import (
     IGNORED,
@@ -138,7 +139,7 @@ def release(weights=None):
     if weights:
         config["model_conf"]["punc_weight"] = weights
     torch.manual_seed(0)
-    return build_punctuation(config)
+    return build(config, PUNCTUATION)
 
 
 def test_the_loss_is_the_weighted_mean_over_words():

@@ -13,7 +13,8 @@ from paraformer.data.features.cmvn import Cmvn
 from paraformer.data.features.frontend import Frontend, low_frame_rate
 from paraformer.errors import ConfigError, DataError
 from paraformer.models.fsmn_vad import FsmnEncoder, FsmnVad, VadOptions
-from paraformer.models.release import build_vad, load_vad, save_vad
+from paraformer.models.kinds import VAD
+from paraformer.models.release import build, load_vad, save_directory
 from paraformer.train.optim import Optim
 from paraformer.train.snapshots import read_records, seed_everything
 from paraformer.train.trainer import Training
@@ -215,7 +216,7 @@ def test_counts_of_frames():
 def trainer(folder, steps, seed=1):
     seed_everything(seed)
     found = recordings()
-    release = build_vad(CONFIG)
+    release = build(CONFIG, VAD)
     release.frontend.cmvn = normalisation(found, release.frontend)
     pieces = Pieces(50, 150)
     made = VadTrainer(
@@ -248,7 +249,7 @@ def test_it_learns_and_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
 
 def test_a_saved_detector_comes_back(tmp_path):
     _, release = trainer(tmp_path / "run", 1)
-    folder = save_vad(tmp_path / "final", release)
+    folder = save_directory(tmp_path / "final", release)
     names = {path.name for path in folder.iterdir()}
     assert names == {"config.yaml", "configuration.json", "model.pt", "am.mvn"}
     again = load_vad(folder)

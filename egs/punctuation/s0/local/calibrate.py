@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from paraformer.models.release import PunctuationRelease, load_punctuation, save_punctuation
+from paraformer.models.release import PunctuationRelease, load_punctuation, save_directory
 from paraformer.train.punctuation import IGNORED, NO_MARK, PassageLoader, Sampling, read_passages
 
 STEPS = [step / 10 for step in range(16)]
@@ -58,7 +58,7 @@ def main() -> int:
     chosen = max(found, key=lambda lower: found[lower])
     with torch.no_grad():
         release.model.decoder.bias[NO_MARK] -= chosen
-    save_punctuation(args.out, release, dtype=torch.float16)
+    save_directory(args.out, release, dtype=torch.float16)
     print(f"bias {-chosen}: F1 {found[0.0]:.2f} -> {found[chosen]:.2f} on dev", file=sys.stderr)
     return 0
 
