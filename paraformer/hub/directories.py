@@ -138,7 +138,7 @@ def _locate(
 
 
 def _repository(use: str, name: str, hub: str, revision: str | None) -> Repository | None:
-    """What a name means at a hub; None if nothing."""
+    """The repository that a name stands for at a hub; None if there is none."""
     index, kind = HUBS[hub]
     if name not in RELEASED and not _is_id(name):
         return None

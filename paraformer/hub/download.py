@@ -117,7 +117,9 @@ def _chosen(repository: Repository, listing: Listing, folder: Path) -> list[Remo
 
 
 def _part(home: Path, file: RemoteFile) -> Path:
-    """Where a file grows: by its content, so that another version is never gone on with."""
+    """The path at which a file grows. It is named by the content, so that a download never goes on
+    with another version.
+    """
     name = file.checksum.value if file.checksum else file.path.replace("/", "--")
     return home / PARTS / name
 

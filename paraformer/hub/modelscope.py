@@ -98,8 +98,8 @@ def _root() -> Path:
 
 
 def _flat_folders(model: str) -> list[Path]:
-    """Where modelscope before 1.38 kept a model: by default below `hub`, later below `models` of
-    it, with ___ for each dot.
+    """The folders in which modelscope before 1.38 kept a model: by default below `hub`, later below
+    `models` of it, with ___ for each dot.
     """
     owner, name = model.split("/")
     names = dict.fromkeys((name.replace(".", "___"), name))

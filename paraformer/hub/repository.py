@@ -18,9 +18,9 @@ from paraformer.documents import file_path_metas, flat_names, parse_json
 from paraformer.files import replacing
 from paraformer.hub.weights import is_cut
 
-# What a released directory is made of, besides what its configuration.json names.
+# Files of a released directory, besides those that its configuration.json names.
 PATTERNS = ("*.yaml", "*.json", "*.mvn", "*.model", "model.pt", "tokens.txt", "seg_dict*", "jieba*")
-# What belongs to it, and what a model does without.
+# Files that belong to it, though the model works without them.
 TEXTS = ("README*", "NOTICE*", "*LICEN[CS]E*")
 EXAMPLES = "example/"
 # Below the home of a model, for each revision: the files that it has, where its library notes none.
@@ -31,7 +31,7 @@ _BLOCK = 1 << 20
 
 
 class Checksum(NamedTuple):
-    """What a file must add up to: `sha256`, or `git`, the SHA-1 of a git object."""
+    """The checksum that a file must have: `sha256`, or `git`, the SHA-1 of a git object."""
 
     kind: str
     value: str
@@ -42,7 +42,7 @@ class Checksum(NamedTuple):
 
 
 def digest(path: Path, kind: str = "sha256") -> str:
-    """What a file adds up to; kind: see `Checksum`."""
+    """The checksum of a file; kind: see `Checksum`."""
     sums = hashlib.sha256() if kind == "sha256" else hashlib.sha1()
     if kind == "git":
         sums.update(b"blob %d\0" % path.stat().st_size)
@@ -129,15 +129,15 @@ class Hub(ABC):
 
     @abstractmethod
     def listing_url(self, model: str, revision: str) -> str:
-        """Where the files of a revision are listed."""
+        """The address at which the files of a revision are listed."""
 
     @abstractmethod
     def read_listing(self, answer: Any) -> Listing:
-        """What that address answers, JSON; KeyError, TypeError or ValueError if it is no list."""
+        """The list in the JSON of that address; KeyError, TypeError or ValueError if it is none."""
 
     @abstractmethod
     def file_url(self, model: str, revision: str, path: str) -> str:
-        """Where a file of a revision, or commit, is."""
+        """The address of a file of a revision, or of a commit."""
 
 
 class Repository(NamedTuple):
@@ -153,14 +153,14 @@ class Repository(NamedTuple):
         return next((folder for folder in folders if not self.hub.lacks(folder)), None)
 
     def places(self) -> list[Path]:
-        """Where it was looked for: what is there in part, or else the folder it would be in."""
+        """The folders that hold it in part, or else the one that it would be in."""
         there = [f for f in self.hub.folders(self.model, self.revision) if f.is_dir()]
         return there or [self.hub.home(self.model)]
 
 
 def named_files(folder: Path) -> dict[str, str]:
-    """What configuration.json calls the files of a directory: `config` and `init_param` (the
-    weights) always, nested ones with a dot, as `frontend_conf.cmvn_file`.
+    """The names that configuration.json gives to the files of a directory: `config` and
+    `init_param` (the weights) always, nested ones with a dot, as `frontend_conf.cmvn_file`.
     """
     names = {"config": "config.yaml", "init_param": "model.pt"}
     return names | flat_names(_metas(folder) or {})

@@ -153,7 +153,7 @@ class Client(NamedTuple):
             raise self._broken(error, url) from None
 
     def _blocks(self, answer: Any, url: str, missing: int | None = None) -> Iterator[bytes]:
-        """What comes, but no more than a byte beyond what is missing."""
+        """The blocks that come, up to one byte more than is missing."""
         came = 0
         while missing is None or came <= missing:
             most = _BLOCK if missing is None else min(_BLOCK, missing - came + 1)
@@ -190,7 +190,7 @@ class Client(NamedTuple):
 
 
 def _start(answer: Any) -> int | None:
-    """Where a part of a file begins: `Content-Range: bytes 5-9/10`."""
+    """The byte at which a part of a file begins: `Content-Range: bytes 5-9/10`."""
     found = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range") or "")
     return int(found[1]) if found else None
 

@@ -147,7 +147,7 @@ def build_fsmn_vad(config: Config, vocab_size: int, input_size: int) -> FsmnVad:
 
 
 def vad_options(config: Config) -> VadOptions:
-    """How a VAD makes its segments."""
+    """The options by which a VAD makes its segments."""
     return VadOptions(**accepted(VadOptions, config.get("model_conf") or {}, "model_conf"))
 
 
@@ -198,7 +198,7 @@ def _parts(
     input_size: int,
     decoders: Mapping[str, Callable[..., Decoder]] = DECODERS,
 ) -> Config:
-    """What a `Paraformer` takes."""
+    """The arguments of a `Paraformer`."""
     decoder_class = component(decoders, config.get("decoder"), "decoder")
     options = SanmDecoder if decoder_class is ContextualDecoder else decoder_class
     decoder_conf = accepted(options, config.get("decoder_conf") or {}, "decoder_conf")

@@ -1,4 +1,4 @@
-"""What the numbers of a configuration may be, checked before a model is built of them."""
+"""Limits of the numbers in a configuration, checked before a model is built of them."""
 
 from __future__ import annotations
 

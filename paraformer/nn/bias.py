@@ -16,7 +16,7 @@ SHORTLIST = 50  # hotwords that an utterance keeps of a longer list: the referen
 
 
 class HotwordMemory(NamedTuple):
-    """What a model keeps of a list of hotwords; made once, used for every batch."""
+    """A list of hotwords as a model keeps it: made once, used for every batch."""
 
     embeds: Tensor  # (N, H); the last row stands for no hotword
     projected: tuple[Tensor, ...]  # (N, 2 * D) keys and values, one an attention layer

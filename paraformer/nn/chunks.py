@@ -156,7 +156,7 @@ def make_plan(lengths: Tensor, rule: ChunkRule, size: int) -> ChunkPlan:
 
 
 def _newest(kept: Tensor, chunk: Tensor, own: Tensor, limit: int) -> Tensor:
-    """Which of the kept rows (B, N) before its chunk (B, Q) a query sees: (B, Q, N), the newest.
+    """A query sees the newest of the kept rows (B, N) that lie before its chunk (B, Q): (B, Q, N).
 
     own (N,): the chunk of each row; limit: how many, ALL for any number.
     """

@@ -19,7 +19,7 @@ LEAST_TOTAL = 1e-12
 
 
 class CifOutput(NamedTuple):
-    """What a predictor says of a batch."""
+    """The answer of a predictor for a batch."""
 
     embeds: Tensor  # (B, U, D): acoustic embeddings, 0 past token_lengths
     token_lengths: Tensor  # (B,) int64
@@ -34,14 +34,14 @@ class CifOutput(NamedTuple):
 
 
 class CifState(NamedTuple):
-    """What is left of a stream below the weight of a token."""
+    """The rest of a stream that has not yet the weight of a token."""
 
     weight: Tensor  # (B,) in [0, 1)
     hidden: Tensor  # (B, D): mean of the frames that it is the weight of
 
 
 class CifChunk(NamedTuple):
-    """What fires in a chunk."""
+    """The tokens that fire in a chunk."""
 
     embeds: Tensor  # (B, U, D), 0 past counts
     counts: Tensor  # (B,) int64

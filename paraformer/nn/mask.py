@@ -1,4 +1,4 @@
-"""Which frames exist: boolean masks, True = keep."""
+"""Boolean masks that say which frames exist, True = keep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a device says that it has no memory left."""
+"""Errors by which a device says that it has no memory left."""
 
 from __future__ import annotations
 

@@ -62,13 +62,13 @@ class Conv2dSubsampling(nn.Module):
         self.out = nn.Sequential(nn.Linear(output_size * bins, output_size))
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """How many frames remain of each length."""
+        """The number of frames that remain of each length."""
         for kernel, stride in self.shapes:
             lengths = (torch.div(lengths - kernel, stride, rounding_mode="floor") + 1).clamp(min=0)
         return lengths
 
     def field(self) -> int:
-        """How many input frames one output frame sees."""
+        """The number of input frames that one output frame sees."""
         frames = 1
         for kernel, stride in reversed(self.shapes):
             frames = (frames - 1) * stride + kernel

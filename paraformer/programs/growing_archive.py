@@ -18,7 +18,7 @@ from paraformer.output.tables import table_line
 
 
 class _Row(NamedTuple):
-    """Where the features of an utterance are: byte of the matrix, frames, byte behind it."""
+    """The place of the features of an utterance: byte of the matrix, frames, byte behind it."""
 
     place: int
     frames: int

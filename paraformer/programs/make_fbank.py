@@ -66,7 +66,7 @@ class Recording(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What is done with each recording; safe to run in several threads."""
+    """The work that is done with each recording; safe to run in several threads."""
 
     frontend: Frontend
     speeds: list[float]

@@ -50,7 +50,7 @@ State = Mapping[str, Tensor]
 
 
 class Candidate(NamedTuple):
-    """Which epochs, of which the mean is taken, and what their weight is beside the start."""
+    """Epochs of which the mean is taken, and the weight of that mean beside the start."""
 
     epochs: tuple[int, ...] = ()  # none: the start
     mix: float = 1.0
@@ -63,7 +63,7 @@ class Candidate(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What a candidate makes of the dev set; the smaller the better."""
+    """The errors and the loss of a candidate on the dev set; the smaller the better."""
 
     errors: float
     loss: float
@@ -105,7 +105,7 @@ def select_model(config: DictConfig) -> int:
 
 
 def settings_of(folder: Path, device: str) -> dict[str, Any]:
-    """How a run was started, without what only its training needs."""
+    """The settings that a run was started with, without those that only its training needs."""
     path = folder / "train.yaml"
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; train with --config-name finetune first")
@@ -124,7 +124,7 @@ def settings_of(folder: Path, device: str) -> dict[str, Any]:
 
 
 def make_judge(settings: dict[str, Any], release: Release | AlignerRelease) -> Trainer:
-    """What validates the model."""
+    """A trainer that validates the model, and never trains it."""
     optim = section(Optim, "optim", part(settings, "optim"))
     training = section(Training, "training", part(settings, "training"))
     objective, dev = make_objective(settings, release), make_loader(settings, "dev", release)
@@ -175,7 +175,7 @@ def choose(scores: Mapping[Candidate, Score], keep_start: bool) -> Candidate:
 
 
 def card_of(best: Candidate, scores: Mapping[Candidate, Score], metric: str) -> str:
-    """What was chosen, and what it is worth."""
+    """A sentence of the chosen candidate, and one of its errors."""
     before, after = scores[Candidate()].errors, scores[best].errors
     return (
         f"These weights are: {best}.\n"

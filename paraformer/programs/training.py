@@ -172,7 +172,7 @@ def make_loader(
     readers = max(1, (os.cpu_count() or 1) // 4)  # the rest of the processor trains
     share = Share(ranks.rank, ranks.world)
     settings = (release.frontend, batching, augment, seed, readers, share)
-    # What cannot be said counts as an error on the dev set, as it will in use.
+    # A character that is no token counts as an error on the dev set, as it will in use.
     choice = Choice(config["max_seconds"], config["drop_unknown"] and key == "data")
     chooser = Chooser(release.tokenizer, choice)
     if data.is_file():

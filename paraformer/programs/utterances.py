@@ -1,4 +1,4 @@
-"""Which utterances of a data directory are trained on, and which are not and why."""
+"""Utterances of a data directory are chosen for training; those that are left out get a reason."""
 
 from __future__ import annotations
 

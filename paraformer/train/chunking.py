@@ -1,4 +1,4 @@
-"""Which chunks a batch is trained in, drawn anew for each batch."""
+"""The chunks in which a batch is trained, drawn anew for each batch."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from paraformer.train.losses import Weights
 
 @dataclass(frozen=True)
 class Consistency:
-    """How much the distance of two views counts beside CTC (0.2 in the paper)."""
+    """The weight of the distance of two views beside CTC (0.2 in the paper)."""
 
     weight: float = limited(0.0, 0)  # 0: off, one view
 

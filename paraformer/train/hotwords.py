@@ -1,4 +1,4 @@
-"""How a model learns to hear hotwords: spans of the texts of a batch are its list
+"""A model learns to hear hotwords: spans of the texts of a batch are its list
 (SeACo-Paraformer, arXiv 2308.03266, and the contextual Paraformer).
 """
 
@@ -32,7 +32,7 @@ LEAST_SHARE = 1e-6  # of attention, before its logarithm
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which spans of a text are hotwords; the defaults are those of the released recipe."""
+    """The choice of spans of a text as hotwords; the defaults are those of the released recipe."""
 
     probability: float = limited(0.75, 0, 1)  # that an utterance gives one
     length: tuple[int, int] = limited((2, 8), 1, rising=True)  # tokens of a span

@@ -23,7 +23,7 @@ _ADDED = ".parametrizations."  # torch's name for what is computed of a weight
 
 @dataclass(frozen=True)
 class Lora:
-    """Which linear layers get adapters, and how large these are."""
+    """The linear layers that get adapters, and the size of these."""
 
     rank: int = limited(0, 0)  # 0: none, all parameters learn
     alpha: float = limited(16.0, 0, above=True)
@@ -38,7 +38,7 @@ class Lora:
 
 
 class Adapter(nn.Module):
-    """What is added to a weight (O, I): alpha / rank times B (O, R) A (R, I)."""
+    """A term that is added to a weight (O, I): alpha / rank times B (O, R) A (R, I)."""
 
     def __init__(self, weight: Tensor, rank: int, alpha: float) -> None:
         super().__init__()
@@ -108,6 +108,6 @@ def check_parts(model: nn.Module, parts: Sequence[str], key: str) -> None:
 
 
 def count_learning(model: nn.Module) -> tuple[int, int]:
-    """How many parameters learn, and how many there are; adapters are among both."""
+    """The number of parameters that learn, and of all; adapters are among both."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)

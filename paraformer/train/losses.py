@@ -1,5 +1,5 @@
-"""What training minimises: cross-entropy of the decoder, count error of the predictor, CTC of the
-encoder.
+"""The losses that training minimises: cross-entropy of the decoder, count error of the
+predictor, CTC of the encoder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which learning rate suits a model and its data: the rate rises from step to step while the loss
+"""A learning rate that suits a model and its data: the rate rises from step to step while the loss
 on the dev set is watched (the range test of arXiv 1506.01186).
 """
 
@@ -43,7 +43,7 @@ class Sweep:
 
 
 class Trial(NamedTuple):
-    """What a step with this rate led to."""
+    """The result of a step with this rate."""
 
     rate: float
     loss: float  # on the batch of the step, before it

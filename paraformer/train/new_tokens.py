@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from paraformer.errors import ConfigError
 from paraformer.limits import check_fields, limited
 
-# What has a row a token, by the names of released checkpoints.
+# Layers that have a row for each token, by the names of released checkpoints.
 TOKEN_LAYERS = (
     "decoder.embed.0",
     "decoder.output_layer",
@@ -29,7 +29,7 @@ TOKEN_LAYERS = (
 
 @dataclass(frozen=True)
 class NewTokens:
-    """How many tokens at the end of the list are new, and how their rows learn."""
+    """The number of new tokens at the end of the list, and the rate at which their rows learn."""
 
     count: int = limited(0, 0)
     rate: float = limited(20.0, 0, above=True)  # times the learning rate
@@ -39,7 +39,7 @@ class NewTokens:
 
 
 class NewRows(nn.Module):
-    """What is added to the last rows of a weight (V, ...)."""
+    """A tensor that is added to the last rows of a weight (V, ...)."""
 
     def __init__(self, weight: Tensor, count: int) -> None:
         super().__init__()

@@ -63,7 +63,7 @@ class UnitCtc:
 
 @dataclass(frozen=True)
 class Heads:
-    """What only models with a second head (times) or with hotwords have."""
+    """Settings that only models with a second head (times) or with hotwords need."""
 
     frame_seconds: float = 0.06  # of the encoder's output
     second: SecondHead = SecondHead()
@@ -73,7 +73,7 @@ class Heads:
 
 @dataclass(frozen=True)
 class Added:
-    """What learns beside the parameters of a model of so many tokens, or instead of them."""
+    """Tensors that learn beside the parameters of a model of so many tokens, or instead of them."""
 
     lora: Lora = Lora()
     tokens: NewTokens = NewTokens()

@@ -25,7 +25,7 @@ class Optim:
     betas: tuple[float, float] = limited((0.9, 0.98), 0, 1, below=True)
     weight_decay: float = limited(0.01, 0)
     schedule: str = "warmuplr"
-    warmup_steps: int = limited(25000, 0)
+    warmup_steps: int = limited(30000, 0)
     total_steps: int = limited(0, 0)
     final_share: float = limited(0.01, 0, 1)
 

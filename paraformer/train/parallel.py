@@ -26,7 +26,7 @@ RESTARTS = "TORCHELASTIC_RESTART_COUNT"  # how often torchrun has started the pr
 
 
 class Ranks(NamedTuple):
-    """Which of how many processes this one is; `local`: among those of its machine."""
+    """The number of this process among all; `local`: among those of its machine."""
 
     rank: int = 0
     world: int = 1
@@ -39,7 +39,7 @@ class Ranks(NamedTuple):
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> Ranks:
-        """What torchrun says, one process where it does not."""
+        """As torchrun says in the environment; one process where it says nothing."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         try:
             rank, world, local = (int(environment[name]) for name in names)

@@ -12,7 +12,7 @@ from paraformer.train.losses import Losses
 
 
 def rows_of(batch: Any) -> int:
-    """How many rows the tensors of a batch have."""
+    """The number of rows of the tensors of a batch."""
     return next(len(value) for value in batch if isinstance(value, Tensor))
 
 

@@ -52,7 +52,7 @@ class WordBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How samples are cut: from the beginning of a sentence, as the windows of recognition are."""
+    """Samples are cut from the beginning of a sentence, as the windows of recognition are."""
 
     min_words: int = limited(8, 1)
     max_words: int = limited(80, 1)
@@ -171,7 +171,7 @@ class PassageLoader:
 
 
 def _sentence_starts(labels: np.ndarray, ends: Sequence[int]) -> np.ndarray:
-    """Where sentences begin, the end of the passage included where one closes there."""
+    """The words at which sentences begin, and the end of the passage where one closes there."""
     return np.flatnonzero(np.isin(labels, ends)) + 1
 
 

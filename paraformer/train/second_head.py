@@ -1,4 +1,4 @@
-"""How the second head of `CifPredictorV3` learns when tokens begin: from how many there are, as in
+"""The second head of `CifPredictorV3` learns when tokens begin: from how many there are, as in
 the released recipe, and from known times where the data has some.
 """
 

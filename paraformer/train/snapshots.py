@@ -25,7 +25,7 @@ Totals = dict[str, tuple[float, float]]  # name of a statistic -> weighted sum, 
 
 
 class Position(NamedTuple):
-    """Where a run stands: `batch` batches of `epoch` are done, `step` optimiser steps in all."""
+    """The position of a run: `batch` batches of `epoch` are done, `step` optimiser steps in all."""
 
     epoch: int = 1
     batch: int = 0
@@ -33,7 +33,7 @@ class Position(NamedTuple):
 
 
 class Resumed(NamedTuple):
-    """Where a run goes on; `place`: where its loader was, empty for one that needs no telling."""
+    """The place at which a run goes on; `place`: that of its loader, empty if it can find it."""
 
     position: Position
     totals: Totals

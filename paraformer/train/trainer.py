@@ -45,7 +45,7 @@ MAX_BAD_BATCHES = 20  # non-finite losses in a row before the run is given up
 
 @dataclass(frozen=True)
 class Training:
-    """How long and how; `train_conf` of released configs in our words."""
+    """The length and manner of a training; `train_conf` of released configs in our words."""
 
     max_epoch: int = limited(150, 1)
     accum_grad: int = limited(1, 1)
@@ -65,7 +65,7 @@ class Training:
 
 
 class Batches(Protocol):
-    """Where batches come from."""
+    """A source of batches."""
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Batches of an epoch from number `start`."""
@@ -76,14 +76,14 @@ class Placed(Protocol):
     """A loader that reads a list too long to be planned: it has to be told where it was."""
 
     def place(self, batch: int) -> list[int]:
-        """Where the loader was at batch number `batch` of the epoch, or shortly before."""
+        """The place of the loader at batch number `batch` of the epoch, or shortly before."""
 
     def go_to(self, place: list[int]) -> None:
         """Begin the next epoch there."""
 
 
 class Writer(Protocol):
-    """What the loop needs of a tensorboard writer."""
+    """The part of a tensorboard writer that the loop needs."""
 
     def add_scalar(self, tag: str, value: float, step: int) -> None:
         """Note one value."""
@@ -266,7 +266,7 @@ class Trainer:
             except (RuntimeError, MemoryError) as error:
                 if not lacks_memory(error):
                     raise
-                # What an earlier batch or another process has added cannot be taken apart again.
+                # Gradients of an earlier batch or another process cannot be told apart any more.
                 if self.pending or self.ranks.world > 1 or parts >= rows:
                     raise DataError(
                         f"{self.device}: no memory to train on {rows} rows at once; lower "
@@ -297,7 +297,7 @@ class Trainer:
         return whole
 
     def _copies(self, batch: Batch) -> int:
-        """How many processes have these very rows."""
+        """The number of processes that have these very rows."""
         return batch.copies if self.ranks.world > 1 else 1
 
     def _agree_on_loss(self, loss: Tensor, keys: list[str]) -> bool:

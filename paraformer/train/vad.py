@@ -113,7 +113,7 @@ def read_spans(path: Path) -> dict[str, Spans]:
 
 
 def frame_labels(spans: Iterable[tuple[float, float]], count: int, frontend: Frontend) -> Tensor:
-    """Which of `count` frames have their centre in a span: (count,) int8."""
+    """SPEECH for each of `count` frames whose centre lies in a span: (count,) int8."""
     labels = torch.zeros(count, dtype=torch.int8)
     shift, half = frontend.frame_shift / 1000, frontend.frame_length / 2000
     for begin, end in spans:
@@ -160,7 +160,7 @@ def normalisation(recordings: Sequence[Recording], frontend: Frontend) -> Cmvn:
 
 @dataclass(frozen=True)
 class Pieces:
-    """How recordings are cut and changed."""
+    """The size of the pieces that recordings are cut into, and the changes made to them."""
 
     frames: int = limited(600, 50)  # of one piece
     batch_frames: int = limited(9600, 50)  # of one batch, padding counted
