@@ -37,10 +37,7 @@ from paraformer.models.builders import (
     Config,
     accepted,
 )
-from paraformer.models.builders import MODEL_KEYS as MODEL_KEYS
 from paraformer.models.builders import NO_MARK as NO_MARK
-from paraformer.models.builders import SILENT as SILENT
-from paraformer.models.builders import build_paraformer as build_paraformer
 from paraformer.models.fsmn_vad import VadOptions
 from paraformer.models.kinds import (
     ALIGNER,

@@ -27,23 +27,19 @@ from paraformer.files import check_folder
 from paraformer.hub.directories import find_model
 from paraformer.limits import Limits, check
 from paraformer.models.aligner import Aligner
-from paraformer.models.builders import HOTWORD_KEYS, SPELLINGS
+from paraformer.models.builders import HOTWORD_KEYS, MODEL_KEYS, SILENT, SPELLINGS, accepted
 from paraformer.models.kinds import ALIGNER, kind_of
 from paraformer.models.paraformer import Paraformer
 from paraformer.models.release import (
-    MODEL_KEYS,
-    SILENT,
     AlignerRelease,
     Release,
-    accepted,
     build_any,
-    load_weights,
     merge,
     override_keys,
     read_config,
     weights_of,
 )
-from paraformer.models.weights import load_matching
+from paraformer.models.weights import load_matching, load_weights
 from paraformer.programs.settings import ONE, get_ready, part, pick_device, read_settings, section
 from paraformer.programs.utterances import load_set, read_units, unit_ids
 from paraformer.train.chunking import Chunking, DynamicChunk, ReleasedChunks
@@ -254,7 +250,6 @@ def unit_ctc(config: dict[str, Any], model: dict[str, Any]) -> UnitCtc:
     conf = dict(part(config, "unit_ctc"))
     size = len(unit_ids(conf.pop("units", None)))
     unit = section(UnitCtc, "unit_ctc", {**conf, "size": size})
-    check("unit_ctc.weight", unit.weight, Limits(0))
     if size:
         layers = override_keys(model)["encoder_conf"]["num_blocks"]
         check("unit_ctc.layer", unit.layer, Limits(1, layers, whole=True))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from paraformer.data.batches.augment import SpecAug, SpecAugLfr
 from paraformer.data.batches.dataset import Batch
 from paraformer.errors import ConfigError
+from paraformer.limits import check_fields, limited
 from paraformer.models.aligner import Aligner
 from paraformer.models.paraformer import CtcHead, Paraformer
 from paraformer.models.seaco import SeacoParaformer
@@ -58,7 +59,10 @@ class UnitCtc:
 
     size: int = 0  # of the inventory with the blank; 0: off
     layer: int = 6  # encoder layer that it listens to, counted from 1
-    weight: float = 0.3
+    weight: float = limited(0.3, 0)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "unit_ctc")
 
 
 @dataclass(frozen=True)

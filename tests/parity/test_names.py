@@ -12,7 +12,7 @@ import re
 import pytest
 import torch
 
-from paraformer.models.release import build_paraformer
+from paraformer.models.builders import build_paraformer
 from tests.parity.oracle import FIXTURES
 
 BLOCKS, DECODERS, D, F, V, K, INPUT = 50, 16, 512, 2048, 8404, 11, 560

@@ -20,8 +20,8 @@ from omegaconf import OmegaConf
 from paraformer.data.batches.augment import Augment
 from paraformer.data.batches.dataset import Batching
 from paraformer.data.corpus.tables import read_table
-from paraformer.models.builders import SPELLINGS
-from paraformer.models.release import SILENT, build, override_keys
+from paraformer.models.builders import SILENT, SPELLINGS
+from paraformer.models.release import build, override_keys
 from paraformer.programs.training import chunking, specaug
 from paraformer.train.consistency import Consistency
 from paraformer.train.mwer import Mwer
