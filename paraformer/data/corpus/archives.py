@@ -1,4 +1,7 @@
-"""Kaldi archives: what stands at `file.ark:offset`, numbers and nothing that could run."""
+"""Kaldi archives: what stands at `file.ark:offset`, numbers and nothing that could run.
+
+Tested in tests/unit/data/corpus/test_segments.py.
+"""
 
 from __future__ import annotations
 

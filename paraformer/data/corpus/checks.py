@@ -1,15 +1,20 @@
-"""What can be wrong with a data directory: `validate` lists it, `fix` removes what it names."""
+"""The faults of a data directory: `validate` lists them, `fix` removes the ids that they name.
+
+Tables are read in passes: in memory stay their ids, once where several tables have the same.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from paraformer.data.corpus.segments import wrong_place
-from paraformer.data.corpus.tables import Row, fields, invert, read_rows
+from paraformer.data.corpus.segments import number, wrong_place
+from paraformer.data.corpus.tables import Row, fields, invert, iter_rows
 
 # Utterances stand in all of these that exist; with `segments`, wav.scp has recordings instead.
 UTTERANCE_TABLES = ("segments", "wav.scp", "feats.scp", "text", "utt2spk")
@@ -21,13 +26,11 @@ KNOWN_TABLES = tuple(
     dict.fromkeys(UTTERANCE_TABLES + OPTIONAL_TABLES + RECORDING_TABLES + SPEAKER_TABLES)
 )
 
-# What programs put beside the tables, and training reads; nothing checks them.
+# Files that programs put beside the tables, and training reads; nothing checks them.
 DERIVED_TABLES = ("ctm", "text_units")
 
 _REPEATED = "repeated line"
 _ARK_SUFFIX = re.compile(r"(?::(\d+))?(?:\[[\d:,]*\])?$")
-Rows = Mapping[str, list[Row]]
-Index = Mapping[str, Mapping[str, Row]]
 
 
 class Fault(NamedTuple):
@@ -50,24 +53,82 @@ class Fault(NamedTuple):
         return f"{where}: {self.what}; {self.remedy}"
 
 
-def read_all(folder: Path) -> dict[str, list[Row]]:
-    """The rows of each known table that the folder has."""
-    return {name: read_rows(folder / name) for name in KNOWN_TABLES if (folder / name).exists()}
+class Table:
+    """A table on disk, which is read in passes; in memory are its ids alone."""
+
+    def __init__(self, path: Path, checked: bool = False) -> None:
+        """checked: its values are looked at too, by the way."""
+        self.path = path
+        self.ids: set[str] = set()
+        self.wrong: list[tuple[int, str, str]] = []  # lines of wrong values, their ids and faults
+        self.repeated: set[str] = set()  # those of the ids that stand in several lines
+        self.disorder: tuple[int, str, str] | None = (
+            None  # first unsorted line, its id, that before
+        )
+        before, check = "", _CHECKS.get(path.name) if checked else None
+        for line, key, value in iter_rows(path):
+            if key in self.ids:
+                self.repeated.add(key)
+            self.ids.add(key)
+            if key < before and self.disorder is None:
+                self.disorder = line, key, before
+            before = key
+            if check and (fault := check(value)):
+                self.wrong.append((line, key, fault))
+
+    def first_rows(self) -> Iterator[Row]:
+        """The first row of each id, in the order of the file."""
+        rows = iter_rows(self.path)
+        return _first_of_each(rows, self.repeated) if self.repeated else rows
+
+
+def _first_of_each(rows: Iterable[Row], repeated: Collection[str]) -> Iterator[Row]:
+    expected = {*repeated}
+    for row in rows:
+        if row.key not in repeated or row.key in expected:
+            expected.discard(row.key)
+            yield row
+
+
+Tables = Mapping[str, Table]
+
+
+def open_tables(folder: Path, checked: bool = False) -> dict[str, Table]:
+    """The known tables that the folder has; checked: for `find_faults`."""
+    tables: dict[str, Table] = {}
+    for name in KNOWN_TABLES:
+        if (folder / name).exists():
+            table = Table(folder / name, checked)
+            table.ids = shared(table.ids, [other.ids for other in tables.values()])
+            tables[name] = table
+    return tables
+
+
+def shared(ids: set[str], others: Iterable[set[str]]) -> set[str]:
+    """One of the other sets if it is equal, so that memory holds it once; else the set itself."""
+    return next((other for other in others if other == ids), ids)
+
+
+def in_all(sets: Collection[set[str]]) -> set[str]:
+    """The ids that stand in each of some sets; the set itself where they are the same."""
+    first, *others = {id(each): each for each in sets}.values() or [set()]
+    return first.intersection(*others) if others else first
+
+
+def in_any(sets: Collection[set[str]]) -> set[str]:
+    """The ids that stand in one of some sets; the set itself where they are the same."""
+    first, *others = {id(each): each for each in sets}.values() or [set()]
+    return first.union(*others) if others else first
 
 
 def keyed_by_utterance(names: Collection[str]) -> list[str]:
-    """Those of the tables that decide which utterances there are."""
+    """The tables among `names` that decide which utterances there are."""
     has_segments = "segments" in names
     return [
         name
         for name in UTTERANCE_TABLES
         if name in names and not (name == "wav.scp" and has_segments)
     ]
-
-
-def first_rows(rows: Rows) -> dict[str, dict[str, Row]]:
-    """Table to id to its first row."""
-    return {name: {row.key: row for row in reversed(table)} for name, table in rows.items()}
 
 
 def find_missing_tables(
@@ -89,27 +150,35 @@ def find_missing_tables(
 
 
 def find_faults(
-    folder: Path, rows: Rows, *, files: bool = True, order: bool = True, empty_text: bool = False
+    folder: Path,
+    tables: Tables,
+    *,
+    files: bool = True,
+    order: bool = True,
+    empty_text: bool = False,
 ) -> Iterator[Fault]:
     """All faults. `files`: look at the audio, `order`: must be sorted, `empty_text`: is allowed."""
-    index = first_rows(rows)
     fix = f"run utils/fix_data_dir.py {folder}"
-    for name, table in rows.items():
-        yield from _find_repeated(folder / name, table, fix)
-        yield from _find_wrong_values(folder / name, table, empty_text, fix)
-        if order:
-            yield from _find_disorder(folder / name, table, fix)
-    yield from _find_lost_recordings(folder, index, fix)
+    for table in tables.values():
+        yield from _find_repeated(table, fix)
+        yield from _find_wrong_values(table, empty_text, fix)
+        if order and table.disorder:
+            line, key, before = table.disorder
+            what = f"'{key}' stands behind '{before}': not sorted (LC_ALL=C sort)"
+            yield Fault("not sorted", table.path, line, "", what, fix)
+    yield from _find_lost_recordings(tables, fix)
     if files:
-        yield from _find_lost_files(folder, index)
-    yield from _find_strangers(folder, index, fix)
-    yield from _find_stale(folder, index, fix)
-    yield from _find_speaker_faults(folder, index, fix)
+        yield from _find_lost_files(tables, fix)
+    yield from _find_strangers(tables, fix)
+    yield from _find_stale(tables, fix)
+    yield from _find_speaker_faults(folder, tables, fix)
 
 
-def _find_repeated(path: Path, rows: list[Row], fix: str) -> Iterator[Fault]:
-    seen: dict[str, Row] = {}
-    for row in rows:
+def _find_repeated(table: Table, fix: str) -> Iterator[Fault]:
+    if not table.repeated:
+        return
+    path, seen = table.path, dict[str, Row]()
+    for row in (row for row in iter_rows(path) if row.key in table.repeated):
         first = seen.setdefault(row.key, row)
         if first is row:
             continue
@@ -124,27 +193,17 @@ def _find_repeated(path: Path, rows: list[Row], fix: str) -> Iterator[Fault]:
             yield Fault(reason, path, row.line, row.key, f"{what} with another value", remedy)
 
 
-def _find_disorder(path: Path, rows: list[Row], fix: str) -> Iterator[Fault]:
-    for before, row in zip(rows, rows[1:], strict=False):
-        if row.key < before.key:
-            what = f"'{row.key}' stands behind '{before.key}': not sorted (LC_ALL=C sort)"
-            yield Fault("not sorted", path, row.line, "", what, fix)
-            return
-
-
-def _find_wrong_values(path: Path, rows: list[Row], empty_text: bool, fix: str) -> Iterator[Fault]:
-    if not rows:
+def _find_wrong_values(table: Table, empty_text: bool, fix: str) -> Iterator[Fault]:
+    path = table.path
+    if not table.ids:
         yield Fault("table empty", path, 0, "", "holds no line", "make it again or remove it")
-    for row in rows:
-        wrong = wrong_value(path.name, row.value)
-        if wrong and not (empty_text and path.name == "text"):
-            yield Fault(
-                wrong, path, row.line, row.key, f"'{row.key}': {wrong}", f"correct it, or {fix}"
-            )
+    for line, key, wrong in table.wrong:
+        if not (empty_text and path.name == "text"):
+            yield Fault(wrong, path, line, key, f"'{key}': {wrong}", f"correct it, or {fix}")
 
 
 def wrong_value(name: str, value: str) -> str:
-    """What is wrong with a value of that table, or the empty string.
+    """The fault of a value of that table, or the empty string.
 
     >>> wrong_value("segments", "rec1 3.5 3.5")
     'segment without length'
@@ -153,32 +212,27 @@ def wrong_value(name: str, value: str) -> str:
     return check(value) if check else ""
 
 
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan
-
-
 def _wrong_duration(value: str) -> str:
-    return "" if 0 < _number(value) < math.inf else "not a positive number of seconds"
+    return "" if 0 < number(value) < math.inf else "not a positive number of seconds"
 
 
 def _wrong_count(value: str) -> str:
     return "" if value.isdecimal() and int(value) > 0 else "not a positive whole number"
 
 
+def _is_word(value: str) -> bool:
+    return bool(value) and " " not in value and "\t" not in value
+
+
 _CHECKS: Mapping[str, Callable[[str], str]] = {
     "text": lambda value: "" if value else "empty transcript",
     "wav.scp": lambda value: "" if value else "no file named",
     "feats.scp": lambda value: "" if value else "no file named",
-    "utt2spk": lambda value: (
-        "" if len(fields(value)) == 1 else "not of the form: utterance speaker"
-    ),
+    "utt2spk": lambda value: "" if _is_word(value) else "not of the form: utterance speaker",
     "segments": wrong_place,
     "utt2dur": _wrong_duration,
     "reco2dur": _wrong_duration,
-    "utt2uniq": lambda value: "" if len(fields(value)) == 1 else "not of the form: utterance id",
+    "utt2uniq": lambda value: "" if _is_word(value) else "not of the form: utterance id",
     "vad.scp": lambda value: "" if value else "no file named",
     "cmvn.scp": lambda value: "" if value else "no file named",
     "reco2file_and_channel": lambda value: (
@@ -188,37 +242,31 @@ _CHECKS: Mapping[str, Callable[[str], str]] = {
 }
 
 
-def _find_lost_recordings(folder: Path, index: Index, fix: str) -> Iterator[Fault]:
+def _find_lost_recordings(tables: Tables, fix: str) -> Iterator[Fault]:
     """Recordings that only one of segments and wav.scp knows."""
-    if "segments" not in index or "wav.scp" not in index:
+    if "segments" not in tables or "wav.scp" not in tables:
         return
-    used = set()
-    for row in index["segments"].values():
-        recording = _first(row)
+    segments, wavs, used = tables["segments"], tables["wav.scp"], set()
+    for line, key, value in segments.first_rows():
+        recording = _first(value)
         used.add(recording)
-        if recording and recording not in index["wav.scp"]:
+        if recording and recording not in wavs.ids:
             reason = "recording not in wav.scp"
-            what = f"'{row.key}' is of recording '{recording}', which is not in wav.scp"
-            yield Fault(reason, folder / "segments", row.line, row.key, what, f"add it, or {fix}")
-    for row in index["wav.scp"].values():
-        if row.key not in used:
-            what = f"no segment is of recording '{row.key}'"
-            path = folder / "wav.scp"
-            yield Fault("recording without segments", path, row.line, row.key, what, fix)
+            what = f"'{key}' is of recording '{recording}', which is not in wav.scp"
+            yield Fault(reason, segments.path, line, key, what, f"add it, or {fix}")
+    for line, key, _ in wavs.first_rows():
+        if key not in used:
+            what = f"no segment is of recording '{key}'"
+            yield Fault("recording without segments", wavs.path, line, key, what, fix)
 
 
-def _find_lost_files(folder: Path, index: Index) -> Iterator[Fault]:
+def _find_lost_files(tables: Tables, fix: str) -> Iterator[Fault]:
     """Audio and feature files that are not there or empty; pipes and URLs are taken on trust."""
-    sizes: dict[str, int] = {}
-    for name in ("wav.scp", "feats.scp"):
-        for row in index.get(name, {}).values():
-            file, offset = entry_file(row.value)
-            if not file:
-                continue
-            if file not in sizes:
-                sizes[file] = _size(file)
-            size = sizes[file]
-            if size > offset:
+    size_of = lru_cache(maxsize=1024)(_size)  # an archive holds many entries
+    for name in [name for name in ("wav.scp", "feats.scp") if name in tables]:
+        for line, key, value in tables[name].first_rows():
+            file, offset = entry_file(value)
+            if not file or (size := size_of(file)) > offset:
                 continue
             if size < 0:
                 reason, what = f"no file for {name}", f"no file {Path(file).absolute()}"
@@ -228,9 +276,9 @@ def _find_lost_files(folder: Path, index: Index) -> Iterator[Fault]:
                 reason, what = f"cut file in {name}", f"{file} has {size} bytes, none at {offset}"
             remedy = (
                 "correct the path (relative ones start at the current directory), make the file, "
+                f"or {fix}"
             )
-            remedy += f"or run utils/fix_data_dir.py {folder}"
-            yield Fault(reason, folder / name, row.line, row.key, f"'{row.key}': {what}", remedy)
+            yield Fault(reason, tables[name].path, line, key, f"'{key}': {what}", remedy)
 
 
 def entry_file(value: str) -> tuple[str, int]:
@@ -241,7 +289,7 @@ def entry_file(value: str) -> tuple[str, int]:
     """
     if not value or value == "-" or "://" in value or value.endswith("|") or value.startswith("|"):
         return "", 0
-    if Path(value).is_file():
+    if os.path.isfile(value):
         return value, 0
     match = _ARK_SUFFIX.search(value)
     if match is None:
@@ -251,20 +299,26 @@ def entry_file(value: str) -> tuple[str, int]:
 
 def _size(file: str) -> int:
     """Bytes of a file; -1 if there is none."""
-    path = Path(file)
-    return path.stat().st_size if path.is_file() else -1
+    return os.path.getsize(file) if os.path.isfile(file) else -1
 
 
-def _find_strangers(folder: Path, index: Index, fix: str) -> Iterator[Fault]:
+def _find_strangers(tables: Tables, fix: str) -> Iterator[Fault]:
     """Utterances that stand in some of the tables only."""
-    names = keyed_by_utterance(index)
-    for key in sorted({key for name in names for key in index[name]}):
-        lacking = ", ".join(name for name in names if key not in index[name])
-        if lacking:
-            home = next(name for name in names if key in index[name])
-            what = f"'{key}' is not in {lacking}"
-            line = index[home][key].line
-            yield Fault(f"not in {lacking}", folder / home, line, key, what, f"add it, or {fix}")
+    names = keyed_by_utterance(tables)
+    sets = [tables[name].ids for name in names]
+    strangers = in_any(sets) - in_all(sets)
+    homes = {key: next(name for name in names if key in tables[name].ids) for key in strangers}
+    lines = {
+        row.key: row.line
+        for name in {*homes.values()}
+        for row in tables[name].first_rows()
+        if homes.get(row.key) == name
+    }
+    for key in sorted(strangers):
+        lacking = ", ".join(name for name in names if key not in tables[name].ids)
+        reason, path = f"not in {lacking}", tables[homes[key]].path
+        what = f"'{key}' is not in {lacking}"
+        yield Fault(reason, path, lines[key], key, what, f"add it, or {fix}")
 
 
 class Known(NamedTuple):
@@ -275,76 +329,81 @@ class Known(NamedTuple):
     anywhere: set[str]
 
 
-def side_tables(tables: Mapping[str, Mapping[str, object]]) -> list[tuple[str, Known]]:
+def _side_tables(tables: Tables) -> Iterator[tuple[Table, Known]]:
     """The tables that follow others, each with the ids that it follows."""
     names = keyed_by_utterance(tables)
-    if not names:
-        return []
-    everywhere = set.intersection(*(set(tables[name]) for name in names))
-    anywhere = {key for name in names for key in tables[name]}
-    utterances = recordings = Known("utterances", everywhere, anywhere)
+    sets = [tables[name].ids for name in names]
+    utterances = recordings = Known("utterances", in_all(sets), in_any(sets))
+    yield from ((tables[name], utterances) for name in OPTIONAL_TABLES if name in tables)
     if "segments" in tables:
-        used = {key: _first(value) for key, value in tables["segments"].items()}
-        own = {used[key] for key in everywhere}
-        recordings = Known("recordings", own, {*used.values(), *tables.get("wav.scp", ())})
-    found = [(name, utterances) for name in OPTIONAL_TABLES]
-    found += [(name, recordings) for name in RECORDING_TABLES if name != "wav.scp"]
-    if "utt2spk" in tables:
-        spoken = {key: _value(value) for key, value in tables["utt2spk"].items()}
-        speakers = Known("speakers", {spoken[key] for key in everywhere}, set(spoken.values()))
-        found += [(name, speakers) for name in SPEAKER_TABLES if name != "spk2utt"]
-    return [(name, known) for name, known in found if name in tables]
+        recordings = _named_by(tables["segments"], "recordings", utterances.everywhere)
+        if "wav.scp" in tables:
+            recordings.anywhere.update(tables["wav.scp"].ids)
+    for name in RECORDING_TABLES:
+        if name != "wav.scp" and name in tables:
+            yield tables[name], recordings
+    of_speakers = [name for name in SPEAKER_TABLES if name != "spk2utt" and name in tables]
+    if of_speakers and "utt2spk" in tables:
+        speakers = _named_by(tables["utt2spk"], "speakers", utterances.everywhere)
+        yield from ((tables[name], speakers) for name in of_speakers)
 
 
-def _value(entry: object) -> str:
-    return entry.value if isinstance(entry, Row) else str(entry)
+def _named_by(table: Table, what: str, utterances: Collection[str]) -> Known:
+    """The first words of a table, and those of them that these utterances have."""
+    own, named = set[str](), set[str]()
+    for _, key, value in table.first_rows():
+        word = _first(value) if table.path.name == "segments" else value
+        named.add(word)
+        if key in utterances:
+            own.add(word)
+    return Known(what, own, named)
 
 
-def _first(entry: object) -> str:
-    return next(iter(fields(_value(entry))), "")
+def _first(value: str) -> str:
+    return next(iter(fields(value)), "")
 
 
-def _find_stale(folder: Path, index: Index, fix: str) -> Iterator[Fault]:
+def _find_stale(tables: Tables, fix: str) -> Iterator[Fault]:
     """Tables made from the others, of which they know too few or too many."""
-    for name, (ids, everywhere, anywhere) in side_tables(index):
+    for table, (ids, everywhere, anywhere) in _side_tables(tables):
         for kind, keys in (
-            ("lacks", everywhere - index[name].keys()),
-            ("has unknown", index[name].keys() - anywhere),
+            ("lacks", everywhere - table.ids),
+            ("has unknown", table.ids - anywhere),
         ):
             if keys:
                 few = ", ".join(sorted(keys)[:5])
                 what = f"{kind} {len(keys)} {ids} ({few}{', …' if len(keys) > 5 else ''})"
-                yield Fault(
-                    f"{name} is stale", folder / name, 0, "", what, f"make it again, or {fix}"
-                )
+                reason = f"{table.path.name} is stale"
+                yield Fault(reason, table.path, 0, "", what, f"make it again, or {fix}")
 
 
-def _find_speaker_faults(folder: Path, index: Index, fix: str) -> Iterator[Fault]:
-    if "spk2utt" not in index:
+def _find_speaker_faults(folder: Path, tables: Tables, fix: str) -> Iterator[Fault]:
+    if "spk2utt" not in tables:
         return
     path = folder / "spk2utt"
-    if "utt2spk" not in index:
+    if "utt2spk" not in tables:
         remedy = f"run utils/spk2utt_to_utt2spk.py {path} {folder / 'utt2spk'}"
         yield Fault("table missing", path, 0, "", "there is no utt2spk beside it", remedy)
         return
-    expected = invert({key: row.value for key, row in index["utt2spk"].items()})
-    found = {key: " ".join(sorted(fields(row.value))) for key, row in index["spk2utt"].items()}
+    expected = invert({row.key: row.value for row in tables["utt2spk"].first_rows()})
+    found = {row.key: " ".join(sorted(fields(row.value))) for row in tables["spk2utt"].first_rows()}
     if found != expected:
         key = min(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
         what = f"does not fit utt2spk (first at speaker '{key}')"
         yield Fault("spk2utt is stale", path, 0, "", what, fix)
 
 
-def find_dropped(rows: Rows, faults: Collection[Fault]) -> dict[str, str]:
+def find_dropped(tables: Tables, faults: Iterable[Fault]) -> dict[str, str]:
     """Utterance to the first reason why it must go; that of a recording goes to its segments."""
-    recording_of = {key: _first(row) for key, row in first_rows(rows).get("segments", {}).items()}
+    segments = tables.get("segments")
     dropped: dict[str, str] = {}
     lost_recordings: dict[str, str] = {}
     for fault in faults:
         if fault.drops:
-            of_recordings = bool(recording_of) and fault.path.name == "wav.scp"
+            of_recordings = segments is not None and segments.ids and fault.path.name == "wav.scp"
             (lost_recordings if of_recordings else dropped).setdefault(fault.key, fault.reason)
-    for utterance, recording in recording_of.items():
-        if recording in lost_recordings:
-            dropped.setdefault(utterance, lost_recordings[recording])
+    if segments is not None and lost_recordings:
+        for _, utterance, value in segments.first_rows():
+            if (recording := _first(value)) in lost_recordings:
+                dropped.setdefault(utterance, lost_recordings[recording])
     return dropped

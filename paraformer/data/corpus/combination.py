@@ -1,16 +1,19 @@
 """Several Kaldi data directories become one.
 
 Standard library only: `utils/combine_data.py` is a door to this module and starts at once.
+
+Tested in tests/unit/data/corpus/test_datadir.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from paraformer.data.corpus.checks import KNOWN_TABLES, keyed_by_utterance
 from paraformer.data.corpus.companions import WHOLE, Ids, joined
-from paraformer.data.corpus.datadir import DataDir, Tables, write_data_dir
+from paraformer.data.corpus.datadir import DataDir, write_data_dir
 from paraformer.data.corpus.tables import Row
 from paraformer.errors import DataError
 
@@ -23,32 +26,35 @@ def combine(destination: str | Path, sources: Sequence[DataDir]) -> list[str]:
     """
     for source in sources:
         source.refuse_same(destination)
-    segmented = any("segments" in source for source in sources)
-    parts = [_with_segments(source) if segmented else source.tables for source in sources]
-    parts = _with_uniq(parts)
-    present = {name for part in parts for name in part}
+    made = _made(sources)
+    parts = [{*source.opened, *own} for source, own in zip(sources, made, strict=True)]
     shared = [name for name in KNOWN_TABLES if all(name in part for part in parts)]
-    merged: Tables = {}
-    for name in shared:
-        if name != "spk2utt":
-            found = _merged(name, sources, parts)
-            if found is not None:
-                merged[name] = found
-    if not keyed_by_utterance(merged):
+    if not keyed_by_utterance(shared):
         raise DataError(f"{destination}: the sources share no table; combine like with like")
-    rows = _joined(sources)
-    write_data_dir(destination, merged, rows)
+    rows, merged = _joined(sources), set[str]()
+
+    def tables() -> Iterator[tuple[str, dict[str, str]]]:
+        for name in shared:
+            if name != "spk2utt":
+                found = _merged(name, sources, made)
+                if found is not None:
+                    merged.add(name)
+                    yield name, found
+
+    write_data_dir(destination, tables(), rows)
+    present = {*(name for part in parts for name in part)}
     present |= {name for source in sources for name in source.companions}
-    return sorted(present - merged.keys() - rows.keys() - {"spk2utt"})
+    return sorted(present - merged - rows.keys() - {"spk2utt"})
 
 
 def _merged(
-    name: str, sources: Sequence[DataDir], parts: Sequence[Tables]
+    name: str, sources: Sequence[DataDir], made: Sequence[dict[str, dict[str, str]]]
 ) -> dict[str, str] | None:
     """A table of all sources; None where statistics of one speaker differ, which belong to none."""
     table: dict[str, str] = {}
-    for source, part in zip(sources, parts, strict=True):
-        for key, value in part[name].items():
+    for source, own in zip(sources, made, strict=True):
+        part = own[name] if name in own else source.table(name)
+        for key, value in part.items():
             if table.setdefault(key, value) == value:
                 continue
             if name == "cmvn.scp":
@@ -60,41 +66,44 @@ def _merged(
     return table
 
 
-def _joined(sources: Sequence[DataDir]) -> dict[str, list[Row]]:
+def _joined(sources: Sequence[DataDir]) -> dict[str, Iterable[Row]]:
     """The files beside the tables that all sources have, of one kind."""
-    rows: dict[str, list[Row]] = {}
+    rows: dict[str, Iterable[Row]] = {}
     for name, first in sources[0].companions.items():
         files = [source.companions[name] for source in sources if name in source.companions]
         if len(files) < len(sources) or any(file.kind != first.kind for file in files):
             continue
-        if first.kind == WHOLE and any(file.rows != first.rows for file in files):
-            continue
-        rows[name], wrong = joined(files)
-        if wrong:
-            raise DataError(
-                f"{sources[-1].path / name}: '{wrong}' has other lines in another source; give the "
-                "ids a prefix with utils/copy_data_dir.py"
-            )
+        if first.kind != WHOLE or all(_same_rows(file.rows(), first.rows()) for file in files):
+            rows[name] = joined(files)
     return rows
 
 
-def _with_uniq(parts: Sequence[Tables]) -> list[Tables]:
-    """If one source has utt2uniq, in the others each utterance is its own, as with Kaldi."""
-    if not any("utt2uniq" in part for part in parts):
-        return list(parts)
-    return [{"utt2uniq": {key: key for key in Ids.of(part).utterances}, **part} for part in parts]
+def _same_rows(one: Iterable[Row], other: Iterable[Row]) -> bool:
+    return all(a == b for a, b in zip_longest(one, other))
 
 
-def _with_segments(source: DataDir) -> Tables:
-    """The tables of a source; each whole recording becomes a segment where it has none."""
-    if "segments" in source or "wav.scp" not in source:
-        return source.tables
-    durations = source.tables.get("utt2dur", {})
+def _made(sources: Sequence[DataDir]) -> list[dict[str, dict[str, str]]]:
+    """The tables that sources lack and get, since others have them: a segment a recording, and
+    utterances that are each their own, as with Kaldi.
+    """
+    segmented = any("segments" in source for source in sources)
+    unique = any("utt2uniq" in source for source in sources)
+    made: list[dict[str, dict[str, str]]] = [{} for _ in sources]
+    for source, own in zip(sources, made, strict=True):
+        if segmented and "segments" not in source and "wav.scp" in source:
+            own["segments"] = _whole_recordings(source)
+        if unique and "utt2uniq" not in source:
+            own["utt2uniq"] = {key: key for key in Ids.of(source.opened).utterances}
+    return made
+
+
+def _whole_recordings(source: DataDir) -> dict[str, str]:
+    """The `segments` of a source that has none."""
+    durations = source.table("utt2dur") if "utt2dur" in source else {}
     lacking = [key for key in source.utterances if key not in durations]
     if lacking:
         raise DataError(
             f"{source.path}: has no segments, other sources do, and utt2dur lacks '{lacking[0]}'; "
             "make its utt2dur"
         )
-    segments = {key: f"{key} 0 {durations[key]}" for key in source.utterances}
-    return {**source.tables, "segments": segments}
+    return {key: f"{key} 0 {durations[key]}" for key in source.utterances}

@@ -51,7 +51,7 @@ def read_ctm(path: str | Path) -> WordTimes:
 
 
 def ctm_words(rows: Sequence[Row], name: str) -> WordTimes:
-    """The same of rows; `name` is what they are called in an error."""
+    """The words of rows, as `read_ctm` gives them; errors call the rows `name`."""
     words: WordTimes = defaultdict(list)
     for key, _, spoken in _lines(rows, name):
         words[key].append(spoken)

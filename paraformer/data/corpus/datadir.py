@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +23,14 @@ from paraformer.data.corpus.checks import (
     SPEAKER_TABLES,
     UTTERANCE_TABLES,
     Fault,
+    Table,
     find_dropped,
     find_faults,
     find_missing_tables,
-    first_rows,
+    in_all,
+    in_any,
     keyed_by_utterance,
-    read_all,
+    open_tables,
     wrong_value,
 )
 from paraformer.data.corpus.companions import (
@@ -37,16 +40,16 @@ from paraformer.data.corpus.companions import (
     UTTERANCE,
     Companion,
     Ids,
-    format_rows,
     read_companions,
+    row_lines,
 )
-from paraformer.data.corpus.repair import Repair, new_backup, with_speakers, without_stale
+from paraformer.data.corpus.repair import Repair, save_old, write_mended
 from paraformer.data.corpus.segments import Place, parse_place
 from paraformer.data.corpus.tables import (
     Row,
     fields,
-    format_table,
     invert,
+    iter_rows,
     read_table,
     write_table,
     write_text,
@@ -65,15 +68,14 @@ __all__ = [
     "write_table",
 ]
 
-Tables = dict[str, dict[str, str]]
-Rows = Mapping[str, Sequence[Row]]
+Contents = Mapping[str, Mapping[str, str]]  # of tables by their names
 EVERY_TABLE = (*KNOWN_TABLES, *DERIVED_TABLES, DROPPED)
-# Of these readers open one first: they come last, and none is there without all the others.
+# Readers open one of these first: they are moved last, and none is there without all the others.
 INDEX = ("wav.scp", "feats.scp", "text")
 
 
 class Utterance(NamedTuple):
-    """What the tables say of one utterance; "" or None where there is no such table."""
+    """One utterance as the tables describe it; "" or None where there is no such table."""
 
     id: str
     text: str
@@ -96,22 +98,24 @@ class DataDir:
                 f"{path}: no such directory (looked for {self.path.absolute()}); "
                 "check the path or the stage that makes it"
             )
-        self._tables: Tables | None = None
 
-    @property
-    def tables(self) -> Tables:
+    @cached_property
+    def tables(self) -> dict[str, dict[str, str]]:
         """Name to table, for each known table that is there; read once."""
-        if self._tables is None:
-            self._tables = {
-                name: read_table(self.path / name)
-                for name in KNOWN_TABLES
-                if (self.path / name).exists()
-            }
-        return self._tables
+        return {name: read_table(self.path / name) for name in KNOWN_TABLES if name in self}
+
+    @cached_property
+    def opened(self) -> dict[str, Table]:
+        """The known tables, of which only the ids are in memory; read once."""
+        opened = open_tables(self.path)
+        for table in opened.values():
+            if table.repeated:
+                read_table(table.path)  # says which id, and where
+        return opened
 
     @cached_property
     def _beside(self) -> tuple[dict[str, Companion], list[str]]:
-        return read_companions(self.path, self.tables)
+        return read_companions(self.path, self.opened)
 
     @property
     def companions(self) -> dict[str, Companion]:
@@ -123,30 +127,29 @@ class DataDir:
         """Names of files that are in no copy, since nobody can tell what their lines are of."""
         return self._beside[1]
 
-    def _carried(self, tables: Tables) -> Rows:
-        """The rows of the companions that are of ids in these tables."""
-        ids = Ids.of(tables)
-        return {name: file.chosen(ids) for name, file in self.companions.items()}
-
     def __contains__(self, name: str) -> bool:
-        return name in self.tables
+        return name in KNOWN_TABLES and (self.path / name).exists()
 
     def table(self, name: str) -> dict[str, str]:
         """One table, which must be there."""
-        if name not in self.tables:
+        if name not in self:
             raise DataError(
                 f"{self.path / name}: no such file; make it with the stage before this one"
             )
-        return self.tables[name]
+        return self._read(name) if "opened" in self.__dict__ else read_table(self.path / name)
 
-    @property
+    def _read(self, name: str) -> dict[str, str]:
+        """A table that has been `opened`, so that no id stands twice in it."""
+        return {row.key: row.value for row in iter_rows(self.path / name)}
+
+    @cached_property
     def utterances(self) -> list[str]:
         """Sorted ids of the utterances that stand in every table of utterances there is."""
-        names = keyed_by_utterance(self.tables)
+        names = keyed_by_utterance(self.opened)
         if not names:
             expected = " ".join(UTTERANCE_TABLES)
             raise DataError(f"{self.path}: holds no data; make at least one of {expected}")
-        return sorted(set.intersection(*(set(self.tables[name]) for name in names)))
+        return sorted(in_all([self.opened[name].ids for name in names]))
 
     def iter_utterances(self) -> Iterator[Utterance]:
         """Every complete utterance, sorted by id."""
@@ -154,8 +157,9 @@ class DataDir:
         wavs, feats, texts, speakers = (
             self.tables.get(name, empty) for name in ("wav.scp", "feats.scp", "text", "utt2spk")
         )
+        places = self.tables.get("segments")
         for key in self.utterances:
-            recording, start, end, _ = self._place(key)
+            recording, start, end, _ = self._place(key, places) if places else Place(key, 0.0, None)
             seconds, frames = self._told("utt2dur", key), self._told("utt2num_frames", key)
             yield Utterance(
                 id=key,
@@ -179,16 +183,13 @@ class DataDir:
             )
         return value or ""
 
-    def _place(self, key: str) -> Place:
-        """Where an utterance lies: without segments it is a whole recording."""
-        if "segments" not in self.tables:
-            return Place(key, 0.0, None)
-        value = self.tables["segments"][key]
-        wrong = wrong_value("segments", value)
+    def _place(self, key: str, segments: Mapping[str, str]) -> Place:
+        """The stretch of its recording that an utterance is."""
+        wrong = wrong_value("segments", segments[key])
         if wrong:
             remedy = f"correct it or run utils/fix_data_dir.py {self.path}"
             raise DataError(f"{self.path / 'segments'}: '{key}': {wrong}; {remedy}")
-        return parse_place(value)
+        return parse_place(segments[key])
 
     def validate(
         self,
@@ -205,11 +206,11 @@ class DataDir:
         `wav`, `feats`, `text`: whether the table is needed (None: wav.scp or feats.scp will do);
         one that is there is checked in any case. `files`: look whether the audio is there.
         """
-        rows = read_all(self.path)
+        tables = open_tables(self.path, checked=True)
         options = {"files": files, "order": order, "empty_text": empty_text}
         return [
-            *find_missing_tables(self.path, rows, wav, feats, text),
-            *find_faults(self.path, rows, **options),
+            *find_missing_tables(self.path, tables, wav, feats, text),
+            *find_faults(self.path, tables, **options),
         ]
 
     def fix(self, *, files: bool = True, empty_text: bool = False) -> Repair:
@@ -219,14 +220,11 @@ class DataDir:
         with two different entries is dropped: nobody can know which is right. To fix twice is the
         same as once.
         """
-        rows = read_all(self.path)
-        dropped = find_dropped(
-            rows, list(find_faults(self.path, rows, files=files, empty_text=empty_text))
-        )
-        first = first_rows(rows)
-        tables = {name: {key: row.value for key, row in first[name].items()} for name in first}
-        names = keyed_by_utterance(tables)
-        kept = {key for name in names for key in tables[name]} - dropped.keys()
+        tables = open_tables(self.path, checked=True)
+        faults = find_faults(self.path, tables, files=files, empty_text=empty_text)
+        dropped = find_dropped(tables, faults)
+        known = in_any([tables[name].ids for name in keyed_by_utterance(tables)])
+        kept = known - dropped.keys()
         if not kept:
             counts = Counter(dropped.values()).most_common()
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
@@ -234,46 +232,29 @@ class DataDir:
                 f"{self.path}: no utterance would remain ({reasons or 'it is empty'}); nothing was "
                 f"changed, look at utils/validate_data_dir.py {self.path}"
             )
-        selected = without_stale(_select(with_speakers(tables), kept))
-        texts = {name: format_table(table) for name, table in selected.items()}
-        ids = Ids.of(selected)
-        for name, file in read_companions(self.path, tables)[0].items():
-            chosen = file.chosen(ids)
-            if len(chosen) < len(file.rows):
-                texts[name] = format_rows(chosen)
-        return self._replace(texts, len(kept), dropped)
-
-    def _replace(self, texts: Mapping[str, str], kept: int, dropped: dict[str, str]) -> Repair:
-        """Write the tables that differ from those on disk, after a copy of the old ones."""
-        old = {
-            name: (self.path / name).read_bytes()
-            for name in dict.fromkeys((*KNOWN_TABLES, *texts))
-            if (self.path / name).exists()
-        }
-        rewritten = [name for name, text in texts.items() if text.encode() != old.get(name)]
-        removed = [name for name in old if name not in texts]
-        if not rewritten and not removed:
-            return Repair(kept, dropped, [], [], None)
-        backup = new_backup(self.path / ".backup")
-        for name in old:
-            shutil.copy2(self.path / name, backup / name)
-        with together(self.path, [n for n in INDEX if n in rewritten], removed) as draft:
-            for name in rewritten:
-                write_text(draft / name, texts[name])
+        index, removed = list[str](), list[str]()
+        with together(self.path, index, removed) as draft:
+            left = write_mended(draft, self.path, tables, kept)
+            rewritten = [name for name in left if (draft / name).exists()]
+            removed += [name for name in tables if name not in left]
+            index += [name for name in INDEX if name in rewritten]
+            if not rewritten and not removed:
+                return Repair(len(kept), dropped, [], [], None)
+            backup = save_old(self.path, rewritten)
             if dropped:
                 record = self.path / DROPPED
                 earlier = read_table(record) if record.exists() else {}
                 write_table(draft / DROPPED, {**earlier, **dropped})
-        self._tables = None
-        self.__dict__.pop("_beside", None)
-        return Repair(kept, dropped, rewritten, removed, backup)
+        for name in ("tables", "opened", "utterances", "_beside"):
+            self.__dict__.pop(name, None)
+        return Repair(len(kept), dropped, rewritten, removed, backup)
 
     def choose(self, count: int, by: str = "random", seed: int = 0) -> list[str]:
         """`count` ids: the "first", the "shortest", or "random" ones.
 
         Random goes by a hash of seed and id: the same on every machine, and n are among any m > n.
         """
-        utterances = self.utterances
+        utterances = list(self.utterances)
         if not 0 < count <= len(utterances):
             raise DataError(
                 f"{self.path}: {count} utterances asked for, {len(utterances)} there; ask for "
@@ -293,23 +274,41 @@ class DataDir:
     def _weights(self, utterances: Sequence[str]) -> dict[str, float]:
         """Length of each utterance, in whichever unit all have it; empty if none does."""
         for name in ("utt2num_frames", "utt2dur"):
-            table = self.tables.get(name, {})
+            table = self._read(name) if name in self else {}
             if all(key in table and not wrong_value(name, table[key]) for key in utterances):
                 return {key: float(table[key]) for key in utterances}
-        if "segments" in self.tables:
-            places = {key: self._place(key) for key in utterances}
-            seconds = {k: p.end - p.start for k, p in places.items() if p.end is not None}
-            return seconds if len(seconds) == len(places) else {}
+        if "segments" in self:
+            segments = self._read("segments")
+            places = ((key, self._place(key, segments)) for key in utterances)
+            seconds = {key: p.end - p.start for key, p in places if p.end is not None}
+            return seconds if len(seconds) == len(utterances) else {}
         return {}
 
     def subset(self, utterances: Collection[str], destination: str | Path) -> DataDir:
         """A directory with these utterances only; ids that are not here are passed over."""
         self.refuse_same(destination)
-        kept = set(utterances) & set(self.utterances)
+        kept = {*utterances}.intersection(self.utterances)
         if not kept:
             raise DataError(f"{self.path}: has none of the wanted utterances; compare the ids")
-        selected = _select(self.tables, kept)
-        return write_data_dir(destination, selected, self._carried(selected))
+        return self._write_parts({Path(destination): kept})[0]
+
+    def _write_parts(self, parts: Mapping[Path, set[str]]) -> list[DataDir]:
+        """Directories of some of the utterances each. A table is read once for all of them, and
+        forgotten before the next one.
+        """
+        with ExitStack() as stack:
+            drafts = {
+                stack.enter_context(together(path, INDEX, EVERY_TABLE)): Ids(utterances)
+                for path, utterances in parts.items()
+            }
+            for name in self.opened:
+                table = self._read(name)
+                for draft, ids in drafts.items():
+                    _write_chosen(draft, name, table, ids, "utt2spk" in self)
+            for name, file in self.companions.items():
+                for draft, ids in drafts.items():
+                    _write_rows(draft / name, file.chosen(ids))
+        return [DataDir(path) for path in parts]
 
     def split(self, jobs: int, by: str = "speaker") -> list[DataDir]:
         """`jobs` parts of about equal length, a "speaker" or an "utterance" never in two of them.
@@ -329,11 +328,7 @@ class DataDir:
             )
         parts = _deal(groups, self._weights(utterances), jobs)
         folder = self.path / (f"split{jobs}" if by == "speaker" else f"split{jobs}utt")
-        chosen = [_select(self.tables, set(part)) for part in parts]
-        return [
-            write_data_dir(folder / str(number), tables, self._carried(tables))
-            for number, tables in enumerate(chosen, 1)
-        ]
+        return self._write_parts({folder / str(n): {*part} for n, part in enumerate(parts, 1)})
 
     def copy(
         self,
@@ -354,24 +349,20 @@ class DataDir:
             return f"{utt_prefix}{name}{utt_suffix}"
 
         names = {UTTERANCE: utterance, SPEAKER: speaker}
-        if "segments" not in self.tables:  # recordings are utterances, their files are not
-            ids = Ids.of(self.tables).utterances
+        if "segments" not in self:  # recordings are utterances, their files are not
+            ids = Ids.of(self.opened).utterances
             names[RECORDING] = lambda name: utterance(name) if name in ids else name
-        kinds = dict.fromkeys((*keyed_by_utterance(self.tables), *OPTIONAL_TABLES), UTTERANCE)
+        kinds = dict.fromkeys((*keyed_by_utterance(self.opened), *OPTIONAL_TABLES), UTTERANCE)
         kinds |= dict.fromkeys(SPEAKER_TABLES, SPEAKER)
         kinds = {**dict.fromkeys(RECORDING_TABLES, RECORDING), **kinds}
 
-        def same(name: str) -> str:
-            return name
+        def renamed(name: str) -> dict[str, str]:
+            change, table = names.get(kinds[name], str), self._read(name)
+            who: Callable[[str], str] = speaker if name == "utt2spk" else str
+            return {change(key): who(value) for key, value in table.items()}
 
-        tables: Tables = {}
-        for name, table in self.tables.items():
-            change: Callable[[str], str] = names.get(kinds[name], same)
-            tables[name] = {change(key): table[key] for key in table}
-        if "utt2spk" in tables:
-            tables["utt2spk"] = {key: speaker(name) for key, name in tables["utt2spk"].items()}
         rows = {name: file.renamed(names) for name, file in self.companions.items()}
-        return write_data_dir(destination, tables, rows)
+        return write_data_dir(destination, ((name, renamed(name)) for name in self.opened), rows)
 
     def perturb_speed(self, destination: str | Path, speeds: Sequence[float]) -> DataDir:
         """Text and speakers of what `make_fbank.py speeds=[…]` makes of this directory.
@@ -380,17 +371,27 @@ class DataDir:
         audio are left out, since that keeps its speed.
         """
         self.refuse_same(destination)
-        tables: Tables = {}
-        units: list[Row] = []
-        for speed in speeds:
-            prefix = "" if speed == 1.0 else f"sp{speed:g}-"
-            for name in ("text", "utt2lang", "utt2spk", "utt2uniq", "spk2gender"):
-                for key, value in self.tables.get(name, {}).items():
-                    value = prefix + value if name == "utt2spk" else value
-                    tables.setdefault(name, {})[prefix + key] = value
-            for row in self.companions.get("text_units", Companion(UTTERANCE, [])).rows:
-                units.append(row._replace(key=prefix + row.key))
-        return write_data_dir(destination, tables, {"text_units": units})
+        prefixes = ["" if speed == 1.0 else f"sp{speed:g}-" for speed in speeds]
+
+        def perturbed(name: str) -> dict[str, str]:
+            table, speakers = self._read(name), name == "utt2spk"
+            return {
+                prefix + key: prefix + value if speakers else value
+                for prefix in prefixes
+                for key, value in table.items()
+            }
+
+        names = ("text", "utt2lang", "utt2spk", "utt2uniq", "spk2gender")
+        units = self.companions.get("text_units")
+        return write_data_dir(
+            destination,
+            ((name, perturbed(name)) for name in names if name in self.opened),
+            {
+                "text_units": chain.from_iterable(
+                    units.renamed({UTTERANCE: prefix.__add__}) for prefix in prefixes if units
+                )
+            },
+        )
 
     def refuse_same(self, destination: str | Path) -> None:
         """Refuse to write a directory over itself."""
@@ -398,48 +399,60 @@ class DataDir:
             raise DataError(f"{destination}: is also the source; give another destination")
 
 
-def _select(tables: Mapping[str, Mapping[str, str]], utterances: set[str]) -> Tables:
-    """The rows of these utterances, their recordings and their speakers."""
+def _write_chosen(
+    draft: Path, name: str, table: Mapping[str, str], ids: Ids, has_speakers: bool
+) -> None:
+    """Write the rows of a table that are of these utterances, their recordings and speakers."""
+    keys = ids.of_table(name)
+    chosen = {key: table[key] for key in table.keys() & keys}
+    if name == "spk2utt":
+        if has_speakers:  # utt2spk, which comes first, has made it
+            return
+        own = {who: sorted(ids.utterances.intersection(fields(table[who]))) for who in table}
+        chosen = {who: " ".join(utterances) for who, utterances in own.items() if utterances}
+    elif name in SPEAKER_TABLES and not ids.speakers:
+        chosen = dict(table)
+    ids.learn(name, chosen.items())
+    _write_with_speakers(draft, name, chosen)
 
-    def only(name: str, keys: Collection[str]) -> dict[str, str]:
-        return {key: value for key, value in tables[name].items() if key in keys}
 
-    by_utterance = [*keyed_by_utterance(tables), *OPTIONAL_TABLES]
-    selected = {name: only(name, utterances) for name in by_utterance if name in tables}
-    recordings = utterances
-    if "segments" in tables:
-        recordings = {fields(value)[0] for value in selected["segments"].values()}
-    selected.update({name: only(name, recordings) for name in RECORDING_TABLES if name in tables})
-    if "utt2spk" in selected:
-        selected["spk2utt"] = invert(selected["utt2spk"])
-    elif "spk2utt" in tables:
-        said = {who: set(fields(line)) for who, line in tables["spk2utt"].items()}
-        own = {who: " ".join(sorted(said[who] & utterances)) for who in said}
-        selected["spk2utt"] = {who: line for who, line in own.items() if line}
-    for name in {*SPEAKER_TABLES} & {*tables} - {"spk2utt"}:
-        selected[name] = only(name, selected.get("spk2utt", tables[name]))
-    return selected
+def _write_with_speakers(draft: Path, name: str, table: Mapping[str, str]) -> None:
+    """Write a table, and beside utt2spk the spk2utt."""
+    write_table(draft / name, table)
+    if name == "utt2spk":
+        write_table(draft / "spk2utt", invert(table))
+
+
+def _write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write the rows of a file beside the known tables; nothing if there are none."""
+    write_text(path, row_lines(rows))
+    if not path.stat().st_size:
+        path.unlink()
 
 
 def write_data_dir(
     destination: str | Path,
-    tables: Tables,
-    companions: Rows | None = None,
+    tables: Contents | Iterable[tuple[str, Mapping[str, str]]],
+    companions: Mapping[str, Iterable[Row]] | None = None,
     others: Mapping[str, str | None] | None = None,
 ) -> DataDir:
     """Write the tables, with spk2utt, as a data directory, of which nothing older is left.
 
+    tables: by name, or one after another, so that they need not be in memory together.
     companions: rows of files beside the known tables. others: texts of files that go with them, by
     name; None: there is none any more.
     """
-    if "utt2spk" in tables:
-        tables = {**tables, "spk2utt": invert(tables["utt2spk"])}
-    beside = {name: format_rows(rows) for name, rows in (companions or {}).items() if rows}
-    texts = {**beside, **(others or {})}
-    with together(destination, INDEX, (*EVERY_TABLE, *texts)) as draft:
-        for name, table in tables.items():
-            write_table(draft / name, table)
-        for name, text in texts.items():
+    pairs = tables.items() if isinstance(tables, Mapping) else tables
+    companions, others = companions or {}, others or {}
+    with together(destination, INDEX, (*EVERY_TABLE, *others)) as draft:
+        has_speakers = False
+        for name, table in pairs:
+            has_speakers = has_speakers or name == "utt2spk"
+            if name != "spk2utt" or not has_speakers:
+                _write_with_speakers(draft, name, table)
+        for name, rows in companions.items():
+            _write_rows(draft / name, rows)
+        for name, text in others.items():
             if text is not None:
                 write_text(draft / name, text)
     return DataDir(Path(destination))

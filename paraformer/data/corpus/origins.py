@@ -1,5 +1,7 @@
-"""Where the utterances of a list come from, as the tables beside it tell: who speaks, and by which
-name and channel NIST's tools know a recording.
+"""Reads from the tables beside a list who speaks its utterances, and the name and channel under
+which NIST's tools know a recording.
+
+Tested in tests/unit/data/corpus/test_ctm.py.
 """
 
 from __future__ import annotations
@@ -48,11 +50,11 @@ class Origins:
         return {key: tuple(fields(value)) for key, value in self._read(FILES).items()}  # type: ignore[misc]
 
     def speaker(self, utterance: str) -> str:
-        """Who speaks an utterance, "" where nobody knows."""
+        """The speaker of an utterance, "" where no table tells."""
         return self._speakers.get(utterance, "")
 
     def file_and_channel(self, recording: str, channel: int | None = None) -> tuple[str, str]:
-        """Of a recording the name and channel in ctm and stm, by the table or else its own name and
+        """The name and channel of a recording in ctm and stm, by the table or else its own name and
         1; channel: which of its channels, from 0.
 
         >>> Origins().file_and_channel("call"), Origins().file_and_channel("call", 1)

@@ -1,22 +1,32 @@
-"""Mends the tables of a data directory so that they fit each other."""
+"""Mends the tables of a data directory so that they fit each other.
+
+Tested in tests/unit/data/corpus/test_datadir.py.
+"""
 
 from __future__ import annotations
 
+import filecmp
+import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from paraformer.data.corpus.checks import (
+    KNOWN_TABLES,
     SPEAKER_TABLES,
+    UTTERANCE_TABLES,
+    Tables,
+    in_any,
     keyed_by_utterance,
-    side_tables,
     wrong_value,
 )
-from paraformer.data.corpus.tables import revert
+from paraformer.data.corpus.companions import Ids, read_companions, row_lines
+from paraformer.data.corpus.tables import invert, revert, write_table, write_text
 from paraformer.errors import DataError
 
-Tables = dict[str, dict[str, str]]
+# An incomplete one of the others goes; of these the utterances go that one of them lacks.
+_DECIDING = (*UTTERANCE_TABLES, "spk2utt")
 
 
 class Repair(NamedTuple):
@@ -33,34 +43,71 @@ class Repair(NamedTuple):
         return dict(Counter(self.dropped.values()).most_common())
 
 
-def with_speakers(tables: Tables) -> Tables:
-    """With the utt2spk that spk2utt tells; without spk2utt where it does not tell all."""
-    if "utt2spk" in tables or "spk2utt" not in tables:
-        return tables
+def write_mended(draft: Path, folder: Path, tables: Tables, kept: set[str]) -> list[str]:
+    """Write into `draft` those files of the mended directory that differ from the ones in `folder`;
+    returns the names of all that it has.
+    """
+    ids, names = Ids(kept), list[str]()
+    for name, table in _with_speakers(tables):
+        keys = ids.of_table(name)
+        # Without utt2spk the speakers are not known.
+        chosen = {k: table[k] for k in table.keys() & keys} if keys else table
+        ids.learn(name, chosen.items())
+        if name not in _DECIDING and _is_stale(name, chosen, keys):
+            continue
+        names.append(name)
+        write_table(draft / name, chosen)
+        if name == "utt2spk":
+            names.append("spk2utt")
+            write_table(draft / "spk2utt", invert(chosen))
+    for name, file in read_companions(folder, tables)[0].items():
+        rows = sum(1 for _ in file.rows())
+        if sum(1 for _ in file.chosen(ids)) < rows:
+            names.append(name)
+            write_text(draft / name, row_lines(file.chosen(ids)))
+    for name in names:
+        if (folder / name).exists() and filecmp.cmp(draft / name, folder / name, shallow=False):
+            (draft / name).unlink()
+    return names
+
+
+def _with_speakers(tables: Tables) -> Iterator[tuple[str, dict[str, str]]]:
+    """The tables one after another, each with the first of its rows of an id; less spk2utt, which
+    is made of utt2spk, or makes it where it tells all, else no table of speakers is right.
+    """
+    left_out: tuple[str, ...] = ("spk2utt",)
+    if "utt2spk" not in tables and "spk2utt" in tables:
+        speakers = _reverted({row.key: row.value for row in tables["spk2utt"].first_rows()})
+        if in_any([tables[n].ids for n in keyed_by_utterance(tables)]) <= speakers.keys():
+            yield "utt2spk", speakers
+        else:
+            left_out = SPEAKER_TABLES
+    for name, table in tables.items():
+        if name not in left_out:
+            yield name, {row.key: row.value for row in table.first_rows()}
+
+
+def _reverted(spk2utt: Mapping[str, str]) -> dict[str, str]:
     try:
-        speakers = revert(tables["spk2utt"])
+        return revert(spk2utt)
     except DataError:
-        speakers = {}
-    if all(key in speakers for name in keyed_by_utterance(tables) for key in tables[name]):
-        return {**tables, "utt2spk": speakers}
-    return {name: table for name, table in tables.items() if name not in SPEAKER_TABLES}
+        return {}
 
 
-def without_stale(tables: Tables) -> Tables:
-    """Less the tables beside others that lack one of their ids or hold nonsense."""
-    followed = dict(side_tables(tables))
-
-    def is_stale(name: str, table: Mapping[str, str]) -> bool:
-        lacking = name in followed and bool(followed[name].everywhere - table.keys())
-        return not table or lacking or any(wrong_value(name, value) for value in table.values())
-
-    deciding = {*keyed_by_utterance(tables), "wav.scp", "spk2utt"}
-    return {k: table for k, table in tables.items() if k in deciding or not is_stale(k, table)}
+def _is_stale(name: str, table: Mapping[str, str], ids: set[str]) -> bool:
+    """Whether a table beside others lacks one of their ids, or holds nonsense."""
+    return not table or len(table) < len(ids) or any(wrong_value(name, v) for v in table.values())
 
 
-def new_backup(folder: Path) -> Path:
-    """The next free folder: `.backup/1`, `.backup/2`, …; an older backup is never touched."""
-    number = 1 + max((int(p.name) for p in folder.glob("*") if p.name.isdecimal()), default=0)
-    backup = folder / str(number)
+def save_old(folder: Path, names: list[str]) -> Path:
+    """Copy the known tables and these files to the next free folder: `.backup/1`, `.backup/2`, …;
+    an older one is never touched.
+    """
+    home = folder / ".backup"
+    number = 1 + max((int(p.name) for p in home.glob("*") if p.name.isdecimal()), default=0)
+    backup = home / str(number)
     backup.mkdir(parents=True)
+    for name in dict.fromkeys((*KNOWN_TABLES, *names)):
+        if (folder / name).exists():
+            shutil.copy2(folder / name, backup / name)
     return backup

@@ -14,7 +14,7 @@ from paraformer.errors import DataError
 
 
 class Place(NamedTuple):
-    """Where an utterance lies."""
+    """The stretch of a recording that an utterance is."""
 
     recording: str
     start: float  # seconds
@@ -31,7 +31,7 @@ def wrong_place(value: str) -> str:
     words = fields(value)
     if len(words) not in (3, 4):
         return "not of the form: utterance recording start end [channel]"
-    start, end = _number(words[1]), _number(words[2])
+    start, end = number(words[1]), number(words[2])
     if not 0 <= start < math.inf or math.isnan(end) or end == math.inf:
         return "segment times are not seconds"
     # Kaldi: -1 means the end of the recording.
@@ -66,7 +66,8 @@ def read_places(path: str | Path) -> dict[str, Place]:
     return places
 
 
-def _number(word: str) -> float:
+def number(word: str) -> float:
+    """The number that a word is, NaN if it is none."""
     try:
         return float(word)
     except ValueError:

@@ -18,6 +18,7 @@ from paraformer.files import replacing
 _LINE = re.compile(r"([^ \t]+)[ \t]*(.*)", re.DOTALL)
 _BOM = "\ufeff"
 _ENDS = " \t\r\n"
+_BLANK = re.compile("[ \t\r\n]")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -45,10 +46,14 @@ def iter_rows(path: str | Path) -> Iterator[Row]:
 
 def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """(number from 1, text) of each line of a UTF-8 file."""
-    number, path = 0, Path(path)
+    path = Path(path)
     with _explained(path), path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            yield number, decoded(line, f"{path}:{number}: ")
+            try:
+                text = line.decode()
+            except UnicodeDecodeError:
+                text = decoded(line, f"{path}:{number}: ")  # says what is wrong
+            yield number, text
 
 
 def read_whole(path: str | Path) -> str:
@@ -59,7 +64,7 @@ def read_whole(path: str | Path) -> str:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Why a file cannot be read becomes a line for the user."""
+    """Turn the reason why a file cannot be read into a line for the user."""
     try:
         yield
     except FileNotFoundError:
@@ -97,11 +102,12 @@ def parse_rows(text: str) -> list[Row]:
 
 
 def _rows(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
+    new = tuple.__new__
     for number, line in lines:
         text = line.strip(_ENDS)
         key, _, value = text.partition(" ")
         if value and value[0] not in " \t" and "\t" not in key and line[0] != _BOM:
-            yield Row(number, key, value)
+            yield new(Row, (number, key, value))
             continue
         match = _LINE.match(text.lstrip(_BOM + _ENDS))
         if match:
@@ -134,12 +140,17 @@ def fields(value: str) -> list[str]:
 
 def format_table(table: Mapping[str, str]) -> str:
     """The text of a table, sorted by key as `LC_ALL=C sort` does and Kaldi's tools expect."""
-    for key, value in table.items():
-        if not key or key.startswith(_BOM) or any(mark in key for mark in " \t\r\n"):
+    return "".join(_table_lines(table))
+
+
+def _table_lines(table: Mapping[str, str]) -> Iterator[str]:
+    for key in sorted(table):
+        value = table[key]
+        if not key or key.startswith(_BOM) or _BLANK.search(key):
             raise DataError(f"id '{key}': empty or holds a blank; give an id that is one word")
         if "\n" in value:
             raise DataError(f"id '{key}': its value holds a line end; a table has one line an id")
-    return "".join(f"{key} {table[key]}".rstrip(" \t\r") + "\n" for key in sorted(table))
+        yield f"{key} {value}".rstrip(" \t\r") + "\n"
 
 
 def write_text(path: str | Path, text: str | Iterable[str]) -> None:
@@ -159,7 +170,7 @@ def write_text(path: str | Path, text: str | Iterable[str]) -> None:
 
 def write_table(path: str | Path, table: Mapping[str, str]) -> None:
     """Write a table sorted by key, whole or not at all; `read_table` gives it back."""
-    write_text(path, format_table(table))
+    write_text(path, _table_lines(table))
 
 
 def readable(name: str) -> str:

@@ -1,7 +1,9 @@
-"""What the recipes of public corpora have in common: transcripts as tokens are made of them, and
-data directories of lists of recordings.
+"""Cleans transcripts, and writes data directories of lists of recordings, for the recipes of public
+corpora.
 
 Standard library only, so that a million lines are prepared without waiting for torch.
+
+Tested in tests/unit/data/text/test_tokenizer.py.
 """
 
 from __future__ import annotations
