@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paraformer.data.audio.read import read_audio
-from paraformer.data.corpus.tables import fields, read_table
+from paraformer.data.corpus.segments import read_places
+from paraformer.data.corpus.tables import read_table
 from paraformer.data.features.cmvn import Cmvn, CmvnStatistics
 from paraformer.data.features.frontend import ENERGY_FLOOR, Frontend
 from paraformer.errors import AudioError, ConfigError, DataError
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 IGNORED = -1  # label of a frame that fills a row up
 SILENCE, SPEECH = 0, 1
 
-Spans = list[tuple[float, float]]  # begin and end in seconds
+Spans = list[tuple[float, float]]  # begin and end in seconds; inf: the end of the recording
 
 
 class Recording(NamedTuple):
@@ -98,17 +99,9 @@ def _percent(part: int, whole: int) -> float:
 def read_spans(path: Path) -> dict[str, Spans]:
     """Spans of speech of each recording that a Kaldi `segments` names, in order."""
     spans: dict[str, Spans] = {}
-    for key, value in read_table(path).items():
-        parts = fields(value)
-        try:
-            begin, end = float(parts[1]), float(parts[2])
-        except (IndexError, ValueError):
-            begin = end = math.nan
-        if not 0 <= begin <= end or len(parts) not in (3, 4):
-            raise DataError(
-                f"{path}: '{key}': '{value}' is not `recording begin end`, in seconds; correct it"
-            )
-        spans.setdefault(parts[0], []).append((begin, end))
+    for place in read_places(path).values():
+        end = math.inf if place.end is None else place.end
+        spans.setdefault(place.recording, []).append((place.start, end))
     return {recording: sorted(found) for recording, found in spans.items()}
 
 
@@ -116,7 +109,8 @@ def frame_labels(spans: Iterable[tuple[float, float]], count: int, frontend: Fro
     """SPEECH for each of `count` frames whose centre lies in a span: (count,) int8."""
     labels = torch.zeros(count, dtype=torch.int8)
     shift, half = frontend.frame_shift / 1000, frontend.frame_length / 2000
-    for begin, end in spans:
+    for span in spans:
+        begin, end = (min(seconds, (count + 1) * shift) for seconds in span)
         first, last = (max(0, math.ceil(round((t - half) / shift, 6))) for t in (begin, end))
         labels[first:last] = SPEECH
     return labels

@@ -80,13 +80,13 @@ def test_segments_become_spans_of_recordings(tmp_path):
 @pytest.mark.parametrize("line", ["u a 2 1", "u a 1", "u a x 2", "u a -1 2", "u a 1 nan"])
 def test_a_wrong_span_is_named(tmp_path, line):
     (tmp_path / "segments").write_text(line + "\n")
-    with pytest.raises(DataError, match="'u': '.* is not `recording begin end`"):
+    with pytest.raises(DataError, match="'u': (segment|not of the form)"):
         read_spans(tmp_path / "segments")
 
 
 def test_a_frame_is_speech_where_its_centre_is():
     # Frame i has its centre at 10 i + 12.5 ms.
-    labels = frame_labels([(0.0325, 0.0525), (0.09, 9.0)], 12, Frontend())
+    labels = frame_labels([(0.0325, 0.0525), (0.09, math.inf)], 12, Frontend())
     assert labels.tolist() == [0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1]
 
 
