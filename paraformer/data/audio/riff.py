@@ -3,6 +3,8 @@ Wave64 with chunks behind the samples, or with MP3 inside; mended to be decoded.
 
 Of the same kind are RF64 (EBU Tech 3306) and BW64 (ITU-R BS.2088), which keep sizes above 4 GiB in
 a chunk `ds64`, and Sony's Wave64, whose chunks have names of 16 bytes and sizes of 8.
+
+Tested in tests/unit/data/audio/test_audio_formats.py.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 from paraformer.data.audio.file_views import Window
 from paraformer.errors import AudioError
 
-# Who writes to a pipe does not know the length: 0, the largest number, or (sox) nearly that.
+# A writer to a pipe does not know the length: it says 0, the largest number, or (sox) nearly that.
 UNKNOWN_FROM = 0x7FFFF000
 UNKNOWN_FROM_64 = 0x7FFFFFFFFFFF0000
 # A size of 32 bits that refers to `ds64`.
@@ -28,9 +30,9 @@ _WAVE64_END = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of the names of all i
 _MP3, _GSM = 0x55, 0x31
 # Encodings of which a sample or a block has the size that the header says; others have frames.
 _BLOCKS = {1, 2, 3, 6, 7, 0x11, _GSM, 0xFFFE}
-# Of these libsndfile hears no chunk behind the samples.
+# Encodings of which libsndfile hears no chunk behind the samples.
 _PLAIN = {1, 3, 6, 7, 0xFFFE}
-# What may follow a chunk whose padding byte was forgotten.
+# Names of chunks that may follow one whose padding byte was forgotten.
 _KNOWN = {b"data", b"LIST", b"fmt ", b"fact", b"bext", b"cue ", b"id3 ", b"JUNK", b"PEAK", b"iXML"}
 
 
@@ -129,6 +131,16 @@ def read_layout(file: BinaryIO) -> Layout:
     raise AudioError(f"its WAV header ends, after {total} bytes, before the samples; copy it again")
 
 
+def next_chunk_end(file: BinaryIO) -> int:
+    """The least length at which a file lets `read_layout` find one chunk more than it finds now."""
+    total = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    long = file.read(24).startswith(WAVE64)
+    chunks = [chunk for chunk, _ in (_wave64_chunks if long else _chunks)(file, total)]
+    end = chunks[-1].start + chunks[-1].size if chunks else 12
+    return end + 8 if len(chunks) < MOST_CHUNKS else UNKNOWN_FROM_64
+
+
 def _chunks(file: BinaryIO, total: int) -> Iterator[tuple[Chunk, bool]]:
     """The chunks, and whether each is followed by the padding byte that it needs."""
     position = 12
@@ -169,7 +181,7 @@ def _unknown_length(layout: Layout) -> bool:
 
 
 def _complaint(layout: Layout) -> str | None:
-    """What the user is told; None if the header is right."""
+    """The fault of a header, as the user is told of it; None if the header is right."""
     size, there = layout.data.size, layout.available
     if _unknown_length(layout):
         return f"the WAV header does not tell the length; all {there} bytes behind it are read"
@@ -195,7 +207,7 @@ def _mend(file: BinaryIO, layout: Layout) -> Window:
 
 
 def wav_header(fmt: bytes, size: int) -> bytes:
-    """All that stands before `size` bytes of samples; those of an odd number of GSM blocks need
+    """The header that stands before `size` bytes of samples; an odd number of GSM blocks needs
     Wave64, where they are not made even.
     """
     if fmt[0] == _GSM and size % 2:

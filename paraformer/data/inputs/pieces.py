@@ -41,10 +41,11 @@ class Pieces(NamedTuple):
     Its first bytes wait until they tell (see `kind_of_stream`), later an odd one does.
     """
 
-    held: bytes = b""
+    held: tuple[bytes, ...] = ()  # each longer than the next: few, however small the pieces are
     begun: bool = False
     left: int | None = None  # bytes of samples to come, by the header; None: all that comes
     refusal: str = ""
+    least: int = 0  # bytes from the beginning without which nothing more can be told
 
     def take(self, piece: Any, rate: int, final: bool = False) -> tuple[Tensor, Pieces]:
         """The samples (N,) that a piece completes, and what waits then; after `final`, nothing.
@@ -57,7 +58,10 @@ class Pieces(NamedTuple):
             raise RefusedError(self.refusal)
         if not isinstance(piece, BYTES):
             return self._array(piece, rate, final)
-        content = self.held + bytes(piece)
+        held = _appended(self.held, bytes(piece))
+        if not final and sum(map(len, held)) < self.least:
+            return _NOTHING, self._replace(held=held)
+        content = b"".join(held)
         if self.begun:
             return self._samples(content, final)
         try:
@@ -68,7 +72,9 @@ class Pieces(NamedTuple):
                 return Pieces(begun=True)._samples(content, final)
             start, left = _header(content, kind, rate)
         except UndecidedError:
-            return (_whole(content, rate), Pieces()) if final else (_NOTHING, Pieces(content))
+            if final:
+                return _whole(content, rate), Pieces()
+            return _NOTHING, Pieces(held, least=_least(content))
         return Pieces(begun=True, left=left)._samples(content[start:], final)
 
     def behind(self, error: Exception) -> Pieces:
@@ -83,17 +89,17 @@ class Pieces(NamedTuple):
         return wave, Pieces() if final else begun
 
     def _samples(self, content: bytes, final: bool) -> tuple[Tensor, Pieces]:
-        """Of a stream that has begun; behind the samples of a WAV stands no sound."""
+        """The samples of a stream that has begun; behind those of a WAV stands no sound."""
         content = content[: self.left]
         whole = len(content) if final else len(content) // 2 * 2
         left = None if self.left is None else self.left - whole
-        waits = Pieces() if final else Pieces(content[whole:], True, left)
+        waits = Pieces() if final else Pieces(_appended((), content[whole:]), True, left)
         return from_bytes(content[:whole], NAME), waits
 
 
 @contextmanager
 def staying_refused(session: _Session) -> Iterator[None]:
-    """Of a stream that is refused the next pieces are refused too, until it is flushed."""
+    """Refuse the next pieces of a stream that is refused too, until it is flushed."""
     try:
         yield
     except RefusedError as error:
@@ -104,12 +110,31 @@ def staying_refused(session: _Session) -> Iterator[None]:
 _NOTHING = torch.zeros(0)
 
 
+def _appended(held: tuple[bytes, ...], piece: bytes) -> tuple[bytes, ...]:
+    """Bytes with more behind them, each of which is copied a number of times that grows as the
+    logarithm of theirs.
+
+    >>> _appended(_appended(_appended((), b"ab"), b"c"), b"d")
+    (b'abcd',)
+    """
+    while held and len(held[-1]) <= len(piece):
+        held, piece = held[:-1], held[-1] + piece
+    return (*held, piece) if piece else held
+
+
+def _least(content: bytes) -> int:
+    """The bytes that a WAV's header must have to tell more than these do; 0: any more may."""
+    if not riff.is_riff(content):
+        return 0
+    return min(riff.next_chunk_end(io.BytesIO(content)), LARGEST_HEADER)
+
+
 def _whole(content: bytes, rate: int) -> Tensor:
     return read_audio(content, fs=rate, target_fs=rate)
 
 
 def _header(content: bytes, kind: Kind, rate: int) -> tuple[int, int | None]:
-    """Where the samples behind a WAV's header start, and how many bytes it says that they have."""
+    """The place of the samples behind a WAV's header, and the bytes that it says they have."""
     if not riff.is_riff(content):
         raise _refused(kind.name, rate)
     try:

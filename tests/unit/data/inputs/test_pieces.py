@@ -12,7 +12,9 @@ import pytest
 import soundfile
 import torch
 
+from paraformer.data.audio import riff
 from paraformer.data.inputs.pieces import Pieces, RefusedError
+from paraformer.errors import AudioError
 
 RATE = 16000
 X = np.round(9000 * np.sin(np.arange(2400) * 0.05) + 40).astype("<i2")
@@ -182,3 +184,21 @@ def test_what_is_refused_stays_so_until_the_end():
         refused.take(RAW, RATE)
     assert refused.take(b"", RATE, final=True)[1] == Pieces()
     assert Pieces(b"a").behind(ValueError()) == Pieces(b"a")
+
+
+def test_a_header_without_samples_is_walked_no_oftener_than_it_has_chunks(monkeypatch):
+    walks = []
+    monkeypatch.setattr(riff, "read_layout", lambda file: walks.append(1) or _no_samples())
+    head = b"RIFF\xff\xff\xff\x7fWAVE"
+    for chunks, most in ((struct.pack("<4sI", b"LIST", 1 << 25), 10), (b"junk\0\0\0\0" * 100, 120)):
+        walks.clear()
+        content = (head + chunks).ljust(1 << 14, b"\0")
+        pieces = Pieces()
+        for start in range(0, len(head + chunks) + 8, 2):
+            _, pieces = pieces.take(content[start : start + 2], RATE)
+        assert b"".join(pieces.held) == content[: len(head + chunks) + 8]
+        assert 0 < len(walks) <= most
+
+
+def _no_samples():
+    raise AudioError("none")
