@@ -1,21 +1,27 @@
 """Files that are several, one behind another, of which libsndfile hears the first alone: chained
 Ogg (RFC 3533), and FLAC and MP3 files that were put together. Each is decoded by itself.
+
+Tested in tests/unit/data/audio/test_audio_counts.py.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-import soundfile
 import torch
 
 from paraformer.data.audio import mpeg
 from paraformer.data.audio.file_views import File, Window, places_of
-from paraformer.data.audio.resample import check_rate, resample
+from paraformer.data.audio.resample import resample
 from paraformer.errors import AudioError
+
+log = logging.getLogger(__name__)
 
 # More than any program or broadcast writes into one file.
 MOST_LINKS = 10_000
@@ -41,7 +47,9 @@ def links(file: File) -> list[Window]:
 
 
 def _ogg_starts(file: File) -> list[int]:
-    """Where a chain begins anew: streams that are heard at a time all begin page behind page."""
+    """The places at which a chain begins anew; streams that are heard at the same time all begin
+    page behind page, and count as one beginning.
+    """
     starts, behind = list[int](), -1
     for place in places_of(file, _OGG_BEGINS):
         if place != behind:
@@ -83,24 +91,47 @@ def _cut(file: File, starts: Sequence[int]) -> list[Window]:
     return [Window(b"", file, a, b - a) for a, b in zip(starts, ends, strict=True)]
 
 
-class Chain:
-    """Linked files read as one `SoundFile`, with the rate and the channels of the first."""
+class Decoded(Protocol):
+    """The samples of one part."""
 
-    def __init__(
-        self, parts: Sequence[Part], open_one: Callable[[Part], soundfile.SoundFile]
-    ) -> None:
-        self._open_one = open_one
-        self._now: soundfile.SoundFile | None = None
-        self._rest = iter(parts)
+    rate: int
+    channels: int
+    announced: int  # samples, by its header
+
+    def read(self, frames: int) -> np.ndarray:
+        """The next samples (N, C); fewer than `frames` only at the end, or where it is damaged."""
+
+    def read_all(self) -> np.ndarray:
+        """All samples (N, C)."""
+
+    def close(self) -> None:
+        """Give the file free."""
+
+
+class Chain:
+    """Linked files read as one `SoundFile`, with the rate and the channels of the first. Damage in
+    one costs nothing of the others; what is lost is said.
+    """
+
+    def __init__(self, parts: Sequence[Part], name: str, open_one: Callable[..., Decoded]) -> None:
+        """open_one: opens a part under a name."""
+        self._count, self._open_one, self._name = len(parts), open_one, name
+        self._now: Decoded | None = None
+        self._rest = enumerate(parts, 1)
         self._held: np.ndarray | None = None
+        self._fault: AudioError | None = None  # of a part of which nothing is heard
+        self._heard = False
         self.frames = self.samplerate = self.channels = 0
-        for part in parts:
-            with open_one(part) as audio:
-                self.samplerate = self.samplerate or check_rate(audio.samplerate, "its first part")
+        for number, part in enumerate(parts, 1):
+            with closing(open_one(part, self._called(number))) as audio:
+                self.samplerate = self.samplerate or audio.rate
                 self.channels = self.channels or audio.channels
-                count = -(-audio.frames * self.samplerate // audio.samplerate)
-                unknown = audio.frames >= UNKNOWN_FRAMES or self.frames >= UNKNOWN_FRAMES
+                count = -(-audio.announced * self.samplerate // audio.rate)
+                unknown = audio.announced >= UNKNOWN_FRAMES or self.frames >= UNKNOWN_FRAMES
                 self.frames = UNKNOWN_FRAMES if unknown else self.frames + count
+
+    def _called(self, number: int) -> str:
+        return f"{self._name}: part {number} of {self._count}"
 
     def close(self) -> None:
         """Give the files free."""
@@ -110,33 +141,41 @@ class Chain:
     def read(self, frames: int, dtype: str, always_2d: bool) -> np.ndarray:
         """The next samples (N, C); fewer than `frames` only at the end of the last file."""
         parts, left = [np.empty((0, self.channels), dtype)], frames
-        while left and (self._held is not None or self._now is not None or self._begin(dtype)):
-            part = self._next(left, dtype)
+        while left:
+            try:
+                if self._held is None and self._now is None and not self._begin():
+                    break
+                part = self._next(left)
+            except AudioError as error:
+                log.warning("%s; it is left out", error)
+                self._fault, self._now = error, None
+                continue
+            self._heard = self._heard or len(part) > 0
             parts.append(part)
             left -= len(part)
+        if self._fault and not self._heard:
+            raise self._fault
         return np.concatenate(parts) if len(parts) != 2 else parts[1]
 
-    def _begin(self, dtype: str) -> bool:
+    def _begin(self) -> bool:
         """Open the next file; one of another form is brought to that of the first as a whole."""
-        part = next(self._rest, None)
+        number, part = next(self._rest, (0, None))
         if part is None:
             return False
-        self._now = self._open_one(part)
-        rate, channels = self._now.samplerate, self._now.channels
-        if (rate, channels) != (self.samplerate, self.channels):
-            samples = np.concatenate(list(_blocks(self._now, dtype)))
-            self._held = self._adapted(samples, check_rate(rate, "one of its parts"))
+        self._now = self._open_one(part, self._called(number))
+        if (self._now.rate, self._now.channels) != (self.samplerate, self.channels):
+            self._held = self._adapted(self._now.read_all(), self._now.rate)
             self._now.close()
             self._now = None
         return True
 
-    def _next(self, frames: int, dtype: str) -> np.ndarray:
+    def _next(self, frames: int) -> np.ndarray:
         if self._held is not None:
             part, rest = self._held[:frames], self._held[frames:]
             self._held = rest if len(rest) else None
             return part
         assert self._now is not None
-        part = self._now.read(frames, dtype=dtype, always_2d=True)
+        part = self._now.read(frames)
         if len(part) < frames:
             self._now.close()
             self._now = None
@@ -150,11 +189,3 @@ class Chain:
             samples = samples.mean(1, keepdims=True).repeat(self.channels, 1)
         channels = torch.from_numpy(np.ascontiguousarray(samples.T))
         return torch.stack([resample(one, rate, self.samplerate) for one in channels]).numpy().T
-
-
-def _blocks(audio: soundfile.SoundFile, dtype: str) -> Iterator[np.ndarray]:
-    while True:
-        block = audio.read(1 << 20, dtype=dtype, always_2d=True)
-        yield block
-        if len(block) < 1 << 20:
-            return

@@ -1,4 +1,7 @@
-"""Files that libsndfile reads, and by way of ffmpeg others, from their beginning to their end."""
+"""Files that libsndfile reads, and by way of ffmpeg others, from their beginning to their end.
+
+Tested in tests/unit/data/audio/test_audio_counts.py.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ log = logging.getLogger(__name__)
 # Samples read at a time from a damaged file: at most so many sound ones are lost.
 DAMAGE_BLOCK = 1024
 BLOCK_VALUES = 1 << 20
-# So many values a byte are believed of a header and room is made for them at once: a common codec
+# A header is believed that tells so many values a byte, and room is made at once: a common codec
 # has 64 at most, silence more.
 PLAUSIBLE = 64
 MOST_VALUES = 1 << 31
@@ -55,14 +58,14 @@ def is_raw(path: str | Path) -> bool:
 
 
 def openable(file: str | Path | Window) -> str | bytes | Window:
-    """What soundfile opens: as text it refuses names that are not UTF-8."""
+    """The form of a file that soundfile opens: as text it refuses names that are not UTF-8."""
     if isinstance(file, Window) or os.name == "nt":
         return file if isinstance(file, Window) else str(file)
     return os.fsencode(file)
 
 
 def channels_first(samples: np.ndarray) -> Tensor:
-    """What soundfile gives (N, C) -> (N,), or (C, N) of several channels."""
+    """Samples as soundfile gives them (N, C) -> (N,), or (C, N) of several channels."""
     wave = torch.from_numpy(samples)
     return wave[:, 0] if wave.shape[1] == 1 else wave.T
 
@@ -106,7 +109,7 @@ class Decoder:
     def _open(self) -> soundfile.SoundFile | Chain:
         if isinstance(self._file, (Path, Window)):
             return _forward(self._file)
-        return Chain(self._file, _forward)
+        return Chain(self._file, self._name, Decoder)
 
     def close(self) -> None:
         """Give the file free."""
@@ -155,7 +158,7 @@ class Decoder:
         return part
 
     def _until_damage(self, frames: int) -> np.ndarray:
-        """What can be decoded of the next samples, by a new decoder that goes there.
+        """The next samples that can be decoded, by a new decoder that goes there.
 
         Wherever it begins, it comes to the same place: the last multiple of `DAMAGE_BLOCK`.
         """
@@ -182,7 +185,8 @@ class Decoder:
 
     def _end(self) -> None:
         self._over = True
-        if self._position < self.announced < UNKNOWN_FRAMES:
+        # The parts of a chain speak for themselves.
+        if self._position < self.announced < UNKNOWN_FRAMES and not isinstance(self._audio, Chain):
             log.warning(
                 "%s: cut off or damaged; the first %.2f of %.2f s are read",
                 self._name,
@@ -219,7 +223,7 @@ def open_decoder(source: Path | bytes, name: str, streamed: bool = False) -> Ite
 
 
 def _decodable(parts: Sequence[Window], name: str, stack: ExitStack) -> list[Part]:
-    """Those that libsndfile or ffmpeg can decode; of others it is said that they are left out."""
+    """The parts that libsndfile or ffmpeg can decode; a warning names each of the others."""
     found, faults = list[Part](), list[AudioError]()
     for number, part in enumerate(parts, 1):
         try:
@@ -254,7 +258,7 @@ def _refuse(file: BinaryIO, name: str) -> None:
 
 @contextmanager
 def _faults_of(name: str) -> Iterator[None]:
-    """What the system or libsndfile refuses, as an error of one recording."""
+    """Turn a refusal of the system or of libsndfile into an `AudioError` of one recording."""
     try:
         yield
     except OSError as error:

@@ -76,7 +76,21 @@ def test_a_chain_that_is_cut_off_gives_what_is_there_and_says_so(warned):
     found = read_audio(content)
     assert len(FIRST) < len(found) < len(FIRST) + len(SECOND)
     torch.testing.assert_close(found, joined(*parts)[: len(found)], atol=1e-6, rtol=0)
-    assert len(warned()) == 1 and "of 5.00 s are read" in warned()[0]
+    assert len(warned()) == 1 and "part 2 of 2: cut off" in warned()[0]
+    assert "of 3.00 s are read" in warned()[0]
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.1])
+def test_damage_in_one_part_of_a_chain_costs_nothing_of_the_others(warned, keep):
+    parts = [written(FIRST, "FLAC"), written(SECOND, "FLAC"), written(FIRST[:9000], "FLAC")]
+    sound = int(len(parts[1]) * keep)
+    damaged = parts[1][:sound] + bytes(len(parts[1]) - sound)
+    found = read_audio(parts[0] + damaged + parts[2])
+    first, last = joined(parts[0]), joined(parts[2])
+    assert len(first) + len(last) <= len(found) < len(first) + len(SECOND) + len(last)
+    torch.testing.assert_close(found[: len(first)], first, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found[-len(last) :], last, atol=1e-6, rtol=0)
+    assert len(warned()) == 1 and "part 2 of 3: " in warned()[0]
 
 
 @pytest.mark.parametrize("channels", [1, 2])
