@@ -1,4 +1,7 @@
-"""Arrays and tensors of any number type and orientation become float samples."""
+"""Arrays and tensors of any number type and orientation become float samples.
+
+Tested in tests/unit/data/audio/test_read.py.
+"""
 
 from __future__ import annotations
 

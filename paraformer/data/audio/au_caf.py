@@ -1,4 +1,7 @@
-"""Core Audio and AU files whose samples end elsewhere than their header says."""
+"""Core Audio and AU files whose samples end elsewhere than their header says.
+
+Tested in tests/unit/data/audio/test_audio_formats.py.
+"""
 
 from __future__ import annotations
 

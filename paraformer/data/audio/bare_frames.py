@@ -2,6 +2,8 @@
 
 A mark of two bytes may stand in samples by accident; that another stands where the first frame says
 that it ends may not.
+
+Tested in tests/unit/data/audio/test_containers.py.
 """
 
 from __future__ import annotations
@@ -95,7 +97,7 @@ def _dts(head: bytes) -> int:
 
 
 def _packets(size: int, place: int) -> Callable[[bytes], int]:
-    """Of the transport stream of ISO/IEC 13818-1: packets with a mark, all of one size."""
+    """A test for transport streams (ISO/IEC 13818-1): packets with a mark, all of one size."""
     return lambda head: size if head[place] == 0x47 else 0
 
 

@@ -1,4 +1,4 @@
-"""Of the channels of a recording: their mean, or one of them."""
+"""Chooses from the channels of a recording: their mean, or one of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CANCELLED = 0.1
 
 
 def check_channel(value: object) -> str | int:
-    """What the option `channel` may be: "mix", "split" or a number counted from 0.
+    """The option `channel`, if it is "mix", "split" or a number counted from 0; else an error.
 
     >>> check_channel("split"), check_channel(1), check_channel("0")
     ('split', 1, 0)

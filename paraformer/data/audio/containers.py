@@ -30,14 +30,14 @@ from paraformer.data.audio.signatures import (
     Kind,
 )
 
-# How much of a file tells whether it is a text; fewer bytes of sound may look like one.
+# So many bytes of a file tell whether it is a text; fewer bytes of sound may look like one.
 LEAST_TEXT, TEXT_HEAD = 4, 4096
 _LEAST_FOREIGN = 32
-# Of a stream so many bytes tell, unless frames have to be followed; sound is not held up longer.
+# So many bytes of a stream tell, unless frames have to be followed; no sound is held up longer.
 STREAM_HEAD = 512
-# What a stream cannot begin with by accident: so many bytes of text, fewer where it is JSON.
+# A stream of samples does not begin by accident with so many bytes of text, fewer of JSON.
 _STREAM_TEXT, _STREAM_JSON = 20, 12
-# So many tell the kind of anything: three frames of AAC at their largest.
+# So many bytes tell the kind of anything: three frames of AAC at their largest.
 HEAD = 1 << 15
 # Shorter magic may begin a text.
 LONG_MAGIC = 5

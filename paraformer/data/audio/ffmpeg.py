@@ -1,5 +1,7 @@
 """Sound that soundfile does not know (m4a, video, amr, wma ...), decoded by ffmpeg where
 there is one, at the times at which a player lets it be heard.
+
+Tested in tests/unit/data/audio/test_audio_formats.py.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from paraformer.errors import AudioError
 
 log = logging.getLogger(__name__)
 
-# What ffmpeg itself knows by a name of the file only, or if it is long.
+# Formats that ffmpeg itself knows by a name of the file only, or if it is long.
 _TOLD = {"GSM 6.10": ("-f", "gsm")}
-# It is stopped when it has written nothing for so long, or so many bytes of samples.
+# ffmpeg is stopped when it has written nothing for so long, or so many bytes of samples.
 HANG_SECONDS = 60
 MOST_BYTES = 1 << 32
 _HEAD_BYTES = 4096

@@ -1,4 +1,7 @@
-"""A file with another beginning, or made of pieces of one, without a copy of it."""
+"""A file with another beginning, or made of pieces of one, without a copy of it.
+
+Tested in tests/unit/data/audio/test_audio_counts.py.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ class Window(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Where the next byte is read."""
+        """The place of the byte that is read next."""
         return self._place
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -104,7 +107,7 @@ class Window(io.RawIOBase):
 
 
 def places_of(file: File, magic: bytes) -> list[int]:
-    """Where some bytes stand in a file.
+    """All places at which some bytes stand in a file.
 
     >>> places_of(io.BytesIO(b"ab-ab-a"), b"ab")
     [0, 3]

@@ -1,4 +1,7 @@
-"""The one list of kinds of files that hold sound: for their names, for folders and for ffmpeg."""
+"""The one list of kinds of files that hold sound: for their names, for folders and for ffmpeg.
+
+Tested in tests/unit/data/audio/test_audio_times.py.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@ counted, and it is written down.
 
 A length is otherwise a guess from the first frames, and of a recording that begins louder than it
 goes on, most would be lost; and of files that were put together, only the first would be heard.
+
+Tested in tests/unit/data/audio/test_audio_counts.py.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ _KBITS = {
     2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _KBITS[0] = _KBITS[2]
-# Of layer II at the higher rates; at the lower ones it has those of layer III.
+# Bit rates of layer II at the higher sampling rates; at the lower it has those of layer III.
 _KBITS_2 = (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384)
 LAYER_3, LAYER_2 = 1, 2  # as a header writes them
 SHORTEST_FRAME = 24
@@ -28,7 +30,7 @@ _LARGEST_KBITS = 14
 _XING = (b"Xing", b"Info")
 _VBRI_PLACE = 36
 _HAS_COUNT, _HAS_BYTES = 1, 2
-# Beginnings of what is no sound: ID3v1, APE, Lyrics3.
+# Beginnings of tags, which are no sound: ID3v1, APE, Lyrics3.
 _TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 _ID3V1_BYTES, _APE_FOOTER_BYTES = 128, 32
 _HEAD_BYTES = 64
@@ -92,7 +94,7 @@ def links(file: File) -> list[Window]:
 
 
 def _covers(file: File, start: int, told: _Told | None, total: int) -> bool:
-    """Whether what the first frame says is all that there is."""
+    """Whether the first frame counts all frames that there are."""
     if told is None or not told.frames or not told.size:
         return False
     file.seek(start + told.size)
@@ -124,7 +126,7 @@ def _side_bytes(head: bytes) -> int:
 
 
 def _behind_tags(file: File, place: int) -> int:
-    """Where the tags that stand at a place end."""
+    """The place behind all tags that stand one after another at `place`."""
     while True:
         file.seek(place)
         head = file.read(_APE_FOOTER_BYTES)

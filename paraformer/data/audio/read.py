@@ -1,4 +1,4 @@
-"""Whatever holds speech becomes a mono float tensor: files, bytes, URLs, commands, arrays."""
+"""Reads files, bytes, URLs, commands and arrays that hold speech into mono float tensors."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def read_channels(
 def count_channels(
     source: str | Path | bytes | BinaryIO | np.ndarray | Tensor, *, allow_pipe: bool = False
 ) -> int:
-    """How many channels there are, by the header of a file or else by reading it."""
+    """The number of channels, by the header of a file or else by reading it."""
     if isinstance(source, (str, Path)) and os.path.isfile(source):
         found = header(Path(source))
         if found is not None:
@@ -105,7 +105,7 @@ def _rate(fs: int | None) -> int | None:
 
 
 def _name(source: object) -> str:
-    """What messages call the input."""
+    """The name of the input in messages."""
     if isinstance(source, (str, Path)):
         name = " ".join(str(source).splitlines()) or "empty path"
         return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
@@ -115,7 +115,7 @@ def _name(source: object) -> str:
 
 
 def _content(content: object, name: str) -> bytes:
-    """What an open file gave."""
+    """The bytes that an open file gave."""
     if not isinstance(content, (bytes, bytearray, memoryview)):
         raise AudioError(f"{name}: gives no bytes; open the file with 'rb'")
     return bytes(content)
@@ -189,7 +189,7 @@ def _read_bytes(
 
 
 def _shown(text: bytes) -> str:
-    """How a text begins."""
+    """The beginning of a text, for a message."""
     words = " ".join(text[:TEXT_HEAD].decode("utf-8", "replace").split())
     return words if len(words) <= SHOWN else f"{words[:SHOWN]}..."
 

@@ -1,4 +1,7 @@
-"""The beginnings by which files are known, and who reads their sound."""
+"""The beginnings by which files are known, and who reads their sound.
+
+Tested in tests/unit/data/audio/test_containers.py.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +122,7 @@ MAGIC = [
     for name, magics in names.items()
     for magic in magics
 ]
-# Of these the kind is told by 12 bytes.
+# Beginnings of files whose kind 12 bytes tell.
 FORMS = (b"RIFF", b"FORM", b"RF64", b"BW64", WAVE64[:4])
 # By bytes of which some may be anything; of two that fit the first counts.
 _PATTERNS = [

@@ -1,5 +1,7 @@
 """Creative Voice files, whose samples lie in blocks: libsndfile takes what stands between two
 blocks for samples too. They are put behind a WAV header, without a copy.
+
+Tested in tests/unit/data/audio/test_audio_counts.py.
 """
 
 from __future__ import annotations

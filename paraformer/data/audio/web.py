@@ -1,4 +1,4 @@
-"""What an address of the web holds, within limits of time and size."""
+"""Downloads what an address of the web holds, within limits of time and size."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def quiet_frames(x: Features, count: int, random: Random) -> Features:
 
 @dataclass(frozen=True)
 class Augment:
-    """What is done to each training utterance; every part can be switched off by 0."""
+    """Changes each training utterance at random; every kind of change can be switched off by 0."""
 
     gain_db: float = limited(0.0, 0, 100)  # loudness up or down by at most this
     warp: float = limited(0.0, 0, 1, below=True)  # voices from 1 - warp to 1 + warp

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class Utterance(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """Where the features of an utterance come from, and what forbids to use it."""
+    """The place that an utterance's features come from, and the fault that forbids to use it."""
 
     feats: str
     audio: Item | None
@@ -82,24 +82,18 @@ class Batch(NamedTuple):
     copies: int = 1  # how many processes have these rows, where a batch is shared among them
 
     def to(self, device: torch.device) -> Batch:
-        """The same with its tensors on another device."""
-        return Batch(
-            self.keys,
-            self.feats.to(device),
-            self.lengths.to(device),
-            self.text.to(device),
-            self.text_lengths.to(device),
-            self.units.to(device),
-            self.unit_lengths.to(device),
-            self.seconds,
-            self.marks.to(device),
-            self.copies,
-        )
+        """The batch with its tensors on another device."""
+        moved: dict[str, Any] = {
+            name: value.to(device)
+            for name, value in self._asdict().items()
+            if isinstance(value, Tensor)
+        }
+        return self._replace(**moved)
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How utterances share batches. Few distinct shapes keep the matrix library's plans in use."""
+    """Rules of sharing batches. Few distinct shapes keep the matrix library's plans in use."""
 
     max_frames: int = limited(14400, 1)  # of 10 ms in one batch, padding counted
     frame_step: int = limited(96, 1)  # lengths are rounded up to a multiple
@@ -176,15 +170,15 @@ def _recorded(folder: Path, frontend: Frontend) -> dict[str, _Source]:
 
 
 def text_fault(listed: bool, ids: list[int]) -> str:
-    """What is wrong with a transcript, of which these tokens were made, or nothing."""
+    """The fault of a transcript, of which these tokens were made; "" if there is none."""
     if not listed:
         return "no transcript"
     return "" if ids else "empty transcript"
 
 
 def too_short(ids: list[int], frames: int, stacked: int) -> str:
-    """Why an utterance is refused, or nothing: an encoder frame more than tokens and their end is
-    needed.
+    """The fault of an utterance that has not at least one encoder frame more than its tokens and
+    their end; "" if it has.
     """
     return "more tokens than frames" if len(ids) + 1 >= frames // stacked else ""
 
@@ -294,7 +288,7 @@ def _marks(rows: Sequence[tuple[Sequence[Utterance], Sequence[int]]]) -> Tensor:
 
 
 class Share(NamedTuple):
-    """Which of several processes reads, of how many."""
+    """The number of this process, from 0, among all that read."""
 
     rank: int = 0
     world: int = 1
@@ -317,7 +311,7 @@ WHOLE = Share()
 def made_ahead(
     makers: Iterable[Callable[[], Batch]], readers: int, ahead: int = 8
 ) -> Iterator[Batch]:
-    """What the makers give, in their order, made by threads up to `ahead` before it is needed."""
+    """The batches of the makers, in order; threads make up to `ahead` before they are needed."""
     pool = ThreadPoolExecutor(readers, "reader")
     tasks = (pool.submit(maker) for maker in makers)
     waiting: deque[Future[Batch]] = deque(islice(tasks, ahead))

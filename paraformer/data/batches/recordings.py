@@ -29,7 +29,7 @@ from paraformer.errors import AudioError, DataError, ParaformerError
 
 log = logging.getLogger(__name__)
 
-# Of these a stretch in the middle can be decoded by itself, and is what the whole would give.
+# Formats of which a stretch in the middle, decoded by itself, is what the whole would give.
 SEEKABLE = ("WAV", "WAVEX", "FLAC")
 SEEKABLE_CODES = (
     *("PCM_16", "PCM_24", "PCM_32", "PCM_U8", "PCM_S8", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
@@ -83,7 +83,7 @@ def read_recorded(folder: Path, frontend: Frontend) -> Iterator[Recorded]:
 
 
 def _lost(item: Item) -> ParaformerError | None:
-    """What is wrong with an entry, as far as it shows before the audio is opened."""
+    """The fault of an entry, as far as it shows before the audio is opened."""
     if isinstance(item.source, DataError):
         return item.source
     file, _ = entry_file(str(item.source))

@@ -1,5 +1,7 @@
-"""Which usable utterances are trained on: one rule for data directories, which are known as a whole
+"""Chooses the usable utterances to train on, by one rule for data directories, known as a whole
 beforehand, and for shards, which are read one utterance after another.
+
+Tested in tests/unit/data/batches/test_shards.py.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ SHOWN = 20  # of what the tokenizer does not know, in a line of the log
 
 
 class Choice(NamedTuple):
-    """What forbids to use an utterance that could be used."""
+    """Limits of the utterances that are used, of those that could be."""
 
     max_seconds: float = 0.0  # longer ones are not used; 0: of any length
     drop_unknown: bool = False  # those with characters that the model has no token for are not
@@ -45,7 +47,7 @@ class Chooser:
         self.unknown: Counter[str] = Counter()  # what that is
 
     def why_not(self, ids: Sequence[int], frames: int, text: str) -> str:
-        """Why an utterance of these tokens and frames of 10 ms is not used, or nothing."""
+        """The reason not to use an utterance of these tokens and frames of 10 ms; "" if none."""
         unknown = self.tokenizer.unk_id in ids
         if unknown:
             self.holding += 1
@@ -55,7 +57,7 @@ class Chooser:
         return UNKNOWN if unknown and self.choice.drop_unknown else ""
 
     def reasons(self) -> str:
-        """What was dropped, for the line of an error."""
+        """Counts of the dropped utterances by reason, for the line of an error."""
         return ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
 
     def report(self, where: str | Path) -> None:

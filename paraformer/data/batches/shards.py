@@ -194,7 +194,7 @@ def unquote_key(name: str) -> str:
 
 
 class Place(NamedTuple):
-    """Where a block of utterances begins: a shard of the order, an utterance in it, a batch."""
+    """The beginning of a block of utterances: a shard of the order, an utterance in it, a batch."""
 
     shard: int = 0
     utterance: int = 0
@@ -240,7 +240,7 @@ class ShardLoader:
         self._left_out: dict[str, str] = {}  # of the epoch
 
     def place(self, batch: int) -> list[int]:
-        """Where the block that holds batch number `batch` of the epoch begins."""
+        """The beginning of the block that holds batch number `batch` of the epoch."""
         begun = [place for place in self._begun if place.batch <= batch]
         return list(begun[-1] if batch and begun else Place())
 
@@ -265,7 +265,7 @@ class ShardLoader:
                 self.chooser.report(self.shards.path)
 
     def _makers(self, epoch: int, first: Place, start: int) -> Iterator[Callable[[], Batch]]:
-        """What makes the batches; the next block is read while those of one are made."""
+        """A function for each batch that makes it; meanwhile a thread reads the next block."""
         number, found = first.batch, False
         with ThreadPoolExecutor(1, "shards") as pool:
             blocks = self._blocks(epoch, first)
@@ -327,7 +327,7 @@ class ShardLoader:
                 log.warning("%s", error)
 
     def _utterance(self, member: Member) -> Utterance | None:
-        """What can be used of a member; what cannot is counted."""
+        """The utterance of a member; None if it cannot be used, which is counted."""
         try:
             sides = {kind: side.decode("utf-8").strip() for kind, side in member.sides.items()}
         except UnicodeDecodeError:

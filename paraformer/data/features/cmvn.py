@@ -36,7 +36,7 @@ class Cmvn(NamedTuple):
         return (x + shift).mul_(self.scale[:width].to(x))
 
     def of_one(self, width: int, count: int) -> Cmvn | None:
-        """What holds for one of `count` stacked frames of `width` columns, if the same for each.
+        """The CMVN of one of `count` stacked frames of `width` columns, if it is the same for each.
 
         >>> Cmvn(torch.tensor([-1.0, -2.0, -1.0, -2.0]), torch.ones(4)).of_one(2, 2).shift
         tensor([-1., -2.])

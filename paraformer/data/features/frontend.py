@@ -1,4 +1,4 @@
-"""From samples to what the encoder reads: log-mel filter banks, low frame rate stacking, CMVN."""
+"""Makes encoder input of samples: log-mel filter banks, low frame rate stacking, CMVN."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Frontend:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def frames(self, samples: int) -> int:
-        """How many frames `fbank` makes of so many samples.
+        """The number of frames that `fbank` makes of so many samples.
 
         >>> Frontend().frames(16000)
         98
@@ -172,11 +172,11 @@ class Frontend:
     # once, before it is copied into several.
 
     def normalize_frames(self, fbank: Tensor) -> Tensor:
-        """What of the CMVN comes before stacking: (T, n_mels) of the same shape."""
+        """Apply the part of the CMVN that comes before stacking: (T, n_mels) of the same shape."""
         return fbank if self._frame_cmvn is None else self._frame_cmvn.apply(fbank)
 
     def normalize_stacked(self, x: Tensor) -> Tensor:
-        """What of it comes after: (T', n_mels * lfr_m) of the same shape."""
+        """Apply the part that comes after stacking: (T', n_mels * lfr_m) of the same shape."""
         return x if self._stacked_cmvn is None else self._stacked_cmvn.apply(x)
 
     def batch(self, waves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

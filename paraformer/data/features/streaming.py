@@ -16,7 +16,7 @@ from paraformer.errors import ConfigError
 
 
 class FrontendState(NamedTuple):
-    """What a stream has given and no feature has used up: less than a frame of samples (R,), and
+    """The rest of a stream that no feature has used up: less than a frame of samples (R,), and
     log-mel frames (K, n_mels), of which the next feature begins at row `offset`.
     """
 

@@ -1,4 +1,4 @@
-"""What a user may point at: files, folders, lists, pieces of a stream, lists of other toolkits.
+"""Finds what a user points at: files, folders, lists, pieces of a stream, other toolkits' lists.
 
 Imports: the ground floor, data.audio, data.corpus, data.text.
 """

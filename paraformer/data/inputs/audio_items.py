@@ -1,4 +1,7 @@
-"""One thing to recognise: where its audio comes from, and how it is read when its turn comes."""
+"""One thing to recognise: where its audio comes from, and how it is read when its turn comes.
+
+Tested in tests/unit/data/inputs/test_sources.py.
+"""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _BLANKS = " \t\r\n\ufeff"
 
 
 class Converted(NamedTuple):
-    """How many lines were taken, and why the others were not."""
+    """The number of lines that were taken, and the reasons why others were not."""
 
     kept: int
     dropped: dict[str, str]  # id, or `list:line` -> reason
@@ -157,7 +157,7 @@ def _frames(source: str, utterance: Utterance | None) -> int:
 
 
 def _file_seconds(source: str) -> float:
-    """Of a file that is no PCM wav, by its header or by reading it; 0 where it cannot be read."""
+    """Seconds of a file that is no PCM wav, by its header or by reading it; 0 if unreadable."""
     # Directories that know their lengths need no torch.
     from paraformer.data.audio.read import read_audio
     from paraformer.data.audio.soundfiles import header

@@ -30,7 +30,7 @@ from paraformer.limits import RATE
 TABLES = (".scp", ".txt", ".text")
 JSON = (".json", ".jsonl")
 _OWN_KEYS = {"key", "source", "fs"}
-# What lists to train with have besides; `text` and others are those of newer ones.
+# Keys that lists to train with have besides; `text` and others are those of newer ones.
 _KNOWN_KEYS = _OWN_KEYS | {
     *("source_len", "target", "target_len", "text", "text_language", "text_len", "speech_length"),
     *("emo_target", "event_target", "with_or_wo_itn", "prompt", "hotword"),
@@ -38,7 +38,7 @@ _KNOWN_KEYS = _OWN_KEYS | {
 _SEPARATOR = re.compile(r"[/\\]")
 
 
-# What an entry is called: the id that it has, "" before the path that gives it one.
+# The name of an entry: the id that it has, "" before the path that gives it one.
 Name = tuple[str, str]
 
 
@@ -68,7 +68,7 @@ class ListFile(ABC):
         self._repeated: frozenset[int] = frozenset()
 
     def names(self) -> Iterator[Name]:
-        """What the entries are called; this pass also finds which ids are repeated."""
+        """The names of the entries; this pass also finds which ids are repeated."""
         hashes = array("q")
         for _, key, path, *_ in self.entries():
             if not path:
@@ -343,7 +343,7 @@ class SegmentsFile(ListFile):
         return replace(whole, key=key, path="", recording=name, segment=segment, channel=own)
 
     def _recording(self, name: str) -> Item:
-        """The same one for all its segments in a row, which then read it once."""
+        """A recording as one item for all its segments in a row, which then read it once."""
         if self._last is None or self._last[0] != name:
             entry, error = self._by_key[name]
             item = self.recordings.item(entry) if error is None else Item(name, error)

@@ -1,4 +1,7 @@
-"""Tells strings that name files from words, for arguments that may be either."""
+"""Tells strings that name files from words, for arguments that may be either.
+
+Tested in tests/unit/data/corpus/test_texts.py.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What may be given as `input`: files, lists, folders, bytes, arrays; each becomes items, one a
-result. Audio is read only when its turn comes, and so are the lines of lists.
+"""Makes items, one a result, of all that may be given as `input`: files, lists, folders, bytes,
+arrays. Audio is read only when its turn comes, and so are the lines of lists.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Inputs(Iterable[Item]):
 
     @property
     def total(self) -> int:
-        """How many items there are; where recordings are split, two of each."""
+        """The number of items; where recordings are split, two of each."""
         return self._count * (2 if self.channel == SPLIT else 1)
 
     @property
@@ -215,10 +215,10 @@ class _Part(Protocol):
     """Some of the items of an input; `names` is asked for before `items`."""
 
     def names(self) -> Iterator[Name]:
-        """What they are called; `NAMELESS` for what has none."""
+        """Their names; `NAMELESS` for an item that has none."""
 
     def items(self) -> Iterator[Later]:
-        """The same, each with what makes the item."""
+        """The names, each with the function that makes the item."""
 
 
 class _One:

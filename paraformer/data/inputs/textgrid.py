@@ -45,7 +45,7 @@ class Tier(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """How files become utterances."""
+    """Rules by which files become utterances."""
 
     tags: str = ""  # pairs of brackets; what stands in them is left out
     tiers: str = "*"  # pattern of the names of the tiers that are taken

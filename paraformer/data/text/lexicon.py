@@ -29,7 +29,7 @@ _SYMBOL = re.compile(r"<[^<>\s]+>")
 
 
 class Lexicon(NamedTuple):
-    """What a character model needs: its tokens, and the pieces of each word and character."""
+    """The tokens of a character model, and the pieces of each word and character."""
 
     tokens: list[str]
     seg_dict: dict[str, list[str]]

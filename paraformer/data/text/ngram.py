@@ -19,7 +19,7 @@ Counts = dict[Gram, int]
 
 
 class Entry(NamedTuple):
-    """What a line of an ARPA file says of an n-gram; both numbers are logarithms to the base 10."""
+    """An n-gram of an ARPA file; both numbers are logarithms to the base 10."""
 
     probability: float
     backoff: float | None  # None where no longer n-gram begins so
@@ -82,7 +82,7 @@ def count(sentences: Iterable[Sequence[str]], order: int) -> list[Counts]:
 
 
 def discounts_of(counts: Iterable[int]) -> tuple[float, float, float]:
-    """What is taken from n-grams that are counted once, twice and more often."""
+    """The discounts of n-grams that are counted once, twice and more often."""
     seen = Counter(counts)
     once, twice, thrice, four = (seen[number] for number in range(1, 5))
     if not (once and twice and thrice):
@@ -104,7 +104,7 @@ def _discount(number: int, discounts: tuple[float, float, float]) -> float:
 def _contexts(
     counts: Counts, discounts: tuple[float, float, float]
 ) -> tuple[dict[Gram, int], dict[Gram, float]]:
-    """Of each context the sum of its counts, and the share that discounting leaves."""
+    """The sum of the counts of each context, and the share that discounting leaves."""
     totals: dict[Gram, int] = defaultdict(int)
     taken: dict[Gram, float] = defaultdict(float)
     for gram, number in counts.items():

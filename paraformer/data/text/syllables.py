@@ -1,4 +1,7 @@
-"""English words cut at syllables by their spelling: CIF counts sounds, and so should the tokens."""
+"""English words cut at syllables by their spelling: CIF counts sounds, and so should the tokens.
+
+Tested in tests/unit/data/text/test_lexicon.py.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ def _is_vowel(word: str, i: int, letter: str) -> bool:
 
 
 def _cut(word: str, left: int, right: int) -> int:
-    """Where the consonants between two nuclei, word[left:right], are parted."""
+    """The place at which the consonants between two nuclei, word[left:right], are parted."""
     if right - left < 2:
         return right - (right - left) * (word[left:right] != "x")
     onset = _ONSET.search(word, left + (word[left:right] not in ("ch", "sh", "th", "ph")), right)

@@ -1,4 +1,7 @@
-"""Tags of corpora, such as `<noise>`: which brackets hold what is no speech."""
+"""Tags of corpora, such as `<noise>`: which brackets hold what is no speech.
+
+Tested in tests/unit/data/text/test_score.py.
+"""
 
 from __future__ import annotations
 

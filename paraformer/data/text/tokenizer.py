@@ -13,7 +13,7 @@ from paraformer.data.corpus.tables import read_whole, write_text
 from paraformer.documents import parse_json
 from paraformer.errors import CheckpointError, DataError
 
-# What the reference takes apart into characters when a word is not in the seg_dict.
+# The reference takes these apart into characters when a word is not in the seg_dict.
 _SPELLED = re.compile("[\u4e00-\u9fa5A-Za-z0-9]")
 _RUN = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|<[^<>\s]+>|\S")
 _LONGEST_NAME = 5  # capitals that are letters: NBA, but not SPEECH
@@ -182,7 +182,7 @@ class SentencepieceTokenizer(Vocabulary):
         return self.tokens_to_ids(self.tokenize(text))
 
     def encode_transcript(self, text: str) -> list[int]:
-        """The same: pieces tell where a word begins."""
+        """The tokens of `encode`: pieces themselves tell where a word begins."""
         return self.encode(text)
 
     def unknown(self, text: str) -> list[str]:
