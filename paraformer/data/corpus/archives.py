@@ -1,4 +1,4 @@
-"""Kaldi archives: what stands at `file.ark:offset`, numbers and nothing that could run.
+"""Reads what stands at `file.ark:offset` in Kaldi archives: numbers, and nothing that could run.
 
 Tested in tests/unit/data/corpus/test_segments.py.
 """

@@ -216,10 +216,6 @@ def _wrong_duration(value: str) -> str:
     return "" if 0 < number(value) < math.inf else "not a positive number of seconds"
 
 
-def _wrong_count(value: str) -> str:
-    return "" if value.isdecimal() and int(value) > 0 else "not a positive whole number"
-
-
 def _is_word(value: str) -> bool:
     return bool(value) and " " not in value and "\t" not in value
 
@@ -238,7 +234,9 @@ _CHECKS: Mapping[str, Callable[[str], str]] = {
     "reco2file_and_channel": lambda value: (
         "" if len(fields(value)) == 2 else "not of the form: recording file channel"
     ),
-    "utt2num_frames": _wrong_count,
+    "utt2num_frames": lambda value: (
+        "" if value.isdecimal() and int(value) > 0 else "not a positive whole number"
+    ),
 }
 
 

@@ -73,13 +73,10 @@ def _joined(sources: Sequence[DataDir]) -> dict[str, Iterable[Row]]:
         files = [source.companions[name] for source in sources if name in source.companions]
         if len(files) < len(sources) or any(file.kind != first.kind for file in files):
             continue
-        if first.kind != WHOLE or all(_same_rows(file.rows(), first.rows()) for file in files):
+        rows_of_all = zip_longest(*(file.rows() for file in files))
+        if first.kind != WHOLE or all(len({*same}) == 1 for same in rows_of_all):
             rows[name] = joined(files)
     return rows
-
-
-def _same_rows(one: Iterable[Row], other: Iterable[Row]) -> bool:
-    return all(a == b for a, b in zip_longest(one, other))
 
 
 def _made(sources: Sequence[DataDir]) -> list[dict[str, dict[str, str]]]:

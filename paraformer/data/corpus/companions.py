@@ -112,7 +112,7 @@ def is_comment(row: Row) -> bool:
 def read_companions(folder: Path, tables: Tables) -> tuple[dict[str, Companion], list[str]]:
     """The files of a directory that can be carried with its tables, and the names of others."""
     found, others = dict[str, Companion](), list[Path]()
-    files = [path for path in _files(folder) if _may_be_text(path)]
+    files = list(_files(folder))
     ids = Ids.of(tables) if files else Ids(set())
     for path in files:
         try:
@@ -143,17 +143,16 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _may_be_text(path: Path) -> bool:
-    """Whether a file begins as a text does, with a line of a length that can be read."""
-    with path.open("rb") as file:
-        start = file.read(1 << 16)
-        return b"\0" not in start and len(start + file.readline(_LONGEST_LINE)) < _LONGEST_LINE
-
-
 def _kind(path: Path, ids: Ids) -> tuple[str, bool]:
     """The kind of thing that the rows of a file are of, "" where nobody can tell; and whether there
-    are rows.
+    are rows. Nothing is read of a file that begins with bytes that no text has, or an endless line.
     """
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+        if b"\0" in start:
+            return "", False
+        if len(start + file.readline(_LONGEST_LINE)) >= _LONGEST_LINE:
+            return "", True
     has_rows = has_keys = of_utterances = False
     fitting = [UTTERANCE, RECORDING, SPEAKER]
     for row in iter_rows(path):

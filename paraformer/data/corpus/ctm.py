@@ -1,4 +1,4 @@
-"""Known times of words, a `ctm` in a Kaldi data directory: what teaches a model when tokens begin.
+"""Reads a `ctm` of a data directory, the known times of words, which teach when tokens begin.
 
 Any aligner may have written it (`key channel begin duration word [confidence]`, NIST's CTM), or
 a program that knows where the clips of a recording begin. Keys are utterances, or recordings under
@@ -39,7 +39,7 @@ class TimedWord(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """At a time, in seconds, how many tokens have begun; past the last token their end counts."""
+    """The number of tokens that have begun at a time; past the last token their end counts."""
 
     seconds: float
     begun: int

@@ -382,16 +382,11 @@ class DataDir:
             }
 
         names = ("text", "utt2lang", "utt2spk", "utt2uniq", "spk2gender")
+        tables = ((name, perturbed(name)) for name in names if name in self.opened)
         units = self.companions.get("text_units")
-        return write_data_dir(
-            destination,
-            ((name, perturbed(name)) for name in names if name in self.opened),
-            {
-                "text_units": chain.from_iterable(
-                    units.renamed({UTTERANCE: prefix.__add__}) for prefix in prefixes if units
-                )
-            },
-        )
+        changes = [{UTTERANCE: prefix.__add__} for prefix in prefixes if units]
+        rows = chain.from_iterable(units.renamed(change) for change in changes if units)
+        return write_data_dir(destination, tables, {"text_units": rows})
 
     def refuse_same(self, destination: str | Path) -> None:
         """Refuse to write a directory over itself."""

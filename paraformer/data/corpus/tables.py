@@ -45,7 +45,7 @@ def iter_rows(path: str | Path) -> Iterator[Row]:
 
 
 def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """(number from 1, text) of each line of a UTF-8 file."""
+    """Pairs (number from 1, text) of the lines of a UTF-8 file."""
     path = Path(path)
     with _explained(path), path.open("rb") as file:
         for number, line in enumerate(file, 1):

@@ -1,4 +1,4 @@
-"""Files of texts: tables `id text`, or plain lines, of which no word is an id.
+"""Reads files of texts: tables `id text`, or plain lines, of which no word is an id.
 
 Standard library only, like the tables that it reads.
 """

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paraformer.data.corpus import companions
 from paraformer.data.corpus.checks import KNOWN_TABLES
 from paraformer.data.corpus.combination import combine
 from paraformer.data.corpus.datadir import DataDir
@@ -247,3 +248,29 @@ def test_known_tables_are_those_of_kaldi() -> None:
         *("utt2spk", "spk2utt", "cmvn.scp", "spk2gender", "spk2warp", "utt2warp", "vad.scp"),
         *("utt2lang", "utt2uniq", "utt2dur", "utt2num_frames"),
     } == {*KNOWN_TABLES}
+
+
+def test_a_file_that_is_no_text_or_one_endless_line_is_not_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(companions, "_LONGEST_LINE", 1 << 17)
+    (tmp_path / "text").write_text("u1 a\n")
+    (tmp_path / "model.pt").write_bytes(b"u1 \0" * 10)
+    (tmp_path / "line").write_bytes(b"u1 " + b"x" * (1 << 18))
+    (tmp_path / "utt2note").write_bytes(b"u1 " + b"x" * (1 << 16))
+    data = DataDir(tmp_path)
+    assert [*data.companions] == ["utt2note"] and data.uncarried == ["line"]
+
+
+def test_lines_of_an_id_that_two_sources_have_must_be_the_same(tmp_path: Path) -> None:
+    notes = {"1": "u1 a\nu1 b\n", "2": "u1 a\nu1 b\nu2 c\n", "3": "u1 b\nu1 a\n"}
+    for name, lines in notes.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "text").write_text("u1 a\nu2 a\n")
+        (tmp_path / name / "utt2note").write_text(lines)
+    one, two, three = (DataDir(tmp_path / name) for name in "123")
+    combine(tmp_path / "all", [one, two])
+    assert (tmp_path / "all/utt2note").read_text() == "u1 a\nu1 b\nu2 c\n"
+    with pytest.raises(DataError, match="3/utt2note: 'u1' has other lines in another source"):
+        combine(tmp_path / "none", [one, three])
+    assert not (tmp_path / "none/text").exists()
