@@ -46,7 +46,7 @@ def from_array(array: np.ndarray | Tensor, name: str = "array") -> Tensor:
 
 
 def from_bytes(content: bytes, name: str) -> Tensor:
-    """16-bit little-endian samples -> (N,) float32; of a last one that is cut off nothing is left.
+    """16-bit little-endian samples -> (N,) float32; a last sample that is cut off is left out.
 
     >>> from_bytes(b"\\0\\x40", "x")
     tensor([0.5000])
@@ -57,7 +57,7 @@ def from_bytes(content: bytes, name: str) -> Tensor:
 
 
 def loudest(wave: Tensor) -> float:
-    """The largest of its magnitudes, in one pass and without a copy; NaN if one of them is."""
+    """The largest magnitude of the samples, in one pass and without a copy; NaN if one is NaN."""
     if not wave.numel():
         return 0.0
     low, high = wave.aminmax()
@@ -65,7 +65,7 @@ def loudest(wave: Tensor) -> float:
 
 
 def check_sound(wave: Tensor, name: str, rate: int, begin: float = 0.0) -> None:
-    """Refuse samples (N,) that are no numbers, or that are too large for any.
+    """Refuse samples (N,) that are NaN or infinite, or larger than any sound.
 
     begin: where they lie in their recording, in seconds; `name` is whose they are.
     """
@@ -101,7 +101,7 @@ def _to_tensor(array: np.ndarray, name: str) -> Tensor:
 
 
 def _warn_of_narrow(wave: Tensor, name: str) -> None:
-    """Say so of 16-bit samples in 32-bit integers: those of 24 bits are multiples of 256."""
+    """Warn of 16-bit samples in 32-bit integers; samples of 24 bits are multiples of 256."""
     if wave.dtype != torch.int32 or not wave.numel():
         return
     low, high = map(int, wave.aminmax())
@@ -124,7 +124,7 @@ def _scale_integers(wave: Tensor) -> Tensor:
 
 
 def _channels_first(wave: Tensor, name: str) -> Tensor:
-    """The channels are the shorter of two dimensions, whichever of the two it is."""
+    """Put the channels first: they are the shorter one of two dimensions."""
     while wave.dim() > 2 and 1 in wave.shape:
         wave = wave.squeeze(wave.shape.index(1))
     if wave.dim() == 2 and (1 in wave.shape or not wave.numel()):

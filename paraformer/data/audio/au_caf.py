@@ -19,7 +19,7 @@ _AU_UNKNOWN = b"\xff" * 4
 
 
 def repair(file: BinaryIO) -> tuple[Window, str] | None:
-    """The file with the length that it has and what was wrong; None if it can be read as it is."""
+    """The file under a header with its true length, and the fault; None if it is sound."""
     total = file.seek(0, io.SEEK_END)
     file.seek(0)
     head = file.read(12)
@@ -31,7 +31,7 @@ def repair(file: BinaryIO) -> tuple[Window, str] | None:
 
 
 def _repair_caf(file: BinaryIO, total: int) -> tuple[Window, str] | None:
-    """To leave the length open, as -1, is allowed of the last chunk, and is no fault."""
+    """Repair Core Audio, whose last chunk may leave its length open as -1, which is no fault."""
     position = 8
     for _ in range(MOST_CHUNKS):
         if position + 12 > total:

@@ -28,8 +28,8 @@ class _Framed(NamedTuple):
 
 
 def name_of_frames(content: bytes, whole: bool = True) -> str | None:
-    """The format whose frames these are, "" if it is none; None if the next bytes have to tell,
-    which are still to come unless this is the `whole`.
+    """The format of the frames that bytes are, "" if they are none; None if bytes that are still to
+    come have to tell, unless this is the `whole`.
 
     >>> name_of_frames(b"\\xd0" + bytes(32)), name_of_frames((b"\\xd0" + bytes(32)) * 10)
     ('', 'GSM 6.10')

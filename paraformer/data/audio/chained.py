@@ -1,5 +1,5 @@
-"""Files that are several, one behind another, of which libsndfile hears the first alone: chained
-Ogg (RFC 3533), and FLAC and MP3 files that were put together. Each is decoded by itself.
+"""Decodes a file that is several, one behind another, each by itself: chained Ogg (RFC 3533), and
+FLAC and MP3 files that were put together. libsndfile alone hears the first of them.
 
 Tested in tests/unit/data/audio/test_audio_counts.py.
 """
@@ -36,7 +36,7 @@ _FLAC_BEGINS = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
 
 
 def links(file: File) -> list[Window]:
-    """The files that a file is made of, if it cannot be read as the one that it looks like."""
+    """The parts of a file that is several; none if it can be read as the one that it looks like."""
     file.seek(0)
     head = file.read(len(_OGG))
     if head == _OGG:

@@ -130,7 +130,7 @@ def _is_foreign_text(head: bytes) -> bool:
 
 
 def _by_mark(content: bytes, least: int = 0) -> Kind | None:
-    """By magic of at least so many bytes, and if it may be short, by patterns."""
+    """The kind by magic of at least so many bytes, and by patterns if magic may be short."""
     for magic, kind in MAGIC:
         if len(magic) >= least and content.startswith(magic):
             return kind

@@ -201,7 +201,7 @@ def _watch(command: list[str], wav: Path, name: str, output: IO[bytes]) -> int:
 
 
 def _last_complaint(text: str, path: Path) -> str:
-    """Without the name of the file, which the message has already."""
+    """The last complaint of ffmpeg, without the name of the file, which our message has already."""
     lines = [line for line in text.splitlines() if _COMPLAINT.match(line)]
     last = _COMPLAINT.sub("", lines[-1]) if lines else ""
     return last.removeprefix(f"file:{path.absolute()}: ").strip()

@@ -1,4 +1,4 @@
-"""A file with another beginning, or made of pieces of one, without a copy of it.
+"""Shows a file with another beginning, or made of pieces of one, without a copy of it.
 
 Tested in tests/unit/data/audio/test_audio_counts.py.
 """
@@ -59,11 +59,11 @@ class Window(io.RawIOBase):
         self._ends = [placed.end for placed in self._pieces]
 
     def readable(self) -> bool:
-        """It is."""
+        """Yes: its bytes can be read."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Yes: any place of it can be gone to."""
         return True
 
     def tell(self) -> int:
@@ -77,11 +77,11 @@ class Window(io.RawIOBase):
         return self._place
 
     def read(self, size: int = -1, /) -> bytes:
-        """So many bytes, fewer only at the end; without a size all that follow."""
+        """Read so many bytes, fewer only at the end; without a size all that follow."""
         return super().read(size) or b""
 
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
-        """Fill `buffer` as far as there are bytes; how many."""
+        """Fill `buffer` as far as there are bytes; returns their number."""
         view = memoryview(buffer).cast("B")
         view = view[: self.total - self._place]
         done = 0

@@ -1,5 +1,5 @@
-"""MP3 files that do not say how long they are, or not for all of what they hold: their frames are
-counted, and it is written down.
+"""Counts the frames of MP3 files that do not tell their length, or tell it for a part of what they
+hold, and writes it down.
 
 A length is otherwise a guess from the first frames, and of a recording that begins louder than it
 goes on, most would be lost; and of files that were put together, only the first would be heard.
@@ -38,7 +38,7 @@ _NOTHING = bytes(9)  # the least that stands between the head of a frame without
 
 
 class _Told(NamedTuple):
-    """Numbers that the first frame tells of those behind it; 0: it does not tell."""
+    """Counts that the first frame gives of the frames behind it; 0: it does not tell."""
 
     frames: int
     size: int  # bytes, with itself
@@ -102,7 +102,7 @@ def _covers(file: File, start: int, told: _Told | None, total: int) -> bool:
 
 
 def _told(frame: bytes) -> _Told | None:
-    """The numbers in a first frame, if it is one that holds no sound but a count (Xing, VBRI)."""
+    """The counts in a first frame that holds no sound (Xing, VBRI); None in another frame."""
     if frame[4:13] != _NOTHING:  # soon seen of nearly all others
         return None
     place = 4 + _side_bytes(frame)
@@ -160,7 +160,8 @@ def _runs(file: File, place: int, total: int) -> Iterator[_Run]:
                 count, told = 0, None
                 continue
             ends = behind > place or head.startswith(_TAGS) or total - place < LONGEST_FRAME
-            yield _Run(start, total, count if ends else _most(count, total - place), told)
+            most = count if ends else count + (total - place) // SHORTEST_FRAME
+            yield _Run(start, total, most, told)
             return
         own = _told(head)
         if own is not None:
@@ -172,10 +173,6 @@ def _runs(file: File, place: int, total: int) -> Iterator[_Run]:
             count += 1
         place += length
     yield _Run(start, total, count, told)
-
-
-def _most(count: int, left: int) -> int:
-    return count + left // SHORTEST_FRAME
 
 
 def _window(file: File, run: _Run) -> Window:

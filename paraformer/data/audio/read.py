@@ -98,7 +98,7 @@ def finished(wave: Tensor, rate: int, target_fs: int, name: str, begin: float = 
 
 
 def _rate(fs: int | None) -> int | None:
-    """The rate of what has none of its own, where it is given."""
+    """The rate that the caller gives for sources without their own, checked; None: none given."""
     if fs is not None:
         check("fs", fs, Limits(1, whole=True))
     return fs
@@ -215,7 +215,7 @@ def _last_line(output: bytes) -> str:
 
 
 def _read_url(url: str, fs: int) -> tuple[Tensor, int]:
-    """An answer is often a page that says why there is no recording."""
+    """Download and decode; the answer is often a page that says why there is no recording."""
     content = web.download(url)
     kind = kind_of(content)
     if kind is None and not is_raw(urlsplit(url).path):
@@ -226,7 +226,7 @@ def _read_url(url: str, fs: int) -> tuple[Tensor, int]:
 
 
 def _read_ark(place: str, fs: int) -> tuple[Tensor, int]:
-    """`file.ark:offset`, a WAV or a vector of samples inside a Kaldi archive."""
+    """Read `file.ark:offset`, a WAV or a vector of samples inside a Kaldi archive."""
     unfit = _wav_of_codes(_head_at(place, _FMT_END))
     try:
         content = load_archive(place) if not unfit else None

@@ -50,7 +50,8 @@ def resample(x: Tensor, orig: int, new: int) -> Tensor:
         return x
     divisor = math.gcd(int(orig), int(new))
     orig, new = int(orig) // divisor, int(new) // divisor
-    small = new * _taps(orig, new) <= KEPT_VALUES
+    taps = 2 * _width(orig, new) + 2  # input samples that an output sample is made of
+    small = new * taps <= KEPT_VALUES
     weights, starts = (_kept_weights if small else _polyphase_weights)(orig, new)
     weights, starts = weights.to(x), starts.to(x.device)
     wanted = -(-new * len(x) // orig)
@@ -87,11 +88,6 @@ def _gather(x: Tensor, weights: Tensor, starts: Tensor, orig: int, wanted: int) 
         cycle, phase = k // phases, k % phases
         parts.append((windows[cycle * orig + starts[phase]] * weights[phase]).sum(1))
     return torch.cat(parts)
-
-
-def _taps(orig: int, new: int) -> int:
-    """Input samples that an output sample is made of."""
-    return 2 * _width(orig, new) + 2
 
 
 def _width(orig: int, new: int) -> int:

@@ -1,5 +1,5 @@
-"""WAV files that libsndfile misreads: with a wrong header, streamed, cut off, with stray chunks, of
-Wave64 with chunks behind the samples, or with MP3 inside; mended to be decoded.
+"""Mends WAV files that libsndfile misreads: with a wrong header, streamed, cut off, with stray
+chunks, of Wave64 with chunks behind the samples, or with MP3 inside.
 
 Of the same kind are RF64 (EBU Tech 3306) and BW64 (ITU-R BS.2088), which keep sizes above 4 GiB in
 a chunk `ds64`, and Sony's Wave64, whose chunks have names of 16 bytes and sizes of 8.
@@ -92,7 +92,7 @@ def is_riff(head: bytes) -> bool:
 
 
 def repair(file: BinaryIO, streamed: bool = False) -> tuple[Window, str] | None:
-    """The WAV under a right header and what was wrong with it; None if it can be read as it is.
+    """The WAV under a right header, and the fault of its own; None if it can be read as it is.
 
     The fault is "" if `streamed`, as from a pipe, where not to know the length is none.
     """
@@ -161,7 +161,7 @@ def _chunks(file: BinaryIO, total: int) -> Iterator[tuple[Chunk, bool]]:
 
 
 def _wave64_chunks(file: BinaryIO, total: int) -> Iterator[tuple[Chunk, bool]]:
-    """Sizes count the 24 bytes of name and size; a chunk begins at a multiple of 8."""
+    """The chunks: sizes count the 24 bytes of name and size, beginnings are multiples of 8."""
     position = 40
     for _ in range(MOST_CHUNKS):
         if position + 24 > total:
@@ -173,7 +173,7 @@ def _wave64_chunks(file: BinaryIO, total: int) -> Iterator[tuple[Chunk, bool]]:
 
 
 def _unknown_length(layout: Layout) -> bool:
-    """A length never filled in: 0, with bytes behind it that the size of the file ignores too."""
+    """Whether the length was never filled in: 0, and the file's leaves out the bytes behind it."""
     size, end = layout.data.size, layout.end
     if size == 0:
         return layout.available > 0 and not layout.data.start < end <= layout.total + 1

@@ -1,4 +1,4 @@
-"""Files that libsndfile reads, and by way of ffmpeg others, from their beginning to their end.
+"""Decodes files from their beginning to their end by libsndfile, and by way of ffmpeg others.
 
 Tested in tests/unit/data/audio/test_audio_counts.py.
 """
@@ -40,7 +40,7 @@ MOST_VALUES = 1 << 31
 
 
 class _Forward(soundfile.SoundFile):
-    """Only read onwards: what does not know its length, such as FLAC from a pipe, cannot seek."""
+    """A file that is only read onwards: FLAC from a pipe has no known length and cannot seek."""
 
     def seekable(self) -> bool:
         return False
@@ -94,7 +94,7 @@ def _plausible(values: int, size: int) -> bool:
 
 
 class Decoder:
-    """Samples of an open file, part by part; of a damaged one those before the damage."""
+    """Gives the samples of an open file part by part; of a damaged one those before the damage."""
 
     def __init__(self, file: Part | Sequence[Part], name: str) -> None:
         """file: several of them are read as one."""

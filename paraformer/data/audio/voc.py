@@ -1,5 +1,5 @@
-"""Creative Voice files, whose samples lie in blocks: libsndfile takes what stands between two
-blocks for samples too. They are put behind a WAV header, without a copy.
+"""Puts the samples of Creative Voice files, which lie in blocks, behind a WAV header, without a
+copy: libsndfile takes the bytes between two blocks for samples too.
 
 Tested in tests/unit/data/audio/test_audio_counts.py.
 """

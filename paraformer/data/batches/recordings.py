@@ -47,7 +47,7 @@ class Recorded(NamedTuple):
 
 
 def read_numbers(path: Path) -> dict[str, float]:
-    """A utt2num_frames or utt2dur, empty if it is not there."""
+    """The numbers of a utt2num_frames or utt2dur; none if it is not there."""
     table = read_table(path) if path.is_file() else {}
     for key, value in table.items():
         wrong = wrong_value(path.name, value)

@@ -162,7 +162,7 @@ def _with_file(found: Member, kind: str, tar: tarfile.TarFile, member: tarfile.T
 
 
 def _sound(name: str, content: bytes) -> bytes:
-    """Unless it may only be taken for samples by accident."""
+    """The bytes of an audio file; none, with a warning, if they are of no known format."""
     if is_raw(name) or kind_of(content):
         return content
     log.warning("%s: of no known format, which is left out; raw samples are named .pcm", name)

@@ -97,8 +97,8 @@ def cut(wave: Tensor, fs: int, start: float, end: float | None) -> Tensor:
 
 
 def taken(source: Any) -> tuple[Any, int | None]:
-    """The content of an input that can be read only once, an open file, and the rate that it has of
-    its own; other inputs as they are.
+    """The content of an open file, which can be read only once, and its own rate; other inputs as
+    they are.
     """
     if isinstance(source, soundfile.SoundFile):
         return source.read(dtype="float32", always_2d=True), source.samplerate

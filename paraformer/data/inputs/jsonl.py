@@ -178,7 +178,7 @@ def _reasons(dropped: dict[str, str]) -> str:
 
 
 def write_dropped(path: Path, dropped: dict[str, str]) -> None:
-    """The table of what was not taken, id and reason; none where all was."""
+    """Write the table of what was not taken, id and reason; none where all was."""
     path.unlink(missing_ok=True)
     if dropped:
         write_table(path, dropped)

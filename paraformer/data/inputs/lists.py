@@ -85,7 +85,7 @@ class ListFile(ABC):
                 yield (entry.key, ""), partial(Item, entry.key, error)
 
     def checked(self) -> Iterator[tuple[Entry, DataError | None]]:
-        """The entries, and what is wrong with one whose id has stood before."""
+        """The entries, each with the error of one whose id has stood before."""
         first: dict[str, int] = {}
         for entry in self.entries():
             line, key, path, *_ = entry
@@ -223,7 +223,7 @@ class JsonFile(ListFile):
         return replace(named(path, source) if path else Item(key, source), fs=fs)
 
     def _values(self) -> Iterator[tuple[int, object]]:
-        """(line, value) of JSON lines, or of the entries of one JSON document."""
+        """Pairs (line, value) of JSON lines, or of the entries of one JSON document."""
         lines = self._lines()
         first = list(islice(lines, 2))
         # A line behind a whole value: these are JSON lines.

@@ -1,4 +1,4 @@
-"""A stream that comes in pieces of any size: from its bytes, samples as soon as they are whole."""
+"""Makes samples of a stream that comes in pieces of any size, as soon as they are whole."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PCM, _EXTENSIBLE = 1, 0xFFFE
 
 
 class RefusedError(AudioError):
-    """A stream begins as something else than samples, and so nothing of it is any."""
+    """A stream is refused for good: it begins as something else than samples."""
 
 
 class _Session(Protocol):

@@ -1,5 +1,5 @@
-"""TextGrid files of Praat, and data directories of corpora that come as such: meetings with a tier
-for each speaker.
+"""Reads TextGrid files of Praat, and makes data directories of corpora of them, such as meetings
+with a tier for each speaker.
 
 Standard library only: the programs in `utils/` start with it.
 """
@@ -58,7 +58,7 @@ def read_textgrid(path: str | Path) -> list[Tier]:
 
 
 def parse_textgrid(content: str, where: str) -> list[Tier]:
-    """The same of the text of a file, that is called `where` in errors.
+    """The tiers in the text of a file, which errors call `where`.
 
     >>> short = '"ooTextFile" "TextGrid" 0 2 <exists> 1 "IntervalTier" "A" 0 2 1 0 2 "a ""b"" c"'
     >>> parse_textgrid(short, "a")
@@ -100,7 +100,7 @@ class _Items:
         return DataError(f"{self.where}:{line}: {what}; save it in Praat as a text file")
 
     def next(self, kind: str) -> str:
-        """The next one, of this kind."""
+        """The next item, which must be of this kind."""
         match = next(self._found, None)
         if match is None:
             raise self.wrong(f"ends where a {kind} should stand")

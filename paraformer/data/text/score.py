@@ -71,7 +71,7 @@ def units(text: str, raw: bool = False, tags: str = TAGS, simplified: bool = Fal
 
 @lru_cache
 def _unit_pattern(end: int) -> re.Pattern[str]:
-    """A unit, in whose words accents and vowel signs below `end` are known: all take more time."""
+    """The pattern of a unit with the accents and vowel signs below `end`; to know all is slower."""
     chars = map(chr, range(0x300, end))
     marks = "".join(char for char in chars if unicodedata.category(char)[0] == "M")
     word = f"{_LETTER}+(?:[{marks}]+{_LETTER}*)*"
@@ -106,7 +106,7 @@ def pinyin(text: str, tones: bool = True, tags: str = TAGS) -> Units:
 
 
 def _runs(words: Units, pattern: re.Pattern[str]) -> Iterator[tuple[bool, Units]]:
-    """Neighbours that all match, or all do not."""
+    """Cut into runs of neighbours that all match, or all do not."""
     for matches, run in groupby(words, key=lambda word: pattern.fullmatch(word) is not None):
         yield matches, list(run)
 
@@ -139,7 +139,7 @@ class Counts:
         return _percent(self.errors, self.reference)
 
     def line(self, name: str = "CER") -> str:
-        """As Kaldi writes it: `%CER 5.10 [ 51 / 1000, 3 ins, 4 del, 44 sub ]`."""
+        """The line that Kaldi writes: `%CER 5.10 [ 51 / 1000, 3 ins, 4 del, 44 sub ]`."""
         return (
             f"%{name} {self.percent:.2f} [ {self.errors} / {self.reference}, "
             f"{self.insertions} ins, {self.deletions} del, {self.substitutions} sub ]"
@@ -164,7 +164,7 @@ class Pair(NamedTuple):
 
 @lru_cache(maxsize=1 << 16)
 def _pair(ref: str | None, hyp: str | None) -> Pair:
-    """The one pair of these units: a large set has millions of pairs, and few different ones."""
+    """The pair of these units, made once: a large set has millions of pairs, few different."""
     return Pair(ref, hyp)
 
 

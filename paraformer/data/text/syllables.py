@@ -40,7 +40,7 @@ def syllables(word: str) -> list[str]:
 
 
 def _nuclei(word: str) -> list[tuple[int, int]]:
-    """Start and end of what carries each syllable, mostly a group of vowels."""
+    """Start and end of each group of letters, mostly vowels, that carries a syllable."""
     silent = {found.start() for found in _SILENT.finditer(word)}
     syllabic = {found.start() for found in _SYLLABIC.finditer(word)}
     apart = {found.start() + 1 for found in _APART.finditer(word)}

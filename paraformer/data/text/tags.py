@@ -16,7 +16,7 @@ TAGS = "<>"  # pairs of brackets
 
 @lru_cache
 def tag_pattern(tags: str) -> re.Pattern[str]:
-    """Brackets and all between them; one that is `<` has no blanks in it: `1 < 2` is none.
+    """A pattern of brackets and all between them; in `<>` stand no blanks: `1 < 2` is no tag.
 
     >>> tag_pattern("<>[]").sub("", "<noise>你[deep sigh]好")
     '你好'

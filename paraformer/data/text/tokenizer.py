@@ -36,7 +36,7 @@ class Vocabulary:
         return len(self.tokens)
 
     def tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
-        """Unknown tokens become the id of `unk_symbol`."""
+        """The ids of tokens; unknown ones get that of `unk_symbol`."""
         return [self._ids.get(token, self.unk_id) for token in tokens]
 
     def is_known(self, token: str) -> bool:
@@ -44,7 +44,7 @@ class Vocabulary:
         return token != self.unk_symbol and token in self._ids
 
     def ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
-        """An id outside the list is an IndexError: the model does not belong to these tokens."""
+        """The tokens of ids; one outside the list is an IndexError: the model has other tokens."""
         return [self.tokens[i] for i in ids]
 
 
@@ -115,7 +115,7 @@ class CharTokenizer(Vocabulary):
                     yield from ((char, self._listed(char) or [self.unk_symbol]) for char in run)
 
     def _listed(self, word: str) -> list[str]:
-        """The pieces of what the seg_dict has; without one, of what is a token."""
+        """The pieces of a word that the seg_dict has, or without one the word if it is a token."""
         if self.seg_dict is not None:
             return self.seg_dict.get(word.lower(), [])
         return [word] if word in self._ids else []
@@ -253,7 +253,7 @@ def _index(tokens: Sequence[str], where: str) -> dict[str, int]:
 
 
 def _without_numbers(lines: list[str]) -> list[str]:
-    """Kaldi lists say `token id`; the ids go if every line has its own place."""
+    """Take away the ids of a Kaldi list `token id`, if each is the place of its line."""
     if all(line.split()[1:] == [str(i)] for i, line in enumerate(lines)):
         return [line.split()[0] for line in lines]
     return lines
