@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # mini_zh: a small Mandarin recogniser from free recordings and synthetic sentences, on a CPU.
 #
-#   ./run.sh [--corpora <folder>] [--stage N] [--stop-stage N] [--tiny|--mwer|--lm true]
+#   ./run.sh [--corpora <folder>] [--stage N] [--stop-stage N] [--num-utts N] [--tiny|--mwer|--lm true]
 #
-# Stages: -1 fetch  0 data  1 features and CMVN  2 tokens  3 train  4 MWER, if asked for
+# Stages: -1 fetch, and speak by many voices  0 data  1 features and CMVN  2 tokens  3 train
+#         4 MWER, if asked for
 #         5 average  6 decode  7 score  8 decode and score as a stream
 #         9 with a language model, if asked for
 # The README beside this file says what the corpora are.
@@ -13,6 +14,9 @@ cd "$(dirname "$0")"
 
 corpora=../../../../shared/data
 extra=            # folder of more synthetic sentences (local/synthesize.py)
+num_utts=0        # sentences of many voices that stage -1 makes (local/make_voices.sh)
+hours=0           # of them at most; 0: all
+share=1.0         # of the old synthetic sentences, to train with
 stage=0
 stop_stage=9
 lm=false          # decode with a trigram model of the training text (needs kenlm)
@@ -24,7 +28,7 @@ config=
 mwer_config=
 speeds=0.9,1.0,1.1
 cuts="0,10,5:4 0,10,5:-1 0,8,4:4 0,8,4:-1" # of streams: chunk size and look-back, -1 for all
-test_sets="test_dsp test_hsk test_synthetic test_read" # of stages 1 and 6 to 9
+test_sets="test_dsp test_hsk test_synthetic test_voices test_real test_read" # of stages 1 and 6 to 9
 seed=1
 
 . ./path.sh
@@ -36,13 +40,9 @@ if [ "$tiny" = true ]; then
   cuts=0,10,5:4
   config=${config:-conf/train_tiny.yaml}
   mwer_config=${mwer_config:-conf/train_mwer_tiny.yaml}
-  prepare=(--tiny)
-else
-  prepare=()
 fi
 config=${config:-conf/train_paraformer.yaml}
 mwer_config=${mwer_config:-conf/train_mwer.yaml}
-if [ -n "$extra" ]; then prepare+=(--extra "$extra"); fi
 data=$work/data
 dir=$work/exp/$(basename "$config" .yaml)
 dirs=("$dir")
@@ -55,11 +55,14 @@ log() { echo "$(date '+%H:%M:%S') $*" >&2; }
 if [ "$stage" -le -1 ] && [ "$stop_stage" -ge -1 ]; then
   log "stage -1: fetch the corpora"
   local/fetch_corpora.sh "$corpora"
+  local/make_voices.sh --cmd "$train_cmd" --nj "$nj" --num-utts "$num_utts" --hours "$hours" \
+    --seed "$seed" "$corpora" "$data/voices"
 fi
 
 if [ "$stage" -le 0 ] && [ "$stop_stage" -ge 0 ]; then
   log "stage 0: data directories"
-  local/prepare_data.py ${prepare[@]+"${prepare[@]}"} "$corpora" "$data"
+  local/prepare_data.py --tiny "$tiny" --extra "$extra" --voices "$data/voices" --share "$share" \
+    "$corpora" "$data"
 fi
 
 tests= # those whose corpora are here

@@ -15,6 +15,10 @@ from paraformer.limits import check_fields, limited
 
 Features = np.ndarray
 Random = np.random.Generator
+FRAME_SECONDS = 0.01
+# What is left of the mel axis up to 8 kHz, shares of it: a telephone (300 to 3400 Hz), recordings
+# at 8 kHz, and codecs of few bits (to 5.5 and to 7 kHz).
+BANDS = ((0.13, 0.7), (0.0, 0.75), (0.0, 0.87), (0.0, 0.95))
 
 
 def warp_voice(x: Features, factor: float) -> Features:
@@ -40,6 +44,35 @@ def add_noise(x: Features, snr_db: float, random: Random) -> Features:
     power = random.standard_gamma(2.0, (frames, size)) / 2.0
     noise = level + tilt + np.log(power + 1e-6)
     return np.logaddexp(x, noise).astype(x.dtype)
+
+
+def add_room(x: Features, seconds: float, ratio_db: float) -> Features:
+    """Let the sound ring on, as in a small room whose impulse response is decaying noise: echoes
+    add up in power, `ratio_db` of the direct sound in all, and fall by 60 dB in `seconds`, high
+    tones twice as fast as low ones.
+
+    A room keeps the power that it is given where sound goes on, so the mean rises by the ratio.
+    """
+    size = x.shape[1]
+    each = 10.0 ** (-6.0 * FRAME_SECONDS / seconds * np.linspace(0.75, 1.5, size))
+    power = np.exp(x)
+    taps = min(len(x) - 1, int(seconds / FRAME_SECONDS))
+    tail = np.zeros_like(power)
+    for tap in range(1, taps + 1):  # taps are few, frames many
+        tail[tap:] += power[:-tap] * each**tap
+    share = 10.0 ** (ratio_db / 10.0) * (1.0 - each) / each
+    return np.log(power + share * tail).astype(x.dtype)
+
+
+def limit_band(x: Features, low: float, high: float, drop_db: float) -> Features:
+    """Take away `drop_db` of what lies below and above two places of the mel axis (shares of it),
+    as a telephone or a codec does: not more than down to the quietest cell of the utterance.
+    """
+    size = x.shape[1]
+    outside = np.r_[: round(low * size), round(high * size) : size]
+    x = x.copy()
+    x[:, outside] = np.maximum(x[:, outside] - drop_db * np.log(10) / 10, x.min(initial=0.0))
+    return x
 
 
 def mask_bands(x: Features, count: int, width: int, value: Features, random: Random) -> Features:
@@ -78,6 +111,11 @@ class Augment:
     warp: float = limited(0.0, 0, 1, below=True)  # voices from 1 - warp to 1 + warp
     noise_probability: float = limited(0.0, 0, 1)
     noise_snr_db: tuple[float, float] = limited((5.0, 30.0), -200, 200, rising=True)
+    room_probability: float = limited(0.0, 0, 1)
+    room_seconds: tuple[float, float] = limited((0.15, 0.6), 0.05, 5, rising=True)  # until -60 dB
+    room_ratio_db: tuple[float, float] = limited((-15.0, 0.0), -60, 20, rising=True)  # of echoes
+    band_probability: float = limited(0.0, 0, 1)  # that a telephone's or a codec's band is left
+    band_drop_db: tuple[float, float] = limited((20.0, 60.0), 0, 200, rising=True)
     freq_masks: int = limited(0, 0)
     freq_width: int = limited(20, 0)  # mel bins
     time_masks: int = limited(0, 0)
@@ -92,6 +130,11 @@ class Augment:
         x = x.copy()
         if self.warp > 0:
             x = warp_voice(x, 1.0 + random.uniform(-self.warp, self.warp))
+        if self.room_probability and self.room_probability > random.random():
+            x = add_room(x, random.uniform(*self.room_seconds), random.uniform(*self.room_ratio_db))
+        if self.band_probability and self.band_probability > random.random():
+            low, high = BANDS[int(random.integers(len(BANDS)))]
+            x = limit_band(x, low, high, random.uniform(*self.band_drop_db))
         if self.noise_probability > random.random():
             x = add_noise(x, random.uniform(*self.noise_snr_db), random)
         if self.gain_db > 0:

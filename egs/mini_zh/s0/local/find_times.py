@@ -5,7 +5,7 @@
 
 By the energy of the features (DATA/feats.scp), so only where the pauses are clearly quieter. A word
 by itself is one line, the loudest stretch. Of a sentence with marks (a table `id text`, ids as in
-DATA but for what stands before a `-`) each phrase is one, if there are as many pauses as marks
+DATA but for what stands before any `-`) each phrase is one, if there are as many pauses as marks
 between; else the sentence as a whole.
 """
 
@@ -74,6 +74,17 @@ def phrases(text: str, marked: str | None, found: list[tuple[int, int]], rule: R
     return parts if fits else [text]
 
 
+def marks_of(key: str, marked: dict[str, str]) -> str | None:
+    """The text with marks of an utterance, whatever stands before a `-` in its id.
+
+    >>> [marks_of("sp0.9-voices-K0-7", {name: "好。"}) for name in ("K0-7", "7", "0-7")]
+    ['好。', '好。', None]
+    """
+    parts = key.split("-")
+    names = ("-".join(parts[start:]) for start in range(len(parts)))
+    return next((marked[name] for name in names if name in marked), None)
+
+
 def seconds(frame: int) -> float:
     """When the middle of a frame's window is half a shift ahead."""
     return frame * SHIFT + (WINDOW - SHIFT) / 2
@@ -112,7 +123,7 @@ def main() -> int:
             except (OSError, ValueError) as error:
                 print(f"{key}: no features at {place} ({error}); left out", file=sys.stderr)
                 continue
-            rows = lines(key, text, marked.get(key.rsplit("-", 1)[-1]), feats, rule)
+            rows = lines(key, text, marks_of(key, marked), feats, rule)
             out += rows
             told += bool(rows)
         write_text(args.data / "ctm", "".join(out))

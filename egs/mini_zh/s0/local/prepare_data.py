@@ -2,7 +2,7 @@
 """Write Kaldi data directories of the mini_zh corpora: train, dev and one test set for each
 question.
 
-    local/prepare_data.py CORPORA OUT [--tiny]
+    local/prepare_data.py CORPORA OUT [--extra DIR] [--voices DIR] [--share 0.1] [--tiny true]
 
 CORPORA holds the folders that the README of the recipe lists. The lists depend on the names of
 the recordings alone, so they are the same on every machine: no test word, sentence or speaker
@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,8 +25,9 @@ from paraformer.errors import DataError, ParaformerError
 
 CHINESE = re.compile(r"^[\u4e00-\u9fa5]+$")
 SPEAKERS = {"test": range(1, 7), "dev": range(7, 9)}  # of DSPSpeech-20: D01..D06 and D07, D08
-SHARE = {"hsk": (5.0, 1.5), "synthetic": (7.5, 2.5)}  # per cent of test and of dev
-TESTS = ("test_dsp", "test_hsk", "test_synthetic", "test_read")
+# Per cent of test and of dev: of words, of sentences, and of the voices that are mixed.
+SHARE = {"hsk": (5.0, 1.5), "synthetic": (7.5, 2.5), "voices": (0.0, 2.5)}
+TESTS = ("test_dsp", "test_hsk", "test_synthetic", "test_voices", "test_real", "test_read")
 
 
 class Clip(NamedTuple):
@@ -82,16 +84,69 @@ def seedlingo(corpora: Path) -> list[Clip]:
     return clips
 
 
-def synthetic(root: Path, speaker: str, always_train: bool = False) -> list[Clip]:
-    """Sentences of a neural voice, which `local/synthesize.py` makes."""
+def table_clips(
+    root: Path, prefix: str, part: Callable[[str, str, str], str], speaker: str = ""
+) -> list[Clip]:
+    """The Chinese sentences of a data directory, none where it is not there; `part` says by key,
+    text and speaker where one goes. speaker: of all of them, else utt2spk says who speaks.
+    """
     if not (root / "wav.scp").is_file():
         return []
     text = read_table(root / "text")
+    speakers = {} if speaker else read_table(root / "utt2spk")
     clips = []
     for key, path in read_table(root / "wav.scp").items():
         if key in text and CHINESE.match(text[key]):
-            part = "train" if always_train else part_of(text[key], "synthetic")
-            clips.append(Clip(f"{speaker}-{key}", root / path, text[key], speaker, part))
+            who = speaker or f"{prefix}-{speakers[key]}"
+            goes = part(key, text[key], who)
+            clips.append(Clip(f"{prefix}-{key}", root / path, text[key], who, goes))
+    return clips
+
+
+def synthetic(corpora: Path, share: float) -> list[Clip]:
+    """Sentences of one neural voice, which `local/synthesize.py` makes; of those to train with only
+    `share`.
+    """
+
+    def part(key: str, text: str, _: str) -> str:
+        found = part_of(text, "synthetic")
+        place = int(hashlib.md5(key.encode()).hexdigest()[:8], 16) / 16**8
+        return found if found != "train" or place < share else ""
+
+    return table_clips(corpora / "synthetic", "synth", part, "synth")
+
+
+def many_voices(corpora: Path) -> list[Clip]:
+    """Sentences of hundreds of mixed voices; test.list is the test, a few of the others are dev."""
+    root = corpora / "many_voices"
+    listed = root / "test.list"
+    tests = set(listed.read_text().split()) if listed.is_file() else set()
+
+    def part(key: str, _: str, speaker: str) -> str:
+        return "test_voices" if key in tests else part_of(speaker, "voices")
+
+    return table_clips(root, "voices", part)
+
+
+def aishell1(corpora: Path) -> list[Clip]:
+    """Real read sentences of two speakers, of which dev_seen.list is dev."""
+    root = corpora / "aishell1_sample"
+    listed = root / "dev_seen.list"
+    seen = set(listed.read_text().split()) if listed.is_file() else set()
+    return table_clips(root, "aishell1", lambda key, *_: "dev" if key in seen else "train")
+
+
+def real_sentences(corpora: Path) -> list[Clip]:
+    """Real read sentences of some sixty speakers, a test."""
+    return table_clips(corpora / "real_sentences", "real", lambda *_: "test_real")
+
+
+def made_here(root: Path) -> list[Clip]:
+    """Sentences of local/synthesize.py or local/speak_voices.py, all of them to train with."""
+    several = (root / "utt2spk").is_file()
+    clips = table_clips(root, "extra", lambda *_: "train", "" if several else "extra")
+    if not clips:
+        raise DataError(f"{root}: has no sentences; make them with local/speak_voices.py")
     return clips
 
 
@@ -123,17 +178,14 @@ def training_clips(corpora: Path) -> list[Clip]:
     return [clip for clips in found.values() for clip in clips]
 
 
-def collect(corpora: Path, extra: Path | None) -> list[Clip]:
-    """All clips; training clips that say what a test word or sentence says are left out."""
-    clips = training_clips(corpora) + read_sentences(corpora)
-    clips += synthetic(corpora / "synthetic", "synth")
-    if extra is not None:
-        more = synthetic(extra, "extra", always_train=True)
-        if not more:
-            raise DataError(f"{extra}: has no sentences; make them with local/synthesize.py")
-        clips += more
-    held_out = {c.text for c in clips if c.part in ("test_hsk", "test_synthetic", "test_read")}
-    return [c for c in clips if c.part.startswith("test") or c.text not in held_out]
+def collect(corpora: Path, extra: list[str | Path], share: float) -> list[Clip]:
+    """All clips; those to train with that say what a test word or sentence says are left out."""
+    clips = training_clips(corpora) + read_sentences(corpora) + synthetic(corpora, share)
+    clips += many_voices(corpora) + aishell1(corpora) + real_sentences(corpora)
+    for root in extra:
+        clips += made_here(Path(root))
+    held_out = {c.text for c in clips if c.part.startswith("test") and c.part != "test_dsp"}
+    return [c for c in clips if c.part and (c.part.startswith("test") or c.text not in held_out)]
 
 
 def thin(clips: list[Clip], count: int) -> list[Clip]:
@@ -170,11 +222,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpora", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--extra", type=Path, help="folder of local/synthesize.py")
-    parser.add_argument("--tiny", action="store_true", help="a few hundred utterances")
+    parser.add_argument("--extra", default="", help="folder of local/synthesize.py")
+    parser.add_argument(
+        "--voices", type=Path, help="folder of local/make_voices.sh, if it is there"
+    )
+    parser.add_argument("--share", type=float, default=1.0, help="of the one old voice, to train")
+    parser.add_argument("--tiny", default="false", help="true: a few hundred utterances")
     args = parser.parse_args()
-    clips = collect(args.corpora, args.extra)
-    write(thin(clips, 320) if args.tiny else clips, args.out)
+    extra: list[str | Path] = [args.extra] if args.extra else []
+    extra += sorted((args.voices / "parts").glob("*")) if args.voices else []
+    clips = collect(args.corpora, extra, args.share)
+    write(thin(clips, 320) if args.tiny == "true" else clips, args.out)
     return 0
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import json
 import math
 import random
 import re
@@ -110,6 +111,17 @@ def by_coverage(spoken: list[str], number: int, seed: int) -> Iterator[str]:
         yield sentence
 
 
+def with_plain(chosen: list[str], spoken: list[str], number: int, seed: int) -> list[str]:
+    """`number` more sentences, drawn as they come, and all of them shuffled: characters are then
+    neither as even as in the chosen ones nor as uneven as in prose.
+    """
+    shuffled = random.Random(seed)
+    rest = sorted(set(spoken) - set(chosen))
+    mixed = chosen + shuffled.sample(rest, min(number, len(rest)))
+    shuffled.shuffle(mixed)
+    return mixed
+
+
 def read_prose(folder: Path) -> list[str]:
     """The texts of a folder in the order of their names; exits with one line if there are none."""
     texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.txt"))]
@@ -134,6 +146,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--min-length", type=int, default=6, help="characters")
     parser.add_argument("--max-length", type=int, default=24, help="characters")
     parser.add_argument("--min-count", type=int, default=10, help="of each character in the prose")
+    parser.add_argument("--tokens", type=Path, help="tokens.json: no character but of these")
+    parser.add_argument("--plain", type=float, default=0.0, help="share drawn as they come")
     parser.add_argument("--prefix", default="X", help="of the utterance ids")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -148,7 +162,13 @@ def main() -> int:
         range(args.min_length, args.max_length + 1),
         args.min_count,
     )
-    chosen = list(by_coverage(list(found), args.number, args.seed))
+    if args.tokens:
+        known = set(json.loads(args.tokens.read_text("utf-8")))
+        found = {spoken: marked for spoken, marked in found.items() if known.issuperset(spoken)}
+    plain = round(args.plain * args.number)
+    chosen = list(by_coverage(list(found), args.number - plain, args.seed))
+    if plain:
+        chosen = with_plain(chosen, list(found), plain, args.seed)
     ids = [f"{args.prefix}{rank:05d}" for rank in range(len(chosen))]
     args.output.mkdir(parents=True, exist_ok=True)
     for name, lines in (("text", chosen), ("text_marks", [found[spoken] for spoken in chosen])):

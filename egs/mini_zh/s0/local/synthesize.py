@@ -24,7 +24,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -92,19 +92,24 @@ def waveform(sentence: str, rate: Fraction) -> np.ndarray:
     return np.clip(played, -1.0, 1.0 - 2.0**-15).astype(np.float32)
 
 
-def speak(job: Job) -> Spoken:
+def write_audio(path: Path, samples: np.ndarray) -> None:
     """Write one file; a partly written one never stands under the final name."""
     import soundfile
 
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    container, coding = FORMATS[path.suffix[1:]]
+    soundfile.write(unfinished, samples, SAMPLE_RATE, format=container, subtype=coding)
+    unfinished.replace(path)
+
+
+def speak(job: Job) -> Spoken:
+    """Speak one sentence into its file."""
     try:
         samples = waveform(job.sentence, job.rate)
     except UNSPEAKABLE as fault:
         return Spoken(job, 0.0, f"{type(fault).__name__}: {fault}")
-    job.path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = job.path.with_suffix(".part")
-    container, coding = FORMATS[job.path.suffix[1:]]
-    soundfile.write(unfinished, samples, SAMPLE_RATE, format=container, subtype=coding)
-    unfinished.replace(job.path)
+    write_audio(job.path, samples)
     return Spoken(job, len(samples) / SAMPLE_RATE, "")
 
 
@@ -117,19 +122,22 @@ def read_lines(table: Path) -> dict[str, str]:
 
 
 class Tables:
-    """The four growing tables of the output folder; opening keeps only complete utterances."""
+    """The growing tables of a folder; opening keeps only complete utterances.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    names: their files, the one whose line completes an utterance last.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str] = TABLES) -> None:
+        self.folder, self.names = folder, names
         folder.mkdir(parents=True, exist_ok=True)
-        before = {name: read_lines(folder / name) for name in TABLES}
-        self.done = [key for key in before["utt2dur"] if all(key in t for t in before.values())]
+        before = {name: read_lines(folder / name) for name in names}
+        self.done = [key for key in before[names[-1]] if all(key in t for t in before.values())]
         for name, rows in before.items():
             kept = "".join(f"{key} {rows[key]}\n" for key in self.done)
             (folder / name).write_text(kept, encoding="utf-8")
 
     def __enter__(self) -> Tables:
-        self.files = [(self.folder / name).open("a", encoding="utf-8") for name in TABLES]
+        self.files = [(self.folder / name).open("a", encoding="utf-8") for name in self.names]
         return self
 
     def __exit__(
@@ -141,17 +149,10 @@ class Tables:
         for file in self.files:
             file.close()
 
-    def add(self, spoken: Spoken) -> None:
+    def add(self, key: str, values: Sequence[str]) -> None:
         """Append one utterance to each table and flush, so that a kill loses at most this one."""
-        job = spoken.job
-        values = (
-            MARKS.sub("", job.sentence),
-            job.sentence,
-            job.path.relative_to(self.folder).as_posix(),
-            f"{spoken.seconds:.3f}",
-        )
         for file, value in zip(self.files, values, strict=True):
-            file.write(f"{job.key} {value}\n")
+            file.write(f"{key} {value}\n")
             file.flush()
 
 
@@ -196,7 +197,9 @@ def main() -> int:
                 failed += 1
                 print(f"warning: {spoken.job.key} not spoken: {spoken.fault}", file=sys.stderr)
             else:
-                tables.add(spoken)
+                job, place = spoken.job, spoken.job.path.relative_to(args.output).as_posix()
+                text = MARKS.sub("", job.sentence)
+                tables.add(job.key, (text, job.sentence, place, f"{spoken.seconds:.3f}"))
     print(f"spoke {len(wanted) - failed} of {len(wanted)} sentences", file=sys.stderr)
     return 0 if len(wanted) - failed >= MIN_SUCCESS * len(wanted) else 1
 

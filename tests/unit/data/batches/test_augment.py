@@ -11,6 +11,8 @@ from paraformer.data.batches.augment import (
     SpecAug,
     SpecAugLfr,
     add_noise,
+    add_room,
+    limit_band,
     mask_bands,
     mask_times,
     quiet_frames,
@@ -23,6 +25,8 @@ EVERYTHING = Augment(
     gain_db=6.0,
     warp=0.1,
     noise_probability=1.0,
+    room_probability=1.0,
+    band_probability=1.0,
     freq_masks=2,
     freq_width=8,
     time_masks=2,
@@ -66,6 +70,43 @@ def test_gain_is_one_number_within_its_limit(x, random):
         change = Augment(gain_db=6.0)(x, MEAN, random) - x
         assert np.ptp(change) < 1e-5
         assert abs(change).max() <= limit + 1e-5
+
+
+def test_a_click_in_a_room_falls_by_60_db_in_its_time_and_rings_with_its_share_of_power():
+    click = np.full((60, 3), -200.0, np.float64)
+    click[5] = 0.0  # the power 1
+    seconds, ratio_db = 0.3, -4.0
+    rung = add_room(click, seconds, ratio_db)
+    power = np.exp(rung)
+    assert np.allclose(power[5], 1.0)
+    # 30 frames of the middle band, in which 60 dB are lost in 0.3 s / 1.125.
+    fall = 10 * np.log10(power[6, 1] / power[26, 1])
+    np.testing.assert_allclose(fall, 60 * 0.2 * 1.125 / seconds)
+    np.testing.assert_allclose(power[6:, 1].sum(), 10 ** (ratio_db / 10), rtol=2e-3)
+    assert (rung[:5] < -100).all()  # nothing sounds before it
+
+
+def test_a_room_without_echoes_changes_nothing_and_one_frame_has_none(x):
+    np.testing.assert_allclose(add_room(x, 0.3, -300.0), x, atol=1e-5)
+    np.testing.assert_allclose(add_room(x[:1], 0.3, 0.0), x[:1], atol=1e-5)
+
+
+def test_a_narrow_band_loses_what_is_outside_down_to_the_quietest_cell(x):
+    narrow = limit_band(x, 0.1, 0.75, 10.0)
+    assert np.array_equal(narrow[:, 4:30], x[:, 4:30])
+    for outside in (slice(0, 4), slice(30, 40)):
+        expected = np.maximum(x[:, outside] - np.log(10.0), x.min())
+        np.testing.assert_allclose(narrow[:, outside], expected, rtol=1e-6)
+
+
+def test_rooms_and_bands_that_are_off_draw_nothing(x):
+    """So a training with a seed is the one that it was before there were rooms."""
+    plain = Augment(gain_db=6.0, warp=0.1, noise_probability=0.5)
+    off = Augment(gain_db=6.0, warp=0.1, noise_probability=0.5, room_seconds=(0.5, 0.9))
+    one, two = (each(x, MEAN, np.random.default_rng(3)) for each in (plain, off))
+    assert np.array_equal(one, two)
+    wet = Augment(room_probability=1.0)(x, MEAN, np.random.default_rng(3))
+    assert (wet >= x - 1e-5).all() and not np.allclose(wet, x)
 
 
 @pytest.mark.parametrize("factor", [0.8, 0.9, 1.0, 1.1, 1.25])
