@@ -213,7 +213,7 @@ def test_a_missing_corpus_to_test_with_is_said_and_not_scored(
 def test_more_sentences_that_are_not_there_are_an_error(corpora: Path, tmp_path: Path) -> None:
     done = run_recipe(tmp_path, corpora, "--stop-stage", "0", "--extra", str(tmp_path / "none"))
     assert done.returncode == 1
-    assert f"{tmp_path}/none: has no sentences; make them with local/synth" in done.stderr
+    assert f"{tmp_path}/none: has no sentences; make them with local/speak" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,9 @@ def add_room(x: Features, seconds: float, ratio_db: float) -> Features:
     size = x.shape[1]
     each = 10.0 ** (-6.0 * FRAME_SECONDS / seconds * np.linspace(0.75, 1.5, size))
     power = np.exp(x)
-    taps = min(len(x) - 1, int(seconds / FRAME_SECONDS))
     tail = np.zeros_like(power)
-    for tap in range(1, taps + 1):  # taps are few, frames many
-        tail[tap:] += power[:-tap] * each**tap
+    for frame in range(1, len(x)):  # each needs the one before
+        tail[frame] = each * (tail[frame - 1] + power[frame - 1])
     share = 10.0 ** (ratio_db / 10.0) * (1.0 - each) / each
     return np.log(power + share * tail).astype(x.dtype)
 

@@ -178,12 +178,16 @@ def training_clips(corpora: Path) -> list[Clip]:
     return [clip for clips in found.values() for clip in clips]
 
 
-def collect(corpora: Path, extra: list[str | Path], share: float) -> list[Clip]:
+def collect_voices(root: Path) -> list[Clip]:
+    """What the jobs of local/make_voices.sh have made, nothing where there were none."""
+    return [clip for part in sorted((root / "parts").glob("*")) for clip in made_here(part)]
+
+
+def collect(corpora: Path, more: list[Clip], share: float) -> list[Clip]:
     """All clips; those to train with that say what a test word or sentence says are left out."""
     clips = training_clips(corpora) + read_sentences(corpora) + synthetic(corpora, share)
     clips += many_voices(corpora) + aishell1(corpora) + real_sentences(corpora)
-    for root in extra:
-        clips += made_here(Path(root))
+    clips += more
     held_out = {c.text for c in clips if c.part.startswith("test") and c.part != "test_dsp"}
     return [c for c in clips if c.part and (c.part.startswith("test") or c.text not in held_out)]
 
@@ -229,9 +233,9 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1.0, help="of the one old voice, to train")
     parser.add_argument("--tiny", default="false", help="true: a few hundred utterances")
     args = parser.parse_args()
-    extra: list[str | Path] = [args.extra] if args.extra else []
-    extra += sorted((args.voices / "parts").glob("*")) if args.voices else []
-    clips = collect(args.corpora, extra, args.share)
+    more = made_here(Path(args.extra)) if args.extra else []
+    more += collect_voices(args.voices) if args.voices else []
+    clips = collect(args.corpora, more, args.share)
     write(thin(clips, 320) if args.tiny == "true" else clips, args.out)
     return 0
 
