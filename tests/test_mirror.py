@@ -23,8 +23,6 @@ TESTED_BY = {
     "api.alignment": "whole/test_word_times.py",
     "api.tasks": "unit/api/test_auto.py",
     "decode.detector": "unit/api/test_live.py",
-    "output.result": "unit/api/test_auto.py",
-    "output.sink": "unit/output/test_timed_folder.py",
     "cli.show": "unit/output/test_timed_folder.py",
     # Formats of sound: each is read through `read_audio`, by its content.
     "data.audio.arrays": "unit/data/audio/test_read.py",
@@ -35,8 +33,7 @@ TESTED_BY = {
     # Steps of one work on a data directory, a list or a text, which is tested whole.
     "data.batches.selection": "unit/data/batches/test_shards.py",
     "data.corpus.archives": "whole/test_one_bad_item.py",
-    "data.corpus.checks": "unit/data/corpus/test_datadir.py",
-    "data.corpus.companions": "unit/data/corpus/test_combination.py",
+    "data.corpus.combination": "unit/data/corpus/test_companions.py",
     "data.corpus.ids": "unit/data/inputs/test_sources.py",
     "data.corpus.origins": "unit/data/corpus/test_ctm.py",
     "data.corpus.repair": "unit/data/corpus/test_datadir.py",
@@ -56,9 +53,6 @@ TESTED_BY = {
     "hub.weights": "unit/hub/test_directories.py",
     # Layers whose numbers are those of the blocks around them, and of the reference.
     "models.bicif": "parity/test_bicif.py",
-    "nn.mask": "unit/nn/test_attention.py",
-    "nn.position": "unit/nn/test_attention.py",
-    "nn.sanm_decoder": "unit/nn/test_sanm.py",
     # Released directories are written, read and built in one go.
     "models.builders": "unit/models/test_release.py",
     "models.weights": "unit/models/test_release.py",

@@ -1,7 +1,4 @@
-"""Arrays and tensors of any number type and orientation become float samples.
-
-Tested in tests/unit/data/audio/test_read.py.
-"""
+"""Arrays and tensors of any number type and orientation become float samples."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Core Audio and AU files whose samples end elsewhere than their header says.
-
-Tested in tests/unit/data/audio/test_audio_formats.py.
-"""
+"""Core Audio and AU files whose samples end elsewhere than their header says."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 A mark of two bytes may stand in samples by accident; that another stands where the first frame says
 that it ends may not.
-
-Tested in tests/unit/data/audio/test_containers.py.
 """
 
 from __future__ import annotations

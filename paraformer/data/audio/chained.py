@@ -1,7 +1,5 @@
 """Decodes a file that is several, one behind another, each by itself: chained Ogg (RFC 3533), and
 FLAC and MP3 files that were put together. libsndfile alone hears the first of them.
-
-Tested in tests/unit/data/audio/test_audio_counts.py.
 """
 
 from __future__ import annotations

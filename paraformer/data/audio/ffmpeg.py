@@ -1,7 +1,5 @@
 """Sound that soundfile does not know (m4a, video, amr, wma ...), decoded by ffmpeg where
 there is one, at the times at which a player lets it be heard.
-
-Tested in tests/unit/data/audio/test_audio_formats.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Shows a file with another beginning, or made of pieces of one, without a copy of it.
-
-Tested in tests/unit/data/audio/test_audio_counts.py.
-"""
+"""Shows a file with another beginning, or made of pieces of one, without a copy of it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The one list of kinds of files that hold sound: for their names, for folders and for ffmpeg.
-
-Tested in tests/unit/data/audio/test_audio_times.py.
-"""
+"""The one list of kinds of files that hold sound: for their names, for folders and for ffmpeg."""
 
 from __future__ import annotations
 

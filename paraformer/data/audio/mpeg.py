@@ -3,8 +3,6 @@ hold, and writes it down.
 
 A length is otherwise a guess from the first frames, and of a recording that begins louder than it
 goes on, most would be lost; and of files that were put together, only the first would be heard.
-
-Tested in tests/unit/data/audio/test_audio_counts.py.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@ chunks, of Wave64 with chunks behind the samples, or with MP3 inside.
 
 Of the same kind are RF64 (EBU Tech 3306) and BW64 (ITU-R BS.2088), which keep sizes above 4 GiB in
 a chunk `ds64`, and Sony's Wave64, whose chunks have names of 16 bytes and sizes of 8.
-
-Tested in tests/unit/data/audio/test_audio_formats.py.
 """
 
 from __future__ import annotations

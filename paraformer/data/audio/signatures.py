@@ -1,7 +1,4 @@
-"""The beginnings by which files are known, and who reads their sound.
-
-Tested in tests/unit/data/audio/test_containers.py.
-"""
+"""The beginnings by which files are known, and who reads their sound."""
 
 from __future__ import annotations
 

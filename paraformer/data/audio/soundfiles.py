@@ -1,7 +1,4 @@
-"""Decodes files from their beginning to their end by libsndfile, and by way of ffmpeg others.
-
-Tested in tests/unit/data/audio/test_audio_counts.py.
-"""
+"""Decodes files from their beginning to their end by libsndfile, and by way of ffmpeg others."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """Puts the samples of Creative Voice files, which lie in blocks, behind a WAV header, without a
 copy: libsndfile takes the bytes between two blocks for samples too.
-
-Tested in tests/unit/data/audio/test_audio_counts.py.
 """
 
 from __future__ import annotations

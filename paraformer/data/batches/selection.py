@@ -1,7 +1,5 @@
 """Chooses the usable utterances to train on, by one rule for data directories, known as a whole
 beforehand, and for shards, which are read one utterance after another.
-
-Tested in tests/unit/data/batches/test_shards.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Reads what stands at `file.ark:offset` in Kaldi archives: numbers, and nothing that could run.
-
-Tested in tests/unit/data/corpus/test_segments.py.
-"""
+"""Reads what stands at `file.ark:offset` in Kaldi archives: numbers, and nothing that could run."""
 
 from __future__ import annotations
 

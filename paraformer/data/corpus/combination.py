@@ -1,8 +1,6 @@
 """Several Kaldi data directories become one.
 
 Standard library only: `utils/combine_data.py` is a door to this module and starts at once.
-
-Tested in tests/unit/data/corpus/test_datadir.py.
 """
 
 from __future__ import annotations

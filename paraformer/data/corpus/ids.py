@@ -1,7 +1,5 @@
 """Makes an id for a recording that has none: the name of its file, with as many of its folders as
 tell it from the others.
-
-Tested in tests/unit/data/inputs/test_sources.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Reads from the tables beside a list who speaks its utterances, and the name and channel under
 which NIST's tools know a recording.
-
-Tested in tests/unit/data/corpus/test_ctm.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Mends the tables of a data directory so that they fit each other.
-
-Tested in tests/unit/data/corpus/test_datadir.py.
-"""
+"""Mends the tables of a data directory so that they fit each other."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 corpora.
 
 Standard library only, so that a million lines are prepared without waiting for torch.
-
-Tested in tests/unit/data/text/test_tokenizer.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""One thing to recognise: where its audio comes from, and how it is read when its turn comes.
-
-Tested in tests/unit/data/inputs/test_sources.py.
-"""
+"""One thing to recognise: where its audio comes from, and how it is read when its turn comes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Tells strings that name files from words, for arguments that may be either.
-
-Tested in tests/unit/data/corpus/test_texts.py.
-"""
+"""Tells strings that name files from words, for arguments that may be either."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""English words cut at syllables by their spelling: CIF counts sounds, and so should the tokens.
-
-Tested in tests/unit/data/text/test_lexicon.py.
-"""
+"""English words cut at syllables by their spelling: CIF counts sounds, and so should the tokens."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Tags of corpora, such as `<noise>`: which brackets hold what is no speech.
-
-Tested in tests/unit/data/text/test_score.py.
-"""
+"""Tags of corpora, such as `<noise>`: which brackets hold what is no speech."""
 
 from __future__ import annotations
 
