@@ -1,4 +1,4 @@
-"""What can be asked of `AutoModel`, of one call of `generate`, and of the `funasr` command.
+"""The options of `AutoModel`, of one call of `generate`, and of the `funasr` command.
 
 Without torch, so that `funasr --help` is there at once. The defaults also say of which type a value
 of the command line is.
@@ -287,7 +287,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def data_types(given: Any) -> list[str]:
-    """What `data_type` says of the parts of an input.
+    """The kinds that `data_type` names, one for each part of an input.
 
     >>> data_types("sound"), data_types("[sound,text]"), data_types(("sound", "text"))
     (['sound'], ['sound', 'text'], ['sound', 'text'])

@@ -74,7 +74,7 @@ CUTS = {"chunk_size", "encoder_chunk_look_back", "decoder_chunk_look_back"}
 
 
 def stream_pending(source: Any, model: str, settings: Mapping[str, Any]) -> Results:
-    """What `AutoModel(model, **settings).stream(source)` gives with resume; the model is loaded
+    """The results of `AutoModel(model, **settings).stream(source)` with resume; the model is loaded
     only if there is something left to do.
     """
     settings = held(settings)
@@ -286,9 +286,7 @@ class AutoModel:
         return stream_items(items, call, layout or own, work, made)
 
     def shared_work(self) -> SharedWork:
-        """What becomes of recordings by the defaults of this model, for processes that share a
-        list.
-        """
+        """The work of this model on recordings by its defaults, for processes that share a list."""
         if not isinstance(self.task, (SpeechTask, VadTask)):
             raise ConfigError("nj: shares recordings among processes; leave it out for this model")
         call, cut = self._call_options({}), bool(CUTS & {*self.defaults})

@@ -51,7 +51,7 @@ DEAF = "hotword: streams hear none; give second_pass, which does"
 
 
 class Event(NamedTuple):
-    """What has happened; times are in ms from the start of the stream.
+    """Something that has happened in a stream; times are in ms from its start.
 
     start: speech began at `start_ms`. partial: what was said in the segment so far, the last token
     ending at `end_ms`; it may still change. final: the whole segment, with its text, maybe empty.
@@ -325,7 +325,7 @@ class LivePipeline:
         return done
 
     def _second_readings(self, jobs: Sequence[_Job]) -> dict[int, list[Reading]]:
-        """What the second pass, if there is one, reads in the segments that have ended, by the
+        """Readings of the second pass, if there is one, of the segments that have ended, by the
         number of the job; not where it failed.
         """
         if self.second is None:
@@ -396,7 +396,7 @@ def _same_rate(name: str, rate: int, expected: int) -> None:
 
 
 def _job(place: int, segment: Segment, begins: bool, tape: Tape, end_ms: int = OPEN) -> _Job:
-    """What the streaming model has not heard of a segment yet; of one that has ended, from the
+    """Audio of a segment that the streaming model has not heard yet; if it has ended, from the
     newest mark before its end.
     """
     end = tape.end if end_ms == OPEN else tape.sample(end_ms)
@@ -478,7 +478,7 @@ class LiveSession:
         self.state = self.pipeline.open()
 
     def feed(self, samples: Any) -> list[Event]:
-        """What more samples of the model's rate bring, in a form that `read_samples` takes."""
+        """Events of more samples of the model's rate, in a form that `read_samples` takes."""
         piece = read_samples(samples, self.pipeline.rate)
         with staying_refused(self):
             events, self.state = self.pipeline.feed(self.state, piece)

@@ -40,7 +40,7 @@ class OnlineModel:
         return self._recognizers[chunking]
 
     def feed(self, item: Item, fs: int | None, chunking: Chunking, cache: Any, end: bool) -> Fields:
-        """What one more piece of a stream adds: the call of the model card.
+        """Fields of the result that one more piece of a stream adds, as the model card calls it.
 
         cache: a dict of the caller, empty at first, in which the stream stands between the calls.
         After the last piece it is empty again. The texts of all calls, joined, are that of the
@@ -98,7 +98,7 @@ def _read(item: Item, fs: int | None, rate: int, cache: Cache) -> Tensor | Paraf
 
 
 def stream_fields(text: str, tokens: Sequence[Token]) -> Fields:
-    """What is said of a stream; `timestamp` are [start, end] of each token in milliseconds."""
+    """Fields of the result of a stream; `timestamp`: [start, end] of each token in milliseconds."""
     confidences = [token.confidence for token in tokens]
     return {
         "text": text,

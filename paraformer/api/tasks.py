@@ -1,4 +1,4 @@
-"""What a model does with its inputs: each task turns items into results, in their order."""
+"""Tasks: each turns items into results, in their order, by one kind of model."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Task(ABC):
 
     @abstractmethod
     def feed(self, source: Any, call: CallOptions) -> Result:
-        """What the next piece of a stream adds, which stands in `call.cache`."""
+        """The result that the next piece of a stream adds; the stream stands in `call.cache`."""
 
 
 def stream_items(
@@ -117,7 +117,7 @@ def stream_items(
 
 
 def speech_layout(timed: bool, live: bool) -> Layout:
-    """What is written of recognised speech; timed: words have times, which streams do not write."""
+    """The tables of recognised speech; timed: words have times, which streams do not write."""
     return TIMED_SPEECH if timed and not live else SPEECH
 
 
@@ -185,7 +185,7 @@ class SpeechTask(Task):
         return self._marked(results, call)
 
     def _search(self, call: CallOptions, live: bool = False) -> Search:
-        """What is wanted of the recogniser; its hotwords are ready before any audio is read."""
+        """The search that the call asks for; its hotwords are ready before any audio is read."""
         made = ("hotwords", "lm")
         given = {f.name: getattr(call, f.name) for f in fields(Search) if f.name not in made}
         given["pred_timestamp"] |= is_timed(call.output_format)
@@ -446,7 +446,7 @@ def _one_item(source: Any, call: CallOptions) -> Item:
 def _blocks(
     item: Item, fs: int | None, rate: int, bar: tqdm[Any] | None
 ) -> Callable[[], Iterator[Tensor]]:
-    """What gives the audio of an item in blocks, and moves the bar."""
+    """A function that gives the audio of an item in blocks, and moves the bar."""
 
     def blocks() -> Iterator[Tensor]:
         for block in read_blocks(item, rate, raw_fs=fs):

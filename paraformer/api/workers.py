@@ -46,7 +46,7 @@ MOST_ENDED = 10
 
 
 class Order(NamedTuple):
-    """What each process needs to know."""
+    """The work that each process is started for."""
 
     model: str
     settings: Mapping[str, Any]  # keywords of `AutoModel`
@@ -55,7 +55,7 @@ class Order(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """What a process says when its model is there."""
+    """The first message of a process, sent when its model is loaded."""
 
     layout: Layout
     silence: Result  # that of an utterance in which there is nothing
@@ -71,7 +71,7 @@ class Chunk:
     alone: bool = False  # a process has ended over it: one at a time
 
     def rest(self) -> list[Item]:
-        """What is to be handed out."""
+        """The items that are still to be handed out."""
         return self.items[self.done : self.done + 1] if self.alone else self.items[self.done :]
 
     def add(self, result: Result) -> None:
@@ -94,7 +94,7 @@ class Worker:
 def stream_shared(
     source: Any, processes: int, model: str, settings: Mapping[str, Any], levels: Mapping[str, int]
 ) -> Results:
-    """What `AutoModel(model, **settings).stream(source)` gives, by so many processes.
+    """The results of `AutoModel(model, **settings).stream(source)`, made by so many processes.
 
     levels: of loggers, for all processes. With resume they start only if something is left to do.
     """

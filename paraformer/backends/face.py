@@ -38,7 +38,7 @@ Errors = Sequence[ParaformerError | None]
 
 
 class Asked(NamedTuple):
-    """What a recogniser is to give beside the posteriors of its decoder."""
+    """Outputs asked of a recogniser beside the posteriors of its decoder."""
 
     ctc: bool = False
     times: bool = False  # also of a model that was not made for them
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What a recogniser hears in B utterances."""
+    """The output of a recogniser for B utterances."""
 
     feats: Sequence[Tensor]  # (T, D) of each, its input
     logp: Tensor  # (B, U, V): log-probabilities of the decoder
@@ -59,7 +59,7 @@ class Heard(NamedTuple):
 
 
 class Fired(NamedTuple):
-    """What fires in the next chunks of B streams, and where these stand then."""
+    """The tokens that fire in the next chunks of B streams, and where these stand then."""
 
     logp: Tensor  # (B, U, V): log-probabilities
     counts: Tensor  # (B,) int64: tokens

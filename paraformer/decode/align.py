@@ -173,8 +173,8 @@ class Read(NamedTuple):
 def read_spoken(
     items: Iterable[Item], aligner: ForcedAligner, fs: int | None
 ) -> Iterator[Job[Read, Spoken] | Done[Read, Outcome]]:
-    """What is to be aligned of items with texts; what cannot be read is its error, and the audio of
-    a text that is one is not read.
+    """Jobs of the aligner for items with texts; an item that cannot be read becomes its error, and
+    where the text is an error, the audio is not read.
     """
     cache, unsaid, rate = Cache(), True, aligner.frontend.fs
     for item in items:

@@ -49,14 +49,14 @@ class Hotword(NamedTuple):
 
 
 class HotwordList(NamedTuple):
-    """What is listened for, and why the rest is not."""
+    """The hotwords that are listened for, and why the others are not."""
 
     words: list[Hotword]
     left_out: list[str]
 
     @property
     def ids(self) -> list[tuple[int, ...]]:
-        """What `remember` of an engine takes."""
+        """Token ids of the words, as `remember` of an engine takes them."""
         return [word.ids for word in self.words]
 
 
@@ -80,8 +80,8 @@ class HotwordMemo:
         self._last: tuple[list[_Given], Listening | None] = ([], None)
 
     def listening(self, given: object) -> Listening | None:
-        """What `Search.hotwords` takes, for any form of the argument; a file is read anew each
-        time.
+        """The hotwords as `Search.hotwords` takes them, from any form of the argument; a file is
+        read anew each time.
         """
         entries = _filled(given)
         if entries != self._last[0]:

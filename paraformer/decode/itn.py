@@ -131,7 +131,7 @@ class Numerals:
         return _apply(text, self.edits(text))
 
     def edits(self, text: str) -> list[Edit]:
-        """What is to be written otherwise, from left to right; blanks in Chinese do not count."""
+        """Places to be written otherwise, from left to right; blanks in Chinese do not count."""
         tight, places = _without_blanks(text.translate(_SIMPLE))
         hidden = self._words.hide(tight)
         found = [edit for match in _FOUND.finditer(hidden) for edit in _read(match, tight)]

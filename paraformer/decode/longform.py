@@ -43,7 +43,7 @@ Payload = TypeVar("Payload")
 
 @dataclass(frozen=True)
 class Cutting:
-    """What happens to the segments of the detector before they are recognised."""
+    """Rules by which the segments of the detector are cut or joined before they are recognised."""
 
     max_segment_s: float = 60.0  # longer ones are cut where they are quietest
     merge: bool = False  # join neighbours, the gaps between them included, up to `merge_s`

@@ -41,7 +41,7 @@ class Job(Generic[Payload, Content]):
 
 @dataclass(frozen=True)
 class Done(Generic[Payload, Outcome]):
-    """What came of a job. Among jobs: something whose outcome is known, which keeps its place."""
+    """The outcome of a job. Among jobs: something whose outcome is known, which keeps its place."""
 
     payload: Payload
     outcome: Outcome

@@ -43,7 +43,7 @@ class PunctuatedText(NamedTuple):
 
 
 class PunctuationState(NamedTuple):
-    """What a stream remembers: the end of the text so far, from the last closed sentence on."""
+    """The memory of a stream: the end of the text so far, from the last closed sentence on."""
 
     text: str = ""
 
@@ -133,7 +133,7 @@ class Punctuator:
         return piece, PunctuationState(whole[self._keep_from(read.decided) :])
 
     def finish(self, state: PunctuationState, split_size: int = SPLIT_SIZE) -> str:
-        """What closes a stream: its final mark, and the blanks that were held back."""
+        """The end of a stream: its final mark, and the blanks that were held back."""
         context = len(self._segment(state.text))
         read = self._read(state.text, context, split_size, closed=True)
         return read.marks[-1] + state.text[read.words[-1].end :] if read.words else ""

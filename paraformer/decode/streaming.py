@@ -315,7 +315,7 @@ class Streamer:
 
     @property
     def text(self) -> str:
-        """What has been said so far; after `flush`, in the whole stream."""
+        """The text so far; after `flush`, that of the whole stream."""
         return self.state.text.text
 
     def feed(self, samples: Any) -> list[Token]:

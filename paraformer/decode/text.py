@@ -16,7 +16,7 @@ _TAKEN = -1
 
 
 class Readable(NamedTuple):
-    """What was said; `tight` is the text to show, with no blanks in Chinese.
+    """Tokens as text; `tight` is the one to show, with no blanks in Chinese.
 
     `text` is the same but, where there are timestamps, has one blank between all words, as in the
     reference: so it splits into what they belong to.

@@ -116,8 +116,8 @@ class SoundEnds:
 def ends_of(
     config: Mapping[str, Any], frontend: Frontend
 ) -> Callable[[Sequence[Tensor]], SoundEnds] | None:
-    """What makes the ends of a model's tokens out of the features of a batch, by `token_ends` of
-    its config.yaml: `sound`, or `released` (None), which is the default.
+    """A function that finds the ends of a model's tokens in the features of a batch, by
+    `token_ends` of its config.yaml: `sound`, or `released` (None), which is the default.
     """
     name = config.get("token_ends", "released")
     if name not in ("released", "sound"):

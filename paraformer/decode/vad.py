@@ -229,7 +229,7 @@ class VoiceActivity:
         return spans, state
 
     def _options(self, state: VadState, piece_ms: int, samples: int) -> tuple[VadOptions, VadState]:
-        """What holds for the next piece, and the state with the piece counted."""
+        """The options for the next piece, and the state with the piece counted."""
         state = state._replace(fed=state.fed + samples)
         if self.dynamic is None:
             return self.options, state

@@ -117,7 +117,7 @@ class MemoryFilter(nn.Module):
         return F.conv1d(heard, taps, groups=len(taps)), past
 
     def taps(self) -> Tensor:
-        """What a frame and those before it count, (P, 1, order), the latest last."""
+        """Weights of a frame and of those before it, (P, 1, order), the latest last."""
         taps = self.conv_left.weight[..., 0].clone()
         taps[..., -1] += 1.0  # the frame itself is one more of the sum
         return taps

@@ -37,7 +37,7 @@ class CtcHead(nn.Module):
 
 
 class Teaching(NamedTuple):
-    """What the losses need of a forward pass with known text."""
+    """Outputs of a forward pass with known text, as the losses need them."""
 
     logits: Tensor  # (B, U, V) of the last decoder pass
     first_guess: Tensor  # (B, U) argmax of the first pass, the measure of accuracy
@@ -47,7 +47,7 @@ class Teaching(NamedTuple):
 
 
 class StreamState(NamedTuple):
-    """What a model remembers of a batch of streams."""
+    """The memory of a batch of streams."""
 
     encoder: EncoderState
     cif: CifState
@@ -157,7 +157,7 @@ class Paraformer(nn.Module):
         return {}
 
     def taught_beside(self, words: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """What `teach` takes beside the text, of token ids of hotwords."""
+        """Arguments of `teach` beside the text, made of token ids of hotwords."""
         return {}
 
     def encode(self, feats: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ ENGLISH_MARKS = str.maketrans({**HALF_WIDTH, "、": ","})
 
 @dataclass
 class Result:
-    """What was found in one input; None: no such thing. The fields down to `sentence_info` are the
+    """The result of one input; None: no such thing. The fields down to `sentence_info` are the
     documented keys, in their order; times are in ms, those of a segment from its start.
     """
 
@@ -75,7 +75,7 @@ class Result:
 
     @classmethod
     def of(cls, item: Item, **found: Any) -> Result:
-        """What was found in this item."""
+        """A result of this item, with these fields."""
         return cls(**_origin(item), **found)
 
     def failed(self, item: Item, error: ParaformerError | str, seconds: float = 0.0) -> Result:
@@ -130,7 +130,7 @@ def outcome_result(
 
 
 def _fields(reading: Reading, begin_ms: int, end_ms: int) -> Fields:
-    """What is said of a reading of this stretch of a recording.
+    """Fields of the result of a reading, which is of this stretch of a recording.
 
     `timestamp` is the reference's: the last frame may reach behind the end of the audio. The times
     of `words` do not.
@@ -347,7 +347,7 @@ def _words(texts: Sequence[str], times: Times, end_ms: int) -> list[Fields]:
 
 
 def _row(fields: Fields, tight: str, score: float, confidence: float) -> Row:
-    """What tables keep of a reading."""
+    """The values that tables keep of a reading."""
     times: Row = {"timestamp": str(fields["timestamp"])} if "timestamp" in fields else {}
     score_and_confidence = f"{score:.4f} {confidence:.4f}"
     row: Row = {"text": fields["text"], "tight": tight, "token": " ".join(fields["tokens"])}

@@ -1,4 +1,4 @@
-"""What was said and when, as people use it: the words of a result, and the lines of a subtitle."""
+"""Words and their times as people use them: the words of a result, the lines of a subtitle."""
 
 from __future__ import annotations
 

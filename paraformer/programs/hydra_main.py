@@ -1,4 +1,4 @@
-"""What every program of `bin/` starts with: Hydra composes its configuration, quietly."""
+"""The start of every program of `bin/`: Hydra composes its configuration, quietly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from paraformer.cli import ends
@@ -29,7 +29,7 @@ from paraformer.cli.arguments import (
 from paraformer.data.corpus.tables import readable
 from paraformer.documents import parse_yaml
 from paraformer.errors import ConfigError
-from paraformer.options import FORMAT_SWITCHES, one_format, unknown_key
+from paraformer.options import FORMAT_SWITCHES, NUMBER_FORMATS, one_format, unknown_key
 
 _PACKAGE = "paraformer.conf"
 SWITCH = "--"
@@ -129,14 +129,13 @@ def _configure(source: _Source, arguments: list[str]) -> DictConfig:
     plain = OmegaConf.to_container(base := _compose(source, chosen), resolve=False)
     known = list(_keys(plain))
     settings, beside = [], {}
-    if "dtype" in known:
-        values = _with_one_format(values)
+    switches = FORMAT_SWITCHES if "dtype" in known else ()
     for prefix, key, text in values:
         parent = key.rpartition(".")[0]
         # A key that is new may only be added to a part of the configuration, and knowingly.
-        if key not in known and not (prefix and parent in known):
+        if key not in (*known, *switches) and not (prefix and parent in known):
             raise unknown_key(key, known, source.program)
-        default = _default(base, plain, key)
+        default = False if key in switches else _default(base, plain, key)
         if prefix == SWITCH and not isinstance(default, bool):
             raise ConfigError(f"--{key}: needs a value; write {key}=VALUE")
         value = _value(text, default, key)
@@ -149,16 +148,23 @@ def _configure(source: _Source, arguments: list[str]) -> DictConfig:
     config = _compose(source, chosen + settings)
     for key, value in beside.items():  # Hydra takes any folder of that name for a group
         OmegaConf.update(config, key, value)
+    return _with_one_format(config, {value.key for value in values}) if switches else config
+
+
+def _with_one_format(config: DictConfig, said: Container[str]) -> DictConfig:
+    """The configuration with `dtype` alone, for which bf16=true and fp16=true are other names.
+
+    said: the keys of the command line, which come before those of a file.
+    """
+    given = {key: config[key] for key in ("dtype", *FORMAT_SWITCHES) if key in config}
+    told = one_format({key: value for key, value in given.items() if key in said})
+    if given["dtype"] == NUMBER_FORMATS[0]:  # the default, unless the command line says so
+        del given["dtype"]
+    with open_dict(config):
+        for key in FORMAT_SWITCHES:
+            config.pop(key, None)
+    config.dtype = (told or one_format(given)).get("dtype", NUMBER_FORMATS[0])
     return config
-
-
-def _with_one_format(values: list[Override]) -> list[Override]:
-    """Overrides of `dtype`, of which bf16=true and fp16=true are other names."""
-    given: dict[str, object] = {v.key: v.value for v in values if v.key == "dtype"}
-    switches = {v.key: v.value for v in values if v.key in FORMAT_SWITCHES}
-    given |= {key: typed(text, False, key) for key, text in switches.items()}
-    rest = [v for v in values if v.key not in given]
-    return rest + [Override("", key, str(value)) for key, value in one_format(given).items()]
 
 
 def _dashed(argument: str) -> Override | None:

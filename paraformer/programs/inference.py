@@ -1,4 +1,4 @@
-"""What the programs share that run a model over a list: their configuration as keywords of
+"""Parts of the programs that run a model over a list: their configuration as keywords of
 `AutoModel`, the folder of their results, and what they count.
 """
 
@@ -75,7 +75,7 @@ def load(
 
 
 def made_of(config: DictConfig, program: str, model: AutoModel) -> Made:
-    """What the results of a program are made with."""
+    """The record of the models and options that a program makes its results with."""
     return made_by(model.directories, plain(config), defaults_of(program))
 
 

@@ -37,7 +37,7 @@ _START = EndpointState()
 
 
 class Finding(NamedTuple):
-    """What is found in one recording, or should be: frames (T,) bool and segments."""
+    """The speech found in one recording, or known of it: frames (T,) bool and segments."""
 
     speech: np.ndarray
     segments: list[Span]
@@ -95,7 +95,7 @@ def boundary_errors(right: Iterable[Span], found: Iterable[Span]) -> tuple[float
 
 
 def find(release: VadRelease, wave: torch.Tensor) -> Finding:
-    """What a detector finds in samples (N,)."""
+    """The speech that a detector finds in samples (N,)."""
     frontend = release.frontend
     level = decibels(wave, *frame_samples(frontend))
     if not len(level):
@@ -108,7 +108,7 @@ def find(release: VadRelease, wave: torch.Tensor) -> Finding:
 
 
 def label(options: VadOptions, spans: Spans, count: int, frontend: Frontend) -> Finding:
-    """What should be found in `count` frames by the labels."""
+    """The speech that the labels give for `count` frames."""
     speech = frame_labels(spans, count, frontend).numpy().astype(bool)
     level = np.zeros(count)
     segments, _ = advance(options, 1.0 - speech, level, _START, True)

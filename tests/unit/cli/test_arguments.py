@@ -51,6 +51,9 @@ def folder(tmp_path_factory):
         "sets: [dev]\nsizes: [1]\nhalf: ${steps}\nout: exp/${text}\n"
     )
     (path / "derived.yaml").write_text("defaults: [score, _self_]\nref: r\nhyp: h\nraw: true\n")
+    (path / "half.yaml").write_text(
+        "defaults: [decode, _self_]\nmodel: m\ndata: d\nout: o\nbf16: true\n"
+    )
     (path / "needs.yaml").write_text('ref: ???\nmodel: {width: "???"}\n')
     return path
 
@@ -252,3 +255,24 @@ def test_typing_needs_no_hydra():
 )
 def test_what_looks_like_a_list_or_a_number_may_be_text(value):
     assert typed(value, None) in (value, ["0b"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dtype"),
+    [
+        ("", "bf16"),
+        ("bf16=false", "fp32"),
+        ("dtype=fp32", "fp32"),
+        ("fp16=true bf16=false", "fp16"),
+        ("dtype=fp16", "fp16"),
+    ],
+)
+def test_a_number_format_of_a_file_gives_way_to_the_command_line(call, arguments, dtype):
+    code, config = call(*arguments.split(), name="half")
+    assert (code, config.dtype) == (0, dtype)
+    assert not {"bf16", "fp16"} & set(config)
+
+
+def test_number_formats_that_contradict_each_other_are_refused(call, capsys):
+    code, _ = call("dtype=fp32", "bf16=true", name="half")
+    assert code == 1 and "contradict each other" in capsys.readouterr().err
