@@ -71,7 +71,7 @@ class Mark(NamedTuple):
     tokens: tuple[Token, ...] = ()  # of the segment up to here, their times from the stream's start
 
 
-class Segment(NamedTuple):
+class OpenSegment(NamedTuple):
     """One that has begun; its marks are as far back as its end may turn out to be."""
 
     start_ms: int
@@ -84,7 +84,7 @@ class LiveState(NamedTuple):
     waiting: Tensor  # samples (N,): less than a step
     tape: Tape
     detector: Any  # `VadState`, or what the detector has
-    segment: Segment | None = None
+    segment: OpenSegment | None = None
     pieces: Pieces = Pieces()  # bytes that wait
 
 
@@ -92,7 +92,7 @@ class _Job(NamedTuple):
     """Audio for the streaming model, from a mark of a segment on."""
 
     place: int  # of its stream
-    segment: Segment
+    segment: OpenSegment
     begins: bool  # the segment was not there before
     mark: Mark
     audio: Tensor  # (N,)
@@ -105,14 +105,14 @@ class _Job(NamedTuple):
 
 
 # The events that samples bring, or why they bring none.
-Heard = list[Event] | ParaformerError
+Outcome = list[Event] | ParaformerError
 
 
 class _Done(NamedTuple):
     """The outcome of a job: events and, if it goes on, its segment with a new mark."""
 
     events: list[Event]
-    segment: Segment | None = None
+    segment: OpenSegment | None = None
 
 
 @dataclass
@@ -123,7 +123,7 @@ class _Turn:
     state: LiveState
     final: bool
     parts: deque[Tensor] = field(default_factory=deque)  # still to be heard
-    result: Heard = field(default_factory=list)
+    result: Outcome = field(default_factory=list)
 
     def fail(self, error: ParaformerError) -> None:
         """Nothing more comes of these samples."""
@@ -198,7 +198,7 @@ class LivePipeline:
 
     def feed_all(
         self, states: Sequence[LiveState], blocks: Sequence[Any], final: Sequence[bool]
-    ) -> tuple[list[Heard], list[LiveState]]:
+    ) -> tuple[list[Outcome], list[LiveState]]:
         """The same for many streams, whose models compute together what is due at a time. Where one
         fails, the error stands in the place of its events, and the stream where it was before these
         samples.
@@ -263,7 +263,7 @@ class LivePipeline:
         segment, begins, jobs = state.segment, False, list[_Job]()
         for start_ms, end_ms in spans:
             if start_ms != OPEN:
-                segment, begins = Segment(start_ms, (Mark(self.recognizer.open()),)), True
+                segment, begins = OpenSegment(start_ms, (Mark(self.recognizer.open()),)), True
             if end_ms != OPEN and segment:
                 parts = self._parts(segment, end_ms, tape)
                 jobs.append(_job(place, segment, begins, tape, end_ms)._replace(parts=parts))
@@ -274,14 +274,14 @@ class LivePipeline:
         turn.state = state if segment else self._forget(state, None)
         return jobs
 
-    def _parts(self, segment: Segment, end_ms: int, tape: Tape) -> tuple[Tensor, ...]:
+    def _parts(self, segment: OpenSegment, end_ms: int, tape: Tape) -> tuple[Tensor, ...]:
         """The audio of a segment for the second pass."""
         if self.second is None:
             return ()
         spans = limited(Span(segment.start_ms, end_ms), tape, Cutting())
         return tuple(tape.cut(*span) for span in spans)
 
-    def _forget(self, state: LiveState, segment: Segment | None) -> LiveState:
+    def _forget(self, state: LiveState, segment: OpenSegment | None) -> LiveState:
         """Without the audio and the marks that nothing to come can need."""
         tape = state.tape
         reached = tape.end - tape.sample(self.reach_ms)
@@ -395,7 +395,7 @@ def _same_rate(name: str, rate: int, expected: int) -> None:
         )
 
 
-def _job(place: int, segment: Segment, begins: bool, tape: Tape, end_ms: int = OPEN) -> _Job:
+def _job(place: int, segment: OpenSegment, begins: bool, tape: Tape, end_ms: int = OPEN) -> _Job:
     """Audio of a segment that the streaming model has not heard yet; if it has ended, from the
     newest mark before its end.
     """
@@ -406,7 +406,7 @@ def _job(place: int, segment: Segment, begins: bool, tape: Tape, end_ms: int = O
     return _Job(place, segment, begins, mark, audio, end_ms)
 
 
-def _position(segment: Segment, mark: Mark, tape: Tape) -> int:
+def _position(segment: OpenSegment, mark: Mark, tape: Tape) -> int:
     """The sample of the stream up to which the streaming model has heard."""
     return tape.sample(segment.start_ms) + mark.stream.heard
 

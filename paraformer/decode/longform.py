@@ -58,7 +58,7 @@ class Cutting:
             )
 
 
-class Segment(NamedTuple):
+class CutSegment(NamedTuple):
     """A stretch of a recording, in ms from its start, and its samples (N,)."""
 
     start_ms: int
@@ -66,7 +66,7 @@ class Segment(NamedTuple):
     wave: Tensor
 
 
-class Heard(NamedTuple):
+class HeardSegment(NamedTuple):
     """A segment and what was said in it, or why that is not known."""
 
     start_ms: int
@@ -74,10 +74,10 @@ class Heard(NamedTuple):
     outcome: Outcome
 
 
-class Recording(NamedTuple):
+class HeardRecording(NamedTuple):
     """All that was heard in one recording, in order."""
 
-    segments: list[Heard]
+    segments: list[HeardSegment]
     seconds: float
     error: ParaformerError | None = None  # its audio could not be read (to the end)
     whole: bool = False  # it was not cut: one segment, or only the error
@@ -134,12 +134,12 @@ class Segmenter:
         self.vad, self.cutting = vad, cutting or Cutting()
         self.rate = vad.frontend.fs
 
-    def segments(self, blocks: Iterable[Tensor]) -> Iterator[Segment]:
+    def segments(self, blocks: Iterable[Tensor]) -> Iterator[CutSegment]:
         """Segments of a recording that comes in blocks (N,), each as soon as its end is known."""
         held = _Held(Tape(self.rate))
         for span in self._merged(self._spans(blocks, held), held):
             for start_ms, end_ms in limited(span, held.tape, self.cutting):
-                yield Segment(start_ms, end_ms, held.tape.cut(start_ms, end_ms))
+                yield CutSegment(start_ms, end_ms, held.tape.cut(start_ms, end_ms))
 
     def _spans(self, blocks: Iterable[Tensor], held: _Held) -> Iterator[Span]:
         """Spans of the detector; what no later span can hold leaves the tape."""
@@ -190,18 +190,18 @@ class PauseSegmenter:
     def __init__(self, rate: int, cutting: Cutting | None = None) -> None:
         self.rate, self.cutting = rate, cutting or Cutting()
 
-    def segments(self, blocks: Iterable[Tensor]) -> Iterator[Segment]:
+    def segments(self, blocks: Iterable[Tensor]) -> Iterator[CutSegment]:
         """As those of a `Segmenter`."""
         tape, start = Tape(self.rate), 0
         for block in blocks:
             tape = tape.add(block)
             parts = list(limited(_from(start, tape), tape, self.cutting))
             for part in parts[:-1]:
-                yield Segment(*part, tape.cut(*part))
+                yield CutSegment(*part, tape.cut(*part))
                 start = part[1]
             tape = tape.drop_before(tape.sample(start))
         for part in limited(_from(start, tape), tape, self.cutting):
-            yield Segment(*part, tape.cut(*part))
+            yield CutSegment(*part, tape.cut(*part))
 
 
 def _from(start_ms: int, tape: Tape) -> Span:
@@ -317,15 +317,15 @@ class LongRecognizer:
         recordings: Iterable[tuple[Payload, Source]],
         search: Search | None = None,
         batching: Batching | None = None,
-    ) -> Iterator[tuple[Payload, Recording]]:
+    ) -> Iterator[tuple[Payload, HeardRecording]]:
         """Each payload with what was heard in its recording, in their order.
 
         Segments of a recording that breaks off in the middle are recognised; the error goes along.
         """
-        heard: list[Heard] = []
+        heard: list[HeardSegment] = []
         for done in self.recognizer.stream(self._parts(recordings), search, batching):
             if isinstance(done.payload, Span):
-                heard.append(Heard(*done.payload, done.outcome))
+                heard.append(HeardSegment(*done.payload, done.outcome))
             else:
                 payload, end = done.payload
                 yield payload, end._replace(segments=heard)
@@ -357,7 +357,7 @@ class LongRecognizer:
                 except ParaformerError as reason:
                     error = reason
                 seconds = counted.samples / frontend.fs
-            yield Done((payload, Recording([], seconds, error, whole)), None)
+            yield Done((payload, HeardRecording([], seconds, error, whole)), None)
 
 
 class Counted:

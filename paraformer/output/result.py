@@ -16,7 +16,7 @@ from paraformer.data.text.words import HALF_WIDTH
 from paraformer.decode.align import Alignment
 from paraformer.decode.endpoint import Span as Stretch
 from paraformer.decode.itn import Numerals, rewrite_result
-from paraformer.decode.longform import Recording
+from paraformer.decode.longform import HeardRecording
 from paraformer.decode.recognize import Outcome, Reading
 from paraformer.decode.text import join_texts
 from paraformer.decode.timestamps import (
@@ -151,7 +151,7 @@ def _fields(reading: Reading, begin_ms: int, end_ms: int) -> Fields:
     return {**fields, "timestamp": times, "words": words}
 
 
-def recording_result(item: Item, recording: Recording, timed: bool = False) -> Result:
+def recording_result(item: Item, recording: HeardRecording, timed: bool = False) -> Result:
     """Result of a recording: its segments joined, texts by one blank as the reference does it."""
     segments, errors, score = list[Fields](), [], 0.0
     parts: list[Fields] = []

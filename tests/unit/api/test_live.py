@@ -19,6 +19,7 @@ from paraformer.api.live import LivePipeline, LiveSession, _timed
 from paraformer.data.audio.read import read_audio
 from paraformer.decode.endpoint import OPEN, Span
 from paraformer.decode.itn import shared_numerals
+from paraformer.decode.pool import Done
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Reading, Recognizer
 from paraformer.decode.streaming import Chunking, StreamingRecognizer, Token
@@ -207,8 +208,8 @@ def _is_cut(second, wave, ms, text):
 def test_a_second_pass_that_fails_leaves_the_text_of_the_stream(
     recognizer, second, wave, monkeypatch, caplog
 ):
-    fail = [AudioError("no memory")]
-    monkeypatch.setattr(second, "recognize", lambda waves, _: fail * len(waves))
+    fail = AudioError("no memory")
+    monkeypatch.setattr(second, "stream", lambda jobs, _: (Done(j.payload, fail) for j in jobs))
     session = LiveSession(recognizer, Script(SPANS[:1]), second_pass=second)
     assert shown(events(session, [wave])) == streamed(recognizer, wave, SPANS[:1])
     assert "segment at 410 ms: no memory" in caplog.text

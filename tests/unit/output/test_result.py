@@ -6,7 +6,7 @@ import pytest
 
 from paraformer.data.inputs.sources import Item, Segment
 from paraformer.decode.endpoint import Span
-from paraformer.decode.longform import Heard, Recording
+from paraformer.decode.longform import HeardRecording, HeardSegment
 from paraformer.decode.recognize import Reading, Recognition
 from paraformer.errors import AudioError, DataError
 from paraformer.output.result import (
@@ -80,11 +80,11 @@ def test_two_that_failed_share_nothing():
 
 def test_segments_of_a_recording_are_joined_and_a_broken_one_is_named():
     heard = [
-        Heard(0, 500, recognition("你好")),
-        Heard(600, 900, DataError("lost")),
-        Heard(1000, 1500, recognition("我")),
+        HeardSegment(0, 500, recognition("你好")),
+        HeardSegment(600, 900, DataError("lost")),
+        HeardSegment(1000, 1500, recognition("我")),
     ]
-    found = recording_result(ITEM, Recording(heard, 2.0))
+    found = recording_result(ITEM, HeardRecording(heard, 2.0))
     assert found.text == "你好 我" and found.error == "lost"
     assert [(s["start"], s["end"], s["text"]) for s in found.segments] == [
         (0, 500, "你好"),
