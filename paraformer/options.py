@@ -247,6 +247,12 @@ class ProgramOptions(_Checked):
     streams: int = _option(1, "utterances decoded side by side", _COUNT)
 
 
+def as_option(name: str) -> Any:
+    """A field of a dataclass with the default and the limits of that option of `generate`."""
+    option = all_fields(CallOptions)[name]
+    return field(default=option.default, metadata=option.metadata)
+
+
 def names(*kinds: type) -> list[str]:
     """The keys that these options have."""
     return [f.name for kind in kinds for f in fields(kind)]

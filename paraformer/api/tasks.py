@@ -240,7 +240,7 @@ class SpeechTask(Task):
         batching: Batching,
     ) -> Iterator[Result]:
         frontend, timed = self.recognizer.release.frontend, self._times(search)
-        cutting = Cutting(call.max_segment_s, whole_s=call.max_whole_s)
+        cutting = Cutting(call.max_segment_s, max_whole_s=call.max_whole_s)
         long = LongRecognizer(self.recognizer, PauseSegmenter(frontend.fs, cutting))
         sources = read_sources(items, cutting, frontend, call.fs, search.nbest)
         for item, found in progress(long.stream(sources, search, batching), total, call):

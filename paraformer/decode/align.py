@@ -186,7 +186,7 @@ def read_spoken(
             yield Done(Read(item), error)
             continue
         read = Read(item, len(wave) / rate)
-        if unsaid and read.seconds > Cutting.whole_s:
+        if unsaid and read.seconds > Cutting.max_whole_s:
             unsaid = False
             log.warning(
                 "'%s': has %.0f s and is aligned as a whole: time and memory grow with the square "

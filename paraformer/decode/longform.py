@@ -27,6 +27,8 @@ from paraformer.decode.recognize import Outcome, Recognizer, Search, feats_job
 from paraformer.decode.token_ends import loud_frames, stretches
 from paraformer.decode.vad import VoiceActivity
 from paraformer.errors import ConfigError, ParaformerError
+from paraformer.limits import check_fields
+from paraformer.options import as_option
 
 log = logging.getLogger(__name__)
 
@@ -45,17 +47,13 @@ Payload = TypeVar("Payload")
 class Cutting:
     """Rules by which the segments of the detector are cut or joined before they are recognised."""
 
-    max_segment_s: float = 60.0  # longer ones are cut where they are quietest
-    merge: bool = False  # join neighbours, the gaps between them included, up to `merge_s`
-    merge_s: float = 15.0
-    whole_s: float = 720.0  # without a detector: longer recordings are cut
+    max_segment_s: float = as_option("max_segment_s")
+    merge_vad: bool = as_option("merge_vad")
+    merge_length_s: float = as_option("merge_length_s")
+    max_whole_s: float = as_option("max_whole_s")  # without a detector
 
     def __post_init__(self) -> None:
-        if self.max_segment_s < 1 or self.merge_s <= 0:
-            raise ConfigError(
-                f"max_segment_s={self.max_segment_s:g}, merge_length_s={self.merge_s:g}: give 1 s "
-                "or more, and a number above 0"
-            )
+        check_fields(self)
 
 
 class CutSegment(NamedTuple):
@@ -166,12 +164,12 @@ class Segmenter:
 
     def _merged(self, spans: Iterable[Span], held: _Held) -> Iterator[Span]:
         """Neighbours joined as the reference does it: a piece ends at the last begin or end of
-        speech before it would be longer than `merge_s`; the first begins at 0.
+        speech before it would be longer than `merge_length_s`; the first begins at 0.
         """
-        if not self.cutting.merge:
+        if not self.cutting.merge_vad:
             yield from spans
             return
-        limit = round(1000 * self.cutting.merge_s)
+        limit = round(1000 * self.cutting.merge_length_s)
         begun, last = 0, OPEN
         held.needed_ms = begun
         for span in spans:
@@ -256,29 +254,29 @@ def read_sources(
     raw_fs: int | None = None,
     nbest: int = 1,
 ) -> Iterator[tuple[Item, Source]]:
-    """The items with their audio, to be cut where it has more than `whole_s`, unless several
+    """The items with their audio, to be cut where it has more than `max_whole_s`, unless several
     readings are wanted, or with their stored features; the first that is long is named in a
     warning.
     """
     cache, unsaid = Cache(), True
     for item in items:
-        most = cutting.whole_s if nbest == 1 else math.inf
+        most = cutting.max_whole_s if nbest == 1 else math.inf
         text = ""
         try:
             source: Source
             if isinstance(item.source, StoredFbank):
                 source = _stored(item.source, frontend)
-                text = _UNCUT if source.seconds > cutting.whole_s else ""
+                text = _UNCUT if source.seconds > cutting.max_whole_s else ""
             else:
                 source = read_up_to(most, item, frontend.fs, raw_fs, cache)
                 text = _CUT
         except ParaformerError as error:
             source = error
         if isinstance(source, Tensor):
-            text = _TOO_LONG if len(source) > cutting.whole_s * frontend.fs else ""
+            text = _TOO_LONG if len(source) > cutting.max_whole_s * frontend.fs else ""
         if text and unsaid:
             unsaid = False
-            log.warning(text, item.key, cutting.whole_s)
+            log.warning(text, item.key, cutting.max_whole_s)
         yield item, source
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from paraformer.limits import MOST_SECONDS, check_fields, limited
+from paraformer.limits import check_fields
+from paraformer.options import as_option
 
 Payload = TypeVar("Payload")
 Content = TypeVar("Content")
@@ -23,8 +24,8 @@ HELD_COUNTS = 64
 class Batching:
     """Limits of one batch; an utterance that is longer than `max_seconds` is a batch of its own."""
 
-    max_utterances: int = limited(64, 1)
-    max_seconds: float = limited(60.0, 0, MOST_SECONDS, above=True)  # padding counted
+    max_utterances: int = as_option("batch_size")
+    max_seconds: float = as_option("batch_size_s")  # padding counted
 
     def __post_init__(self) -> None:
         check_fields(self, "batch")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from paraformer.backends.engines import recognition_engine
-from paraformer.backends.face import SHORTLIST, Asked, Bias, Heard, Release, Timeline
+from paraformer.backends.face import Asked, Bias, Heard, Release, Timeline
 from paraformer.data.audio.arrays import check_sound
 from paraformer.data.features.frontend import Frontend
 from paraformer.data.text.tokenizer import SentencepieceTokenizer
@@ -35,12 +35,8 @@ from paraformer.decode.timestamps import (
 )
 from paraformer.decode.token_ends import ends_of
 from paraformer.errors import AudioError, ConfigError, ParaformerError
-from paraformer.limits import (
-    MOST_READINGS,
-    MOST_WEIGHT,
-    check_fields,
-    limited,
-)
+from paraformer.limits import check_fields
+from paraformer.options import as_option
 
 # Below this a CTC weight is none (the reference's limit).
 NO_WEIGHT = 1e-5
@@ -49,30 +45,27 @@ Payload = TypeVar("Payload")
 
 @dataclass(frozen=True)
 class Search:
-    """How posteriors become text; without a CTC weight positions are independent, so exact.
+    """Settings by which posteriors become text, most of them options of `generate`; without a CTC
+    weight positions are independent, and the search exact.
 
-    hotwords: what they are for the model, see `decode.hotwords`. lm: chooses among the
-    `lm_nbest` best readings, or among those of the beam.
+    hotwords: words as the model takes them, see `decode.hotwords`. lm: chooses among the `lm_nbest`
+    best readings, or among those of the beam.
     """
 
-    nbest: int = limited(1, 1, MOST_READINGS)
-    decoding_ctc_weight: float = limited(0.0, 0, 1)
-    beam_size: int = limited(2, 1, MOST_READINGS)
-    penalty: float = limited(0.0, -MOST_WEIGHT, MOST_WEIGHT)
-    maxlenratio: float = limited(0.0, -MOST_WEIGHT, MOST_WEIGHT)
-    minlenratio: float = limited(0.0, 0, MOST_WEIGHT)
-    pred_timestamp: bool = False  # times also from a model that was not made for them
-    nfilter: int = limited(SHORTLIST, 1)  # hotwords that an utterance keeps of a longer list
-    seaco_weight: float = limited(1.0, 0, 1)  # 0: a SeACo model never listens to its hotwords
-    clas_scale: float = limited(
-        1.0, 0, MOST_WEIGHT
-    )  # how much hotwords count in a ContextualParaformer
-    hotword_boost: float | None = limited(
-        None, 0, MOST_WEIGHT
-    )  # see `boost`; None: the model's own
+    nbest: int = as_option("nbest")
+    decoding_ctc_weight: float = as_option("decoding_ctc_weight")
+    beam_size: int = as_option("beam_size")
+    penalty: float = as_option("penalty")
+    maxlenratio: float = as_option("maxlenratio")
+    minlenratio: float = as_option("minlenratio")
+    pred_timestamp: bool = as_option("pred_timestamp")
+    nfilter: int = as_option("nfilter")
+    seaco_weight: float = as_option("seaco_weight")
+    clas_scale: float = as_option("clas_scale")
+    hotword_boost: float | None = as_option("hotword_boost")  # None: the model's own
     hotwords: Listening | None = field(default=None, compare=False)
-    lm_weight: float = limited(0.3, 0, MOST_WEIGHT)
-    lm_nbest: int = limited(64, 1, MOST_READINGS)
+    lm_weight: float = as_option("lm_weight")
+    lm_nbest: int = as_option("lm_nbest")
     lm: LanguageModel | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

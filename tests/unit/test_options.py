@@ -63,7 +63,7 @@ FORMS = {
 def heard(model):
     memo = model.task.hotwords
     words = memo._last[1].words.words if memo._last[1] else []
-    return ["".join(memo.tokenizer.ids_to_tokens(ids)) for ids in words]
+    return ["".join(memo.engine.release.tokenizer.ids_to_tokens(ids)) for ids in words]
 
 
 @pytest.mark.parametrize("form", FORMS)

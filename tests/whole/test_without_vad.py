@@ -65,7 +65,7 @@ def test_what_is_no_longer_than_the_limit_is_heard_as_one(alone, speech, caplog)
 def test_ten_times_the_example_is_heard_as_one():
     """So that none of its tokens differs from the reading of the whole."""
     seconds = 10 * soundfile.info(SHARED / "audio" / "vad_example.wav").duration
-    assert CallOptions().max_whole_s == Cutting().whole_s >= seconds
+    assert CallOptions().max_whole_s == Cutting().max_whole_s >= seconds
 
 
 def test_sentences_are_read_as_each_alone_at_their_times(mini, tmp_path):
@@ -184,7 +184,7 @@ def test_blocks_of_a_long_file_are_the_file(speech, tmp_path, suffix):
 def test_parts_joined_are_one_reading(mini, speech):
     """As bin/decode.py writes it: the text as it is shown, and the sum of the scores."""
     clips = torch.cat([read_audio(path) for path in CLIPS])
-    cutting, item = Cutting(5, whole_s=10), Item("a", clips)
+    cutting, item = Cutting(5, max_whole_s=10), Item("a", clips)
     sources = read_sources([item], cutting, mini.recognizer.release.frontend)
     long = LongRecognizer(mini.recognizer, PauseSegmenter(RATE, cutting))
     ((back, recording),) = long.stream(sources)

@@ -79,7 +79,7 @@ def test_the_pause_by_arithmetic():
 def test_merged_pieces_end_before_they_are_too_long():
     """The reference's rule: a piece closes at the last begin or end of speech that fits."""
     spans = [(1000, 4000), (5000, 9000), (11_000, 14_000), (16_000, 19_000), (40_000, 42_000)]
-    found = cut(Script(*spans), ramp(50), Cutting(merge=True, merge_s=15))
+    found = cut(Script(*spans), ramp(50), Cutting(merge_vad=True, merge_length_s=15))
     points = [ms for span in spans for ms in span]
     begun, expected = 0, []
     for now, following in itertools.pairwise(points):
@@ -157,7 +157,7 @@ def test_rates_must_agree(recognizer):
         LongRecognizer(recognizer, Segmenter(script))
 
 
-@pytest.mark.parametrize("bad", [{"max_segment_s": 0.5}, {"merge_s": 0}])
+@pytest.mark.parametrize("bad", [{"max_segment_s": 0.5}, {"merge_length_s": 0}])
 def test_cutting_that_makes_no_sense_is_refused(bad):
-    with pytest.raises(ConfigError, match="max_segment_s"):
+    with pytest.raises(ConfigError, match=f"{next(iter(bad))}=0.*: give a number"):
         Cutting(**bad)
