@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from paraformer.backends import forks as forks
+from paraformer.backends.waiting import sleep_while_waiting
 
 if TYPE_CHECKING:
     from paraformer.api.auto import AutoModel as AutoModel
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from paraformer.api.live import LiveSession as LiveSession
     from paraformer.decode.streaming import Streamer as Streamer
 
+sleep_while_waiting()
 __version__ = "0.1.0"
 __all__ = ["AutoModel", "LivePipeline", "LiveSession", "Streamer", "__version__"]
 _PLACES = {

@@ -1,0 +1,34 @@
+"""How threads wait is settled before torch is loaded, and a user's own choice stays."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from paraformer.backends.waiting import POLICY, SETTLED
+
+
+def policy(code: str, **given: str) -> str:
+    """What OpenMP would read in a process that runs this code."""
+    code += f"; import os; print(os.environ.get('{POLICY}', '-'))"
+    clean = {name: value for name, value in os.environ.items() if name not in SETTLED}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env={**clean, **given}, capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
+@pytest.mark.parametrize(
+    ("code", "given", "expected"),
+    [
+        ("import paraformer", {}, "passive"),
+        ("import paraformer.programs.decode", {}, "passive"),
+        ("import paraformer", {POLICY: "active"}, "active"),
+        ("import paraformer", {"GOMP_SPINCOUNT": "100"}, "-"),
+        ("import sys; sys.modules['torch'] = None; import paraformer", {}, "-"),
+    ],
+)
+def test_threads_sleep_unless_a_user_or_an_earlier_torch_has_settled_it(code, given, expected):
+    assert policy(code, **given) == expected
