@@ -186,7 +186,7 @@ def test_recognition_does_without_the_extras_and_torchaudio(tmp_path):
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))\n"
         "from paraformer.cli.main import main\n"
-        "from paraformer.hub import BUNDLED\n"
+        "from paraformer.hub.directories import BUNDLED\n"
         "sys.exit(main([str(BUNDLED / 'paraformer-zh-mini/example/asr_example.wav'),"
         " '+vad_model=fsmn-vad-mini', '+punc_model=ct-punc-mini']))"
     )
