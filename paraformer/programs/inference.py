@@ -48,8 +48,11 @@ def keywords(config: DictConfig) -> dict[str, Any]:
     values = plain(config)
     check_values(values, opts.limits_of(opts.ProgramOptions))
     check_format(values.get("output_format", FORMATS[0]))
-    known = opts.names(opts.BuildOptions, opts.CallOptions)
-    given = {name: values[name] for name in known if values.get(name) is not None}
+    known = opts.all_fields(opts.BuildOptions, opts.CallOptions)
+    numbers = {name for name, option in known.items() if isinstance(option.default, (int, float))}
+    # null leaves a text to its default; in the place of a number it is a fault.
+    said = {name: values[name] for name in known if name in values}
+    given = {name: value for name, value in said.items() if value is not None or name in numbers}
     check_values(given, opts.limits_of(opts.CallOptions))
     if values.get("num_threads"):
         given["ncpu"] = values["num_threads"]

