@@ -6,11 +6,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from paraformer.data.corpus.tables import write_table
+from paraformer.hub.directories import BUNDLED
+from paraformer.models.release import load_directory, save_directory
+from paraformer.models.weights import read_weights
 from tests.conftest import ROOT
 from tests.recipes.test_mini_zh_sentences import load
 
@@ -101,3 +106,20 @@ def test_a_share_of_the_old_sentences_leaves_its_tests_whole(corpora: Path) -> N
         counts[share] = {part: parts.count(part) for part in set(parts)}
     assert counts[1.0]["test_synthetic"] == counts[0.1]["test_synthetic"]
     assert counts[1.0]["train"] > 200 and 10 < counts[0.1]["train"] < 50
+
+
+def test_mixed_weights_lie_between_those_of_two_models(tmp_path: Path) -> None:
+    before = BUNDLED / "paraformer-zh-mini"
+    release = load_directory(before)
+    with torch.no_grad():
+        for parameter in release.model.parameters():
+            parameter.mul_(0.5)
+    save_directory(tmp_path / "after", release, dtype=torch.float16)
+    out = tmp_path / "out"
+    command = [RECIPE / "local/mix_weights.py", before, tmp_path / "after", "0.5", out]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, *map(str, command)], check=True, env=env, timeout=120)
+    old, mixed = (read_weights(folder / "model.pt") for folder in (before, out))
+    for name, _ in release.model.named_parameters():
+        expected = 0.75 * old[name].float()
+        torch.testing.assert_close(mixed[name].float(), expected, rtol=2e-3, atol=1e-6)

@@ -18,7 +18,7 @@ from paraformer.data.text.score import score, units
 from paraformer.hub.directories import BUNDLED
 
 SAID = "今天下午我们一起去公园走走吧"
-HEARD = "今天下五我们一起去公人走走吧"
+HEARD = "今天下五我们一起去公员走走吧"
 SEGMENTS = [[570, 3810], [4840, 7870]]
 EVENTS = [[[570, -1]], [[-1, 3810]], [[4840, -1]], [[-1, 7870]]]
 CARDS = {
