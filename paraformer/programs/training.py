@@ -266,8 +266,8 @@ def loss_weights(conf: dict[str, Any]) -> Weights:
 
 @contextmanager
 def one_remark(name: str) -> Iterator[None]:
-    """Of what a logger remarks on one recording after another, which each epoch reads again, the
-    first stands for all.
+    """Let a logger remark once: it says the same of one recording after another, which each epoch
+    reads again, so the first remark stands for all.
     """
     logger, number = logging.getLogger(name), count()
 

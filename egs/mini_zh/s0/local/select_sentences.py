@@ -43,7 +43,7 @@ def sentences(prose: str) -> Iterator[str]:
 
 
 def without_marks(sentence: str) -> str:
-    """What is spoken of a sentence: its characters."""
+    """The characters of a sentence that are spoken."""
     return MARKS.sub("", sentence)
 
 
@@ -131,7 +131,7 @@ def read_prose(folder: Path) -> list[str]:
 
 
 def excluded_sentences(tables: list[Path]) -> Exclusion:
-    """What the given Kaldi `text` tables say, punctuation removed."""
+    """The sentences of the given Kaldi `text` tables, punctuation removed."""
     lines = [line for table in tables for line in table.read_text("utf-8").splitlines()]
     return Exclusion(without_marks("".join(line.split()[1:])) for line in lines if line.strip())
 

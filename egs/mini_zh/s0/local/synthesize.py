@@ -53,7 +53,7 @@ class Job(NamedTuple):
 
 
 class Spoken(NamedTuple):
-    """What became of a job: `seconds` of audio, or the reason there is none."""
+    """The outcome of a job: `seconds` of audio, or the reason there is none."""
 
     job: Job
     seconds: float

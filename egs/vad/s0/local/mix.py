@@ -26,7 +26,7 @@ class Clip(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """What recordings of one set are like: signal to noise in dB, whole seconds."""
+    """The kind of the recordings of one set: signal to noise in dB, whole seconds."""
 
     snr: tuple[float, float] = (3.0, 40.0)
     seconds: tuple[int, int] = (20, 40)
