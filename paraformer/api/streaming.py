@@ -160,7 +160,7 @@ def _head_of(source: BufferedReader) -> bytes:
 
 
 def refuse_no_audio(content: bytes) -> None:
-    """Refuse content of stdin that is no sound: a list that was meant would be heard as noise."""
+    """Refuse what is no sound on stdin: a list that was meant would be heard as noise."""
     kind = kind_of_head(content)
     if kind is not None and not kind.is_audio:
         remedy = "give a list as a file: +input=list.scp" if kind is TEXT else "give a recording"
