@@ -179,7 +179,7 @@ def training_clips(corpora: Path) -> list[Clip]:
 
 
 def collect_voices(root: Path) -> list[Clip]:
-    """The utterances that the jobs of local/make_voices.sh have made, none where there were no jobs."""
+    """The utterances that the jobs of local/make_voices.sh have made, if there were any."""
     return [clip for part in sorted((root / "parts").glob("*")) for clip in made_here(part)]
 
 
