@@ -83,7 +83,7 @@ class Engine(ABC):
     device: torch.device
     dtype: torch.dtype | None  # a half precision; None: float32
 
-    def _too_long(self, feats: Tensor) -> AudioError:
+    def too_long(self, feats: Tensor) -> AudioError:
         """The error of features (T, D) for which the device has no memory, even alone."""
         return AudioError(
             f"{len(feats)} frames do not fit into {self.device}'s memory; cut it into pieces"
@@ -122,7 +122,7 @@ class RecognitionEngine(Engine):
 
     def _unheard(self, feats: Tensor) -> Heard:
         none, nothing = torch.zeros(1, dtype=torch.long), torch.zeros(1, 0, 1)
-        sound, error = torch.ones(1, dtype=torch.bool), self._too_long(feats)
+        sound, error = torch.ones(1, dtype=torch.bool), self.too_long(feats)
         return Heard([feats], nothing, none, none, None, None, sound, [error])
 
 
@@ -161,7 +161,7 @@ class StreamEngine(Engine):
     def _unheard(self, row: tuple[Tensor, bool, Any]) -> Fired:
         feats, _, state = row
         none, nothing = torch.zeros(1, dtype=torch.long), torch.zeros(1, 0, 1)
-        return Fired(nothing, none, torch.zeros(1, 1), [state], [self._too_long(feats)])
+        return Fired(nothing, none, torch.zeros(1, 1), [state], [self.too_long(feats)])
 
 
 class AlignmentEngine(Engine):
@@ -190,7 +190,7 @@ class AlignmentEngine(Engine):
 
     def _untimed(self, row: tuple[Tensor, int]) -> Timed:
         nothing, none = torch.zeros(1, 0), torch.zeros(1, dtype=torch.long)
-        timeline, error = Timeline(nothing, nothing, none, 1), self._too_long(row[0])
+        timeline, error = Timeline(nothing, nothing, none, 1), self.too_long(row[0])
         return Timed([row[0]], timeline, torch.ones(1, dtype=torch.bool), [error])
 
 

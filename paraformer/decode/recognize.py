@@ -11,6 +11,7 @@ from torch import Tensor
 
 from paraformer.backends.engines import recognition_engine
 from paraformer.backends.face import Asked, Bias, Heard, Release, Timeline
+from paraformer.backends.halves import in_halves
 from paraformer.data.audio.arrays import check_sound
 from paraformer.data.features.frontend import Frontend
 from paraformer.data.text.tokenizer import SentencepieceTokenizer
@@ -180,12 +181,16 @@ class Recognizer:
 
     @torch.inference_mode()
     def _decode(self, feats: Sequence[Tensor], search: Search) -> list[Outcome]:
-        """Outcomes of a batch."""
+        """Outcomes of a batch, in halves where the device has no memory for its search."""
         memory = None if search.hotwords is None else search.hotwords.memory
         bias = Bias(memory, search.nfilter, search.seaco_weight, search.clas_scale)
         asked = Asked(search.with_ctc, search.pred_timestamp, bias)
-        parts = self.engine.listen(feats, asked)
-        return [outcome for heard in parts for outcome in self._outcomes(heard, search)]
+
+        def read(part: Sequence[Tensor]) -> list[Outcome]:
+            parts = self.engine.listen(part, asked)
+            return [outcome for heard in parts for outcome in self._outcomes(heard, search)]
+
+        return in_halves(feats, read, self.engine.too_long)
 
     def _outcomes(self, heard: Heard, search: Search) -> list[Outcome]:
         """Readings of what was heard."""

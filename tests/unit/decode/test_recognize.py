@@ -190,6 +190,19 @@ def test_a_batch_too_large_for_memory_is_halved(paraformer, monkeypatch):
     assert all("memory" in str(o) for o in paraformer.recognize(clips()))
 
 
+def test_a_search_without_memory_for_a_batch_is_halved(paraformer, monkeypatch):
+    expected = ids(paraformer.recognize(clips()))
+    search = Recognizer._search
+
+    def small(self, logp, *rest):
+        if len(logp) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return search(self, logp, *rest)
+
+    monkeypatch.setattr(Recognizer, "_search", small)
+    assert len(clips()) > 1 and ids(paraformer.recognize(clips())) == expected
+
+
 def test_bfloat16_counts_the_same_tokens(paraformer):
     half = Recognizer(paraformer.release, dtype=torch.bfloat16)
     pairs = zip(ids(half.recognize(clips())), ids(paraformer.recognize(clips())), strict=True)
