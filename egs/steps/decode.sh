@@ -41,6 +41,7 @@ total=$(grep -c '[^[:space:]]' "$utterances")
 if [ "$nj" -gt "$total" ]; then nj=$total; fi
 utils/split_data.py --per-utt "$data" "$nj"
 
+. utils/memory.sh
 "${run[@]}" JOB=1:"$nj" "$out/log/decode.JOB.log" \
   "$program" model="$model" data="$data/split${nj}utt/JOB" out="$out/part.JOB" \
   num_threads="$num_threads" min_success=0 "$@"

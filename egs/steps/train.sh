@@ -62,9 +62,7 @@ for folder in "$data" "$dev"; do
   fi
 done
 
-# A training step frees and takes large blocks all the time: glibc should keep them.
-export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=8589934592
-export MALLOC_TOP_PAD_=268435456
+. utils/memory.sh
 
 options=(--gpu "$gpu")
 launch=()

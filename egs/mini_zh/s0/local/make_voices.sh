@@ -64,6 +64,7 @@ local/select_sentences.py --exclude ${excluded[@]+"${excluded[@]}"} --number "$n
   ${tokens[@]+"${tokens[@]}"} "$out/prose" "$out/sentences"
 
 share=$(awk -v hours="$hours" -v nj="$nj" 'BEGIN { print hours / nj }')
+. utils/memory.sh
 "${run[@]}" JOB=1:"$nj" "$out/log/speak.JOB.log" \
   "$python" local/speak_voices.py "$voices" "$out/sentences/text_marks" "$out/parts/JOB" \
   --part "JOB/$nj" --hours "$share" --speakers "$speakers" --seed "V$seed"
