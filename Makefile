@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CORE := $(VENV)/.core
 STAMP := $(VENV)/.installed
 SHELLS := $(shell git ls-files '*.sh' .ci/run)
 MODEL ?= paraformer-zh-mini
@@ -17,16 +18,22 @@ all: lint test
 
 install: $(STAMP)
 
-# torch and torchaudio must fit each other: the pair is pinned here, the package takes any pair that fits.
-$(STAMP): setup.cfg pyproject.toml
+# What recognition needs. TORCH_INDEX: the package index to take torch from, such as PyTorch's own of CPU builds.
+$(CORE): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet torch==2.11.0 torchaudio==2.11.0
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') torch==2.11.0
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+# The rest: tests, checks and recipes. torchaudio must fit torch, which is why both are pinned here.
+$(STAMP): $(CORE)
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') torchaudio==2.11.0
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	$(BIN)/pip install --quiet --editable '.[lm]' 2> /dev/null || \
 	  echo "kenlm wants a C++ compiler and Python before 3.13: left out, and the tests of lm_file with it" >&2
 	touch $@
 
-demo: install
+demo: $(CORE)
 	$(BIN)/funasr +model=$(MODEL) '+input=$(WAV)' +verbose=true
 
 test: install

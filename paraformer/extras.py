@@ -20,7 +20,6 @@ EXTRAS = {
     "opencc": ("opencc", "score"),
     "praatio.textgrid": ("praatio", "subtitles"),
     "pypinyin": ("pypinyin", "train"),
-    "pysubs2": ("pysubs2", "subtitles"),
     "torch.utils.tensorboard": ("tensorboard", "train"),
 }
 

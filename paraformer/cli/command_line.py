@@ -28,6 +28,11 @@ KINDS = {
     "model": opts.BuildOptions,
     "each call": opts.CallOptions,
 }
+# What a beginner looks for; the help lists these before the others.
+FIRST = (
+    *("input", "model", "vad_model", "punc_model", "hotword", "output_format", "output_dir"),
+    *("resume", "device", "chunk_size"),
+)
 KNOWN = opts.all_fields(*KINDS.values())
 # Switches of the reference that need no value, besides those whose default is false.
 SWITCHES = ("timestamps", "spk", "disable_update", "trust_remote_code", *opts.FORMAT_SWITCHES)
@@ -170,14 +175,17 @@ def as_typed(default: object) -> str:
     return text.lower() if isinstance(default, bool) else text
 
 
+def _help_line(name: str) -> str:
+    option = KNOWN[name]
+    return f"  {name + '=' + as_typed(opts.default_of(option)):<30} {option.metadata['help']}"
+
+
 def help_text(introduction: str) -> str:
     """The text of `funasr --help`: an introduction, and every key with its default."""
-    lines = [introduction.strip()]
+    lines = [introduction.strip(), "\nfirst of all:", *(_help_line(name) for name in FIRST)]
     for title, kind in KINDS.items():
         lines.append(f"\n{title}:")
-        for name, option in opts.all_fields(kind).items():
-            shown = as_typed(opts.default_of(option))
-            lines.append(f"  {name + '=' + shown:<30} {option.metadata['help']}")
+        lines += [_help_line(name) for name in opts.all_fields(kind) if name not in FIRST]
     shorts = ", ".join(f"-{short} {name}" for short, name in SHORT.items() if name in KNOWN)
     lines.append(
         f"\nKeys of the model's config.yaml may follow too (frontend_conf.dither=0).\n{shorts}"

@@ -111,7 +111,9 @@ def _torch() -> Iterator[str]:
 
 
 def _torchaudio() -> Iterator[str]:
-    """torchaudio is no part of recognition: a faulty one is told, and no fault of the machine."""
+    """Only one recipe's comparison needs torchaudio: that it is missing or faulty is no fault of
+    the machine.
+    """
     try:
         yield f"{load_torchaudio('recipes').__version__}, fits torch"
     except (ParaformerError, *_UNUSABLE) as error:

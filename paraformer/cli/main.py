@@ -1,6 +1,6 @@
 """Recognise speech: audio files, lists or folders in, text out.
 
-  funasr meeting.wav
+  funasr meeting.wav               # by a small model; for real speech: +model=paraformer-zh
   funasr a.wav b.wav --model path/to/model_dir --output-format json
   funasr +model=path/to/model_dir +input=data/test/wav.scp +output_dir=exp/decode
   funasr +model=path/to/fa-zh +input='[a.wav,text.txt]' +data_type='[sound,text]'
@@ -101,7 +101,7 @@ def _recognise(arguments: Arguments) -> int:
 
     begin_log(command.verbose, bool(settings.get("disable_log") or settings.get("log_level")))
     settings.update(type_config(rest, command.model, settings))
-    return recognise(arguments.inputs, command, settings)
+    return recognise(arguments.inputs, command, settings, "model" in own)
 
 
 def _is_off(value: str) -> bool:

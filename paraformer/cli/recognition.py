@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from paraformer import decode, hub
 from paraformer import options as opts
+from paraformer.cli.remarks import SmallModel
 from paraformer.data import inputs as input_room
 from paraformer.errors import CheckpointError, ConfigError, DataError
 from paraformer.progress import goes_on
@@ -66,8 +67,13 @@ def begin_log(verbose: bool, quiet: bool) -> None:
         logging.getLogger(name).setLevel(logging.NOTSET if quiet else logging.INFO)
 
 
-def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[str, Any]) -> int:
-    """Print a result for each input as it comes; the exit code says whether enough succeeded."""
+def recognise(
+    inputs: list[str], command: opts.CommandOptions, settings: dict[str, Any], named: bool
+) -> int:
+    """Print a result for each input as it comes; the exit code says whether enough succeeded.
+
+    named: the user has chosen the model.
+    """
     from paraformer.api.auto import AutoModel
     from paraformer.api.streaming import with_head
     from paraformer.data.inputs.sources import is_single
@@ -88,9 +94,14 @@ def recognise(inputs: list[str], command: opts.CommandOptions, settings: dict[st
     if model and alone and model.streaming and output_format == "text":
         blocks = _live_blocks(inputs[0], model, settings, stdin)
         if blocks is not None:
-            return _print_stream(model, blocks, settings)
+            code = _print_stream(model, blocks, settings)
+            SmallModel(command.model, named).say()
+            return code
     sources = [_source(name, stdin) for name in inputs]
-    return _print_results(sources, command, settings, model, alone)
+    small = SmallModel(command.model, named)
+    code = _print_results(sources, command, settings, model, alone, small)
+    small.say()
+    return code
 
 
 def _is_pair(inputs: list[str], command: opts.CommandOptions, settings: dict[str, Any]) -> bool:
@@ -186,6 +197,7 @@ def _print_results(
     settings: dict[str, Any],
     model: AutoModel | None,
     alone: bool,
+    small: SmallModel,
 ) -> int:
     """Print the results of a list, or of one input that is alone."""
     from paraformer.cli.show import printing
@@ -196,6 +208,7 @@ def _print_results(
         with closing(results), printing(results.origins, settings, alone) as show:
             for result in results:
                 counts.add(result)
+                small.add(result)
                 if "error" in result and command.strict:
                     raise DataError(f"stopped at '{result['key']}', as strict=true asks")
                 show(result)

@@ -47,14 +47,8 @@ def format_parts(parts: Sequence[Transcript], output_format: str, limits: LineLi
 
 def check_extra(output_format: str) -> None:
     """Refuse a format whose library is not installed, before any work is done."""
-    if output_format in ("srt", "vtt"):
-        _pysubs2(output_format)
-    elif output_format == "textgrid":
+    if output_format == "textgrid":
         _praatio()
-
-
-def _pysubs2(output_format: str) -> ModuleType:
-    return load_extra("pysubs2", f"output_format={output_format}")
 
 
 def _praatio() -> ModuleType:
@@ -73,7 +67,8 @@ def _lines(parts: Sequence[Transcript], limits: LineLimits) -> list[Line]:
 
 
 def _subtitles(parts: Sequence[Transcript], limits: LineLimits, kind: str) -> str:
-    pysubs2 = _pysubs2(kind)
+    import pysubs2
+
     subtitles = pysubs2.SSAFile()
     for line in _lines(parts, limits):
         # To pysubs2 a backslash begins a command; WebVTT has marks of its own.

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from paraformer.hub.directories import BUNDLED
 from tests.conftest import ROOT
@@ -21,8 +24,8 @@ MADE = ("__pycache__", "*.pyc", "*.egg-info", "build", "dist")
 BUILD = "import sys; from setuptools import build_meta as b; print(getattr(b, sys.argv[1])('out'))"
 # The packages that recognition needs; everything else is an extra.
 CORE = {
-    *("torch", "torchaudio", "kaldiio", "numpy", "hydra-core", "sentencepiece", "tqdm"),
-    *("soundfile", "pyyaml", "rapidfuzz", "filelock"),
+    *("torch", "kaldiio", "numpy", "hydra-core", "sentencepiece", "tqdm"),
+    *("soundfile", "pyyaml", "rapidfuzz", "filelock", "pysubs2"),
 }
 
 
@@ -89,15 +92,37 @@ def test_no_file_is_missing_in_the_source_distribution(source, wheel, tmp_path):
     assert {"setup.cfg", "pyproject.toml", "README.md"} <= {p.name for p in folder.iterdir()}
 
 
-def test_it_asks_for_the_core_alone(site):
+def asked_for(lines: list[str]) -> set[str]:
+    """The packages of lines as a wheel has them, those of extras left out."""
+    needed = [Requirement(line) for line in lines]
+    return {canonicalize_name(n.name) for n in needed if n.marker is None or n.marker.evaluate()}
+
+
+def with_theirs(packages: set[str]) -> set[str]:
+    """Packages, what those need, and so on: all that pip installs."""
+    found: set[str] = set()
+    while more := packages - found:
+        found |= more
+        packages = set().union(*(asked_for(metadata.requires(name) or []) for name in more))
+    return found
+
+
+@pytest.fixture(scope="module")
+def core(site) -> set[str]:
     (listing,) = site.glob("*.dist-info/METADATA")
-    needed = [
-        line.removeprefix("Requires-Dist: ")
-        for line in listing.read_text("utf-8").splitlines()
-        if line.startswith("Requires-Dist: ")
-    ]
-    core = {line.split(">")[0].strip().lower() for line in needed if "extra ==" not in line}
+    lines = listing.read_text("utf-8").splitlines()
+    head = "Requires-Dist: "
+    return asked_for([line.removeprefix(head) for line in lines if line.startswith(head)])
+
+
+def test_it_asks_for_the_core_alone(core):
     assert core == CORE
+
+
+def test_it_brings_fourteen_packages_beside_those_of_torch(core):
+    brought = with_theirs(core) - with_theirs({"torch"})
+    assert {"soundfile", "cffi"} <= brought
+    assert len(brought) <= 14, sorted(brought)
 
 
 def test_it_recognises_from_another_folder(site, tmp_path):

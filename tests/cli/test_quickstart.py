@@ -11,7 +11,6 @@ from tests.conftest import ROOT
 nbformat = pytest.importorskip("nbformat", reason="nbclient and ipykernel: the extra dev")
 nbclient = pytest.importorskip("nbclient", reason="nbclient and ipykernel: the extra dev")
 pytest.importorskip("ipykernel", reason="nbclient and ipykernel: the extra dev")
-pytest.importorskip("pysubs2", reason="writes subtitles: the extra subtitles")
 NOTEBOOK = ROOT / "egs/quickstart.ipynb"
 # What a cell prints; those of funasr 1.4.16 where it says the same (see test_model_cards.py).
 SAID = {

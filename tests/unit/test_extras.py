@@ -39,7 +39,6 @@ ROADS = {
     "opencc": (lambda file: units("好", simplified=True), "simplified: "),
     "praatio.textgrid": (lambda file: check_extra("textgrid"), "output_format=textgrid: "),
     "pypinyin": (lambda file: pinyin("好"), "pinyin: "),
-    "pysubs2": (lambda file: check_extra("vtt"), "output_format=vtt: "),
     "torch.utils.tensorboard": (make_writer, "curves: "),
 }
 

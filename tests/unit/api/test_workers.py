@@ -99,8 +99,6 @@ KINDS = {
 
 @pytest.mark.parametrize(("name", "settings"), [(n, s) for n, each in KINDS.items() for s in each])
 def test_what_is_written_is_known_without_weights(name, settings):
-    if settings.get("output_format") == "srt":
-        pytest.importorskip("pysubs2", reason="the extra subtitles is not installed")
     model, given = str(ORACLE / name), {**QUIET, **settings}
     assert layout_ahead(model, given) == AutoModel(model, **given).shared_work()[0]
 

@@ -180,9 +180,9 @@ def test_without_resume_the_folder_is_written_anew(models, tmp_path):
 def test_what_lacks_an_extra_leaves_an_earlier_run_as_it_is(models, tmp_path, monkeypatch):
     models["utterances"].generate(CLIPS, output_dir=str(tmp_path))
     before = content(tmp_path)
-    monkeypatch.setitem(sys.modules, "pysubs2", None)
-    with pytest.raises(ConfigError, match="output_format=srt: needs the package pysubs2"):
-        models["utterances"].generate(CLIPS, output_dir=str(tmp_path), output_format="srt")
+    monkeypatch.setitem(sys.modules, "praatio.textgrid", None)
+    with pytest.raises(ConfigError, match="output_format=textgrid: needs the package praatio"):
+        models["utterances"].generate(CLIPS, output_dir=str(tmp_path), output_format="textgrid")
     assert content(tmp_path) == before
 
 

@@ -109,7 +109,6 @@ def test_channels_of_a_recording_are_told_apart(tmp_path):
 
 @pytest.mark.parametrize("kind", ["srt", "vtt"])
 def test_subtitles_are_one_file_a_recording(tmp_path, kind):
-    pytest.importorskip("pysubs2", reason="the extra subtitles is not installed")
     out = written(tmp_path, kind, OVERLAPPING)
     names = {path.name for path in out.iterdir()}
     assert names == {f"call.{kind}", f"apart.{kind}", "results.jsonl"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 
+import pysubs2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +65,6 @@ def lines_of(result):
 
 
 def read_subtitles(text, kind):
-    pysubs2 = pytest.importorskip("pysubs2")
     events = pysubs2.SSAFile.from_string(text, kind, keep_html_tags=True)
     shown = [html.unescape(e.text) if kind == "vtt" else e.text for e in events]
     return [(text, e.start, e.end) for text, e in zip(shown, events, strict=True)]
