@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -212,9 +213,10 @@ def _font(look: Look, text: str) -> object:
         if not signs <= _signs(look.font):
             log.warning("font=%s: has not all signs of the text; boxes stand for them", look.font)
         return FontProperties(fname=look.font)
-    for name, path in _fonts():
-        if signs <= _signs(path):
-            return FontProperties(family=name)
+    for look_again in (False, True):
+        for name, path in _fonts(look_again):
+            if signs <= _signs(path):
+                return FontProperties(family=name)
     log.warning(
         "no font here has all signs of the text, boxes stand for them; "
         "apt-get install fonts-noto-cjk, or give font=FILE"
@@ -222,10 +224,18 @@ def _font(look: Look, text: str) -> object:
     return FontProperties()
 
 
-def _fonts() -> Iterator[tuple[str, str]]:
-    """Names and files of matplotlib's own font, and of those of `FONTS` that are installed."""
-    from matplotlib.font_manager import fontManager
+def _fonts(look_again: bool) -> Iterator[tuple[str, str]]:
+    """Names and files of matplotlib's own font, and of those of `FONTS` that are installed.
 
+    look_again: matplotlib's list is of the day when it was first used; add what came since.
+    """
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    if look_again:
+        known = {font.fname for font in fontManager.ttflist}
+        for path in sorted(set(findSystemFonts()) - known):
+            with contextlib.suppress(RuntimeError, OSError):  # some are no fonts, as before
+                fontManager.addfont(path)
     installed = {font.name: font.fname for font in reversed(fontManager.ttflist)}
     for name in ("DejaVu Sans", *FONTS):
         if name in installed:

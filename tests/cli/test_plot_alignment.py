@@ -18,6 +18,7 @@ from paraformer.models.release import load_aligner, load_directory
 from paraformer.programs.plot_alignment import plot_alignment
 from paraformer.report.alignment_plot import (
     FIRED,
+    FONTS,
     Look,
     draw,
     picture_of_alignment,
@@ -145,3 +146,17 @@ def test_signs_without_a_font_are_told_once(tmp_path, monkeypatch, recwarn, capl
     assert plot_alignment(settings(tmp_path / "a.png", text=TEXT, dpi=20, **more)) == 0
     assert not [one for one in recwarn if "Glyph" in str(one.message)]
     assert caplog.text.count("boxes stand for them") == 1
+
+
+def test_a_font_that_came_after_the_list_was_made_is_found(aligned, monkeypatch, caplog):
+    """matplotlib keeps its list of fonts in a file and reads that until it is told otherwise."""
+    from matplotlib.font_manager import fontManager
+
+    files = {font.fname for font in fontManager.ttflist if font.name in FONTS}
+    if not files:
+        pytest.skip("no font with Chinese signs is installed: apt-get install fonts-noto-cjk")
+    rest = [font for font in fontManager.ttflist if font.fname not in files]
+    monkeypatch.setattr(fontManager, "ttflist", rest)
+    draw(aligned, Look())
+    assert caplog.text == ""
+    assert files <= {font.fname for font in fontManager.ttflist}
