@@ -45,16 +45,14 @@ class MemoryBlock(nn.Conv1d):
 
     def _filter(self, rows: Tensor) -> Tensor:
         """Padded inputs (B, K - 1 + T, D) -> (B, T, D)."""
-        if torch.is_grad_enabled() or rows.device.type != "cpu":
+        if rows.device.type != "cpu":
             return super().forward(rows.transpose(1, 2)).transpose(1, 2)
-        # On a CPU a sum over the K taps is twice as fast as torch's depthwise convolution.
-        taps = self.weight[:, 0].t()  # (K, D)
-        rows = rows.to(taps.dtype)
-        size = rows.size(1) - len(taps) + 1
-        filtered = rows[:, :size] * taps[0]
-        for place in range(1, len(taps)):
-            filtered.addcmul_(rows[:, place : place + size], taps[place])
-        return filtered
+        # oneDNN filters an image of one row whose channels stand last 2 to 15 times as fast as a
+        # sequence. Its gradients in half precision are slow.
+        with torch.autocast("cpu", enabled=False):
+            image = rows.to(self.weight.dtype).transpose(1, 2)[:, :, None]
+            filtered = F.conv2d(image, self.weight[:, :, None], groups=len(self.weight))
+        return filtered[:, :, 0].transpose(1, 2)
 
 
 class Store(NamedTuple):
