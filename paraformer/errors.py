@@ -23,6 +23,10 @@ class AudioError(ParaformerError):
     """An audio input cannot be read or holds no usable samples."""
 
 
+class MissingFileError(AudioError, FileNotFoundError):
+    """The one recording that a call names is not there."""
+
+
 class CheckpointError(ParaformerError):
     """A model directory is incomplete or does not fit its configuration."""
 

@@ -7,8 +7,10 @@ of the command line is.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
+from functools import cache
 from typing import Any
 
 from paraformer.errors import ConfigError
@@ -21,6 +23,8 @@ from paraformer.limits import (
     check_fields,
     check_switch,
 )
+
+log = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "paraformer-zh-mini"
 # Keywords of the reference whose work is not in this version.
@@ -41,9 +45,11 @@ WITHOUT_EFFECT = (
     "remote_code",
     "seed",
     "batch_size_threshold_s",
+    "device_map",  # which modelscope's pipeline passes on
     "language",
 )
-
+# Languages that ask for nothing.
+ANY_LANGUAGE = (None, "", "auto")
 
 # Options of a model that the reference takes in each call too, where they change no result.
 LOGGING = ("disable_log", "log_level")
@@ -65,6 +71,7 @@ ALIASES = {
     "output_timestamp": "pred_timestamp",
     "timestamps": "pred_timestamp",
     "model_hub": "hub",
+    "use_itn": "itn",
 }
 # Values of `dtype`; the last two are also switches of their own: bf16=True is dtype="bf16".
 NUMBER_FORMATS = ("fp32", "bf16", "fp16")
@@ -279,6 +286,17 @@ def refuse_not_built(given: Mapping[str, object]) -> None:
     for name in NOT_BUILT:
         if given.get(name):
             raise ConfigError(f"{name}: not built yet in this version; leave it out")
+
+
+def remark_language(given: Mapping[str, object]) -> None:
+    """Say, once for each, that a language which somebody asks for has no effect."""
+    if given.get("language") not in ANY_LANGUAGE:
+        _warn_once(f"language={given['language']}: has no effect; a model hears what it has learnt")
+
+
+@cache
+def _warn_once(line: str) -> None:
+    log.warning(line)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -16,7 +16,8 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "paraformer"
 GROUND = {"errors", "limits", "extras", "options", "documents", "files", "progress"}
-DOORS = {"", "__main__"}  # what lies in the hall beside the ground floor
+# What lies in the hall beside the ground floor.
+DOORS = {"", "__main__", "as_funasr", "as_funasr.__main__", "as_funasr.funasr"}
 # A row a room: what it may import of ours, beside the ground floor.
 ROOMS = {
     "api": "backends data.audio data.corpus data.inputs data.text decode hub models output",

@@ -19,6 +19,8 @@ TESTS = ROOT / "tests"
 TESTED_BY = {
     # A door: what stands behind it is tested through it.
     "__main__": "cli/test_funasr.py",
+    "as_funasr.__main__": "cli/test_as_funasr.py",
+    "as_funasr.funasr": "cli/test_as_funasr.py",
     # Parts of what users call as one: their results are that one's.
     "api.alignment": "whole/test_word_times.py",
     "api.tasks": "unit/api/test_auto.py",

@@ -24,6 +24,7 @@ class AlignTask(Task):
 
     def __init__(self, aligner: ForcedAligner) -> None:
         self.aligner, self.device = aligner, aligner.device
+        self.release = aligner.engine.release
 
     def inputs(self, source: Any, call: CallOptions) -> ListedItems:
         """See `Task`."""

@@ -29,14 +29,14 @@ from paraformer.backends.devices import choose_device, choose_format
 from paraformer.backends.forks import check_gpu, most_threads
 from paraformer.data.audio.channels import MIX, check_channel
 from paraformer.data.inputs.pieces import RefusedError
-from paraformer.data.inputs.sources import Inputs, Item, ListedItems
+from paraformer.data.inputs.sources import Inputs, Item, ListedItems, is_missing
 from paraformer.decode.align import ForcedAligner
 from paraformer.decode.hotwords import held_hotwords, is_given
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Recognizer
 from paraformer.decode.streaming import Streamer
 from paraformer.decode.vad import VoiceActivity
-from paraformer.errors import CheckpointError, ConfigError
+from paraformer.errors import CheckpointError, ConfigError, MissingFileError
 from paraformer.files import check_folder
 from paraformer.hub.directories import find_model, find_models
 from paraformer.models.kinds import (
@@ -166,6 +166,7 @@ class AutoModel:
         opts.CallOptions(**self.defaults)  # refuses what is out of its limits
         check_channel(self.defaults.get("channel", MIX))
         _set_log_level(build)
+        opts.remark_language(keywords)
         if build.ncpu is not None:
             torch.set_num_threads(most_threads(build.ncpu))
         quiet = bool(self.defaults.get("disable_pbar"))
@@ -219,6 +220,21 @@ class AutoModel:
         return str(self.directory)
 
     @property
+    def model(self) -> torch.nn.Module:
+        """The network as it computes: on a CPU, with packed weights, which are no parameters."""
+        return self.task.release.model
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The configuration, whose `model` is the name of a class, with what was given beside it,
+        and the parts that it made.
+        """
+        release = self.task.release
+        made = {"frontend": release.frontend, "tokenizer": release.tokenizer}
+        where = {"model_path": self.model_path, "device": str(self.task.device)}
+        return {**self._made, **release.config, **made, **where}
+
+    @property
     def streaming(self) -> bool:
         """Whether audio is heard as a stream where the call does not say otherwise."""
         return isinstance(self.task, SpeechTask) and self.task.streaming
@@ -239,15 +255,26 @@ class AutoModel:
 
         input: file, URL, wav.scp or other list, folder, bytes, array (with `fs`), or a list of
         these; a text, list or file of texts for punctuation. What cannot be recognised has an empty
-        text and `error`, and a warning in the log.
+        text and `error`, and a warning in the log; a single file that is not there is an error.
 
         A streaming model (or any that can stream, when chunk_size is given) decodes as the words
         come, and adds `timestamp`. With `cache`, a dict that is empty at first, `input` is the next
         piece of a stream, the last one with is_final=True, and the result what this piece adds;
         with a VAD, punctuation or second pass, the segments it ended, and `partial`, what the next
-        one says so far.
+        one says so far. A model that does not stream by the above takes no heed of `cache`.
         """
-        return list(self.stream(input, **keywords))
+        results = list(self.stream(input, **keywords))
+        if results and "error" in results[0] and is_missing(input):
+            raise MissingFileError(results[0]["error"])
+        return results
+
+    __call__ = generate
+
+    def export(self, *arguments: Any, **keywords: Any) -> str:
+        """Refuse: a network is not written in another form yet."""
+        raise ConfigError(
+            f"export: not built yet in this version; FunASR exports {self.directory} as it is"
+        )
 
     def stream(self, input: Any, **keywords: Any) -> Results:  # noqa: A002
         """The same results one after another; some minutes of audio are held at a time.
@@ -256,11 +283,12 @@ class AutoModel:
         """
         keywords = opts.renamed(keywords)  # once: what can be read only once is a list then
         call = self._call_options(keywords)
+        cut, made = bool(CUTS & {*keywords, *self.defaults}), None
         if call.cache is not None:
             if not isinstance(call.cache, dict):
                 raise ConfigError("cache: give a dict, empty at first, the same one for every call")
-            return Results(iter([_fed(self.task, input, call)]))
-        cut, made = bool(CUTS & {*keywords, *self.defaults}), None
+            if self.task.streams(cut):
+                return Results(iter([_fed(self.task, input, call)]))
         if call.output_dir:
             given = {**self._made, **keywords}
             if "hotword" in given:
@@ -313,6 +341,7 @@ class AutoModel:
         check_gpu(self.task.device.type)
         keywords = opts.renamed(keywords)
         opts.refuse_not_built(keywords)
+        opts.remark_language(keywords)
         built = opts.names(opts.BuildOptions)
         for key in {*built} & {*keywords} - {*opts.LOGGING}:
             if keywords[key] is not None and keywords[key] != getattr(self._build, key):

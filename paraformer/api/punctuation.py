@@ -12,6 +12,7 @@ from paraformer.data.inputs.sources import Item, ListedItems, given_keys
 from paraformer.decode.itn import shared_numerals
 from paraformer.decode.punctuate import PunctuationState, Punctuator
 from paraformer.errors import ConfigError, ParaformerError
+from paraformer.models.kinds import marks_streams
 from paraformer.options import CallOptions
 from paraformer.output.result import Result, text_result
 from paraformer.output.tables import TEXT, Layout
@@ -22,10 +23,15 @@ class PunctuationTask(Task):
 
     def __init__(self, punctuator: Punctuator) -> None:
         self.punctuator, self.device = punctuator, punctuator.device
+        self.release = punctuator.engine.release
 
     def inputs(self, source: Any, call: CallOptions) -> ListedItems:
         """See `Task`."""
         return ListedItems(Item(key, None, text=text) for key, text in list_texts(source, call.key))
+
+    def streams(self, cut: bool) -> bool:
+        """See `Task`."""
+        return marks_streams(self.release.config)
 
     def layout(self, call: CallOptions, cut: bool) -> Layout:
         """See `Task`."""

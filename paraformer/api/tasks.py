@@ -40,6 +40,7 @@ from paraformer.decode.streaming import Chunking, Streamer
 from paraformer.decode.text import join_texts
 from paraformer.decode.vad import PIECE_MS, VadState, VoiceActivity
 from paraformer.errors import ConfigError, ParaformerError
+from paraformer.models.release import Release
 from paraformer.options import CallOptions
 from paraformer.output.result import (
     Fields,
@@ -71,9 +72,10 @@ Work = Callable[[Iterator[Item], int], Iterator[Result]]
 
 
 class Task(ABC):
-    """One kind of model at work; `device` is where it computes."""
+    """One kind of model at work; `device` is where it computes, `release` what was loaded."""
 
     device: torch.device
+    release: Release[Any]
 
     def stream(
         self, source: Any, call: CallOptions, cut: bool, made: Made | None = None
@@ -102,6 +104,12 @@ class Task(ABC):
         self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
     ) -> Iterator[Result]:
         """A result for each item, in their order."""
+
+    def streams(self, cut: bool) -> bool:
+        """Whether `cache` makes the input of a call the next piece of a stream; else it has no
+        effect.
+        """
+        return cut
 
     @abstractmethod
     def feed(self, source: Any, call: CallOptions) -> Result:
@@ -134,7 +142,7 @@ class SpeechTask(Task):
     ) -> None:
         """second: of streams, writes the text of what has ended anew."""
         self.recognizer, self.streaming = recognizer, streaming
-        self.device = recognizer.device
+        self.device, self.release = recognizer.device, recognizer.release
         self.vad, self.punctuator, self.second = vad, punctuator, second
         self.online = OnlineModel(recognizer.release, recognizer.device, recognizer.dtype)
         # That of whole recordings where there are two.
@@ -148,14 +156,18 @@ class SpeechTask(Task):
         found.streaming = False
         return found
 
+    def streams(self, cut: bool) -> bool:
+        """See `Task`."""
+        return cut or self.streaming
+
     def layout(self, call: CallOptions, cut: bool) -> Layout:
         """See `Task`."""
-        live = cut or self.streaming
+        live = self.streams(cut)
         return speech_layout(self._times(self._search(call, live)), live)
 
     def silence(self, call: CallOptions, cut: bool) -> Result:
         """See `Task`."""
-        if cut or self.streaming:
+        if self.streams(cut):
             nothing = silence()
         else:
             nothing = silence(self._times(self._search(call)), self.vad is not None)
@@ -166,7 +178,7 @@ class SpeechTask(Task):
         self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
     ) -> Iterator[Result]:
         """See `Task`."""
-        live = cut or self.streaming
+        live = self.streams(cut)
         search = self._search(call, live)
         batching = Batching(call.batch_size, call.batch_size_s)
         if call.sentence_timestamp and not live and not self._times(search):
@@ -310,7 +322,7 @@ class SpeechTask(Task):
         """See `Task`."""
         self._search(call, live=True)
         item = _one_item(source, call)
-        end = call.is_final or isinstance(item.source, (str, Path))  # a file is a whole stream
+        end = _ends(item, call)
         if self.vad or self.punctuator or self.second:
             return self._feed_live(item, call, end)
         no_digits(call)
@@ -361,7 +373,7 @@ class VadTask(Task):
     """Segments of speech: `value` is a list of [start, end] in ms."""
 
     def __init__(self, vad: VoiceActivity, device: torch.device) -> None:
-        self.vad, self.device = vad, device
+        self.vad, self.device, self.release = vad, device, vad.release
 
     def layout(self, call: CallOptions, cut: bool) -> Layout:
         """See `Task`."""
@@ -391,9 +403,10 @@ class VadTask(Task):
         rate = vad.frontend.fs
         check_piece(item, call.fs, rate)
         state: VadState = call.cache.get("state") or vad.initial_state()
-        spans, state = vad.feed(item.piece(rate), state, call.is_final, _piece_ms(call))
+        end = _ends(item, call)
+        spans, state = vad.feed(item.piece(rate), state, end, _piece_ms(call))
         call.cache.clear()
-        if not call.is_final:
+        if not end:
             call.cache["state"] = state
         return Result(item.key, value=[list(span) for span in spans])
 
@@ -441,6 +454,11 @@ def _one_item(source: Any, call: CallOptions) -> Item:
     if len(items) != 1 or call.output_dir:
         raise ConfigError("cache: give one piece of one stream a call, and no output_dir")
     return items[0]
+
+
+def _ends(item: Item, call: CallOptions) -> bool:
+    """Whether a stream ends with this piece of it; a file is a whole one."""
+    return call.is_final or isinstance(item.source, (str, Path))
 
 
 def _blocks(

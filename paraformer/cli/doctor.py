@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 
 from paraformer import __version__
@@ -28,6 +28,7 @@ _EXTRA = re.compile(r"""^([\w.-]+).*;.*\bextra == ['"]([\w-]+)['"]""")
 # An import raises these where a package is missing, broken, or made for another system.
 _UNUSABLE = (ImportError, OSError, RuntimeError, AttributeError)
 _WIDTH = 12
+OURS = b"from paraformer"  # stands in each file that answers to the name of FunASR for us
 MODELS = ("model", "vad_model", "punc_model", "second_pass")
 REVISIONS = ("model_revision", "vad_model_revision", "punc_model_revision")
 
@@ -94,6 +95,34 @@ def recognition_fault() -> str:
 
 def _package() -> Iterator[str]:
     yield f"{__version__} in {Path(__file__).resolve().parents[1]}"
+
+
+def _command() -> Iterator[str]:
+    """The file that `funasr` starts, and which packages think it theirs."""
+    script = shutil.which("funasr")
+    owners = {
+        f"{found.dist.name} {found.dist.version}": found.value
+        for found in metadata.entry_points(group="console_scripts", name="funasr")
+        if found.dist
+    }
+    ours = script is not None and OURS in Path(script).read_bytes()
+    remedy = "" if ours else "; python -m paraformer is ours"
+    yield f"{script or 'no funasr on PATH'}{', ours' if ours else remedy}"
+    if len(owners) > 1:
+        yield (
+            f"one file of {' and '.join(owners)}; uninstalling either takes it away: then "
+            f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
+        )
+
+
+def _module() -> Iterator[str]:
+    """The file that `import funasr` reads."""
+    found = util.find_spec("funasr")
+    if found is None or found.origin is None:
+        yield "no funasr; `import paraformer.as_funasr` or `pip install ./compat` makes one of ours"
+        return
+    ours = OURS in Path(found.origin).read_bytes()
+    yield f"{found.origin}, {'ours' if ours else 'FunASR; paraformer.as_funasr goes before it'}"
 
 
 def _python() -> Iterator[str]:
@@ -213,6 +242,8 @@ def _one_line(error: BaseException) -> str:
 
 LOOKS: dict[str, Callable[[], Iterator[str]]] = {
     "package": _package,
+    "command": _command,
+    "module": _module,
     "python": _python,
     "torch": _torch,
     "torchaudio": _torchaudio,

@@ -100,6 +100,8 @@ def _recognise(arguments: Arguments) -> int:
     from paraformer.cli.recognition import begin_log, recognise
 
     begin_log(command.verbose, bool(settings.get("disable_log") or settings.get("log_level")))
+    if not settings.get("disable_log"):
+        opts.remark_language(arguments.values)
     settings.update(type_config(rest, command.model, settings))
     return recognise(arguments.inputs, command, settings, "model" in own)
 

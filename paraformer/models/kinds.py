@@ -165,6 +165,11 @@ def hears_streams(config: Mapping[str, Any]) -> bool:
     return bool(config["model"] == "ParaformerStreaming")
 
 
+def marks_streams(config: Mapping[str, Any]) -> bool:
+    """Whether a punctuation model takes a text in pieces."""
+    return bool(config["model"] == "CTTransformerStreaming")
+
+
 def refuse_other(config: Mapping[str, Any], *wanted: Kind[Any], where: object = None) -> None:
     """Refuse a configuration that is of none of the wanted kinds; where: what it belongs to."""
     kind, name, where = kind_of(config), config["model"], where or "config.yaml"

@@ -98,8 +98,10 @@ def test_texts_are_read_in_any_form():
     expected = punctuator.generate(["你好", "再见"])
     for given in (map(str, ["你好", "再见"]), io.StringIO("你好\n再见\n")):
         assert punctuator.generate(given) == expected
+    assert punctuator.generate(["你好", "再见"], cache={}) == expected  # it takes no pieces
+    streaming = AutoModel(str(ORACLE / "ct_punc_streaming"), device="cpu")
     with pytest.raises(ConfigError, match="one piece of one text a call"):
-        punctuator.generate(["你好", "再见"], cache={})
+        streaming.generate(["你好", "再见"], cache={})
 
 
 def test_a_size_of_chunks_in_any_form(vad):

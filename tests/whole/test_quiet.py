@@ -332,7 +332,7 @@ ROWS: list[tuple[str, dict[str, Any], bool]] = [
     ("plain", {"cache": {}, "is_final": False, **STREAM}, True),
     ("live", {"cache": {}, "is_final": False}, True),
     ("live", {"chunk_size": [0, 8, 4]}, False),
-    ("marks", {"cache": {}, "is_final": False}, True),
+    ("marks", {"cache": {}, "is_final": False}, False),
     ("plain", {"output_dir": "out", "resume": True}, False),
     ("plain", {"output_format": "json"}, False),
     ("plain", {"output_dir": "out", "output_format": "lrc", "max_line_chars": 4}, False),

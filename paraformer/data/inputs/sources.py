@@ -55,6 +55,7 @@ __all__ = [
     "ListedItems",
     "Segment",
     "cut",
+    "is_missing",
     "list_items",
 ]
 
@@ -71,6 +72,12 @@ def is_single(source: object) -> bool:
     if isinstance(source, (str, Path)):
         return not _is_list(source) and not os.path.isdir(source) and not _matches(str(source))
     return isinstance(source, (*_BYTES, np.ndarray, Tensor, Mapping))
+
+
+def is_missing(source: object) -> bool:
+    """Whether an input is one recording by the name of a file that is not there."""
+    named = isinstance(source, (str, Path)) and not URL.match(str(source))
+    return named and is_single(source) and not os.path.exists(str(source))
 
 
 def list_items(

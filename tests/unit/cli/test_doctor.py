@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from paraformer import __version__
+from paraformer.as_funasr import FOLDER
 from paraformer.cli import doctor
 from paraformer.cli.main import main
 from paraformer.errors import ConfigError
@@ -39,6 +40,32 @@ def test_what_is_installed_and_that_it_works(capsys):
     assert found["torch"] == [torch.__version__]
     assert found["bundled"] == [", ".join(bundled_models())]
     assert found["threads"][0].startswith(f"{torch.get_num_threads()} of torch, ")
+
+
+def test_who_owns_the_command_and_the_module(monkeypatch, tmp_path):
+    """As pip leaves them where FunASR came after this package."""
+    about = tmp_path / "funasr-1.4.16.dist-info"
+    for name, text in {
+        about / "METADATA": "Metadata-Version: 2.1\nName: funasr\nVersion: 1.4.16\n",
+        about / "entry_points.txt": "[console_scripts]\nfunasr = funasr.cli:main\n",
+        tmp_path / "funasr/__init__.py": "",
+        tmp_path / "bin/funasr": "from funasr.cli import main\n",
+    }.items():
+        name.parent.mkdir(exist_ok=True)
+        name.write_text(text)
+    (tmp_path / "bin/funasr").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "funasr", raising=False)
+    script, both = doctor._command()
+    assert script == f"{tmp_path / 'bin/funasr'}; python -m paraformer is ours"
+    assert "of funasr 1.4.16 and paraformer-toolkit" in both and "--force-reinstall" in both
+    said = f"{tmp_path / 'funasr/__init__.py'}, FunASR; paraformer.as_funasr goes before it"
+    assert list(doctor._module()) == [said]
+    (tmp_path / "bin/funasr").write_text("from paraformer.cli.main import main\n")
+    assert next(doctor._command()) == f"{tmp_path / 'bin/funasr'}, ours"
+    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+    assert list(doctor._module()) == [f"{FOLDER / 'funasr.py'}, ours"]
 
 
 def test_released_models_in_the_caches_are_named(monkeypatch, tmp_path):
