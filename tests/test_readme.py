@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from paraformer import as_funasr
 from paraformer.cli.command_line import parse, type_known
 from paraformer.cli.main import COMMANDS
 from paraformer.cli.main import main as funasr
@@ -40,6 +41,7 @@ NOT_RUN = {
     r"run(_heads)?\.sh": "a recipe takes minutes or hours; tests/recipes runs them all",
     r"^(local|utils|steps)/|exp/tts|^export |^printf |^cd egs": "a step of a recipe, on its data",
     r"^arecord": "needs a microphone",
+    r"paraformer\.as_funasr": "switches on a name; tests/cli/test_as_funasr.py",
     rf"(model|-m)[= ]({'|'.join(map(re.escape, RELEASED))}|iic/\S+)( |$)": "needs a hub",
     r"model=exp/mine": "needs a model that somebody has trained",
     r"lm_file=": "needs kenlm, which wants a compiler; tests/unit/decode/test_language_model.py",
@@ -209,8 +211,10 @@ def check(words: list[str], folder: Path) -> None:
         config = re.search(r'run\("(\w+)"', module_text(name))
         source = hydra_main._Source(name, config[1], None)
         hydra_main._configure(source, arguments)
+    elif program in ("python", "$(python"):
+        assert arguments[0] == "-m" and arguments[1].rstrip(")") == as_funasr.__name__
     elif program == "pip":
-        assert arguments[:2] in (["install", "."], ["install", "torch"])
+        assert arguments[:2] in (["install", "."], ["install", "torch"], ["install", "./compat"])
     elif program == "cd":
         assert any((at / arguments[0]).is_dir() for at in (ROOT, folder))
     elif program == "export":

@@ -76,8 +76,15 @@ def is_single(source: object) -> bool:
 
 def is_missing(source: object) -> bool:
     """Whether an input is one recording by the name of a file that is not there."""
-    named = isinstance(source, (str, Path)) and not URL.match(str(source))
-    return named and is_single(source) and not os.path.exists(str(source))
+    if not isinstance(source, (str, Path)) or URL.match(str(source)) or not is_single(source):
+        return False
+    try:
+        os.stat(source)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):  # no name of a file
+        return False
+    return False
 
 
 def list_items(

@@ -55,3 +55,10 @@ def test_a_stop_before_there_are_results_is_said_too(monkeypatch, capsys, stop, 
     monkeypatch.setattr("paraformer.cli.main._main", stopped)
     assert main(["x.wav"]) == code
     assert capsys.readouterr() == ("", "funasr: stopped\n")
+
+
+def test_a_language_that_has_no_effect_is_said(caplog):
+    assert main(["+language=auto", "+model=nowhere", "a.wav"]) == 1
+    assert caplog.messages == []
+    assert main(["-l", "Klingon", "+model=nowhere", "a.wav"]) == 1
+    assert caplog.messages == ["language=Klingon: has no effect; a model hears what it has learnt"]
