@@ -153,10 +153,18 @@ class CallOptions(_Checked):
     maxlenratio: float = _option(0.0, "beam search: most tokens by frames, or by -number", _BONUS)
     minlenratio: float = _option(0.0, "beam search: fewest tokens by frames", _WEIGHT)
     lm_file: str = _option(
-        "", "n-gram model over tokens, ARPA or kenlm's, that chooses among readings; extra lm"
+        "",
+        "n-gram model over tokens that has a say: as make_arpa writes it; with the extra lm ARPA "
+        "or kenlm's; without one that of the model, if it has one; none: no such model",
     )
-    lm_weight: float = _option(0.3, "lm_file: weight of its log-probability", _WEIGHT)
-    lm_nbest: int = _option(64, "lm_file: readings to choose from; a beam gives its own", _READINGS)
+    lm_weight: float | None = _option(
+        None, "lm_file: weight of its log-probability (the model's own, else 0.3)", _WEIGHT
+    )
+    lm_nbest: int = _option(
+        64,
+        "lm_file in ARPA or kenlm's format: readings to choose from; a beam gives its own",
+        _READINGS,
+    )
     merge_vad: bool = _option(False, "join neighbouring segments of the VAD")
     merge_length_s: float = _option(15.0, "merge_vad: up to so many seconds", _SECONDS)
     max_segment_s: float = _option(60.0, "cut longer segments in pauses", Limits(1, MOST_SECONDS))

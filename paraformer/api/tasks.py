@@ -24,7 +24,7 @@ from paraformer.data.inputs.sources import Inputs, Item, ListedItems, list_items
 from paraformer.data.text.tokenizer import SentencepieceTokenizer
 from paraformer.decode.hotwords import HotwordMemo
 from paraformer.decode.itn import shared_numerals
-from paraformer.decode.language_model import shared_language_model
+from paraformer.decode.language_model import NO_MODEL, shared_language_model
 from paraformer.decode.longform import (
     Counted,
     Cutting,
@@ -207,9 +207,13 @@ class SpeechTask(Task):
         listening = self.hotwords.listening(call.hotword)
         if listening is not None and live and self.second is None:
             raise ConfigError(DEAF)
-        if call.lm_file and live and self.second is None:
-            raise ConfigError("lm_file: no stream is scored by it; give second_pass a model")
-        return Search(**given, hotwords=listening, lm=shared_language_model(call.lm_file))
+        if live and self.second is None:
+            if call.lm_file not in ("", NO_MODEL):
+                raise ConfigError("lm_file: no stream is scored by it; give second_pass a model")
+            return Search(**given)
+        config = (self.second or self.recognizer).release.config
+        lm = shared_language_model(call.lm_file, config)
+        return Search(**given, hotwords=listening, lm=lm)
 
     def _marked(self, results: Iterator[Result], call: CallOptions) -> Iterator[Result]:
         """Results with their marks and digits."""

@@ -45,8 +45,9 @@ def boost(
     words: WordTree | Sequence[Sequence[int]],
     bonus: float,
     special: Sequence[int],
-) -> Tensor:
-    """Log-probabilities (B, U, V) of lengths (B,) -> the same with the words of a list preferred.
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (B, U, V) of lengths (B,) -> the same with the words of a list preferred,
+    and where such words stand now, (B, U) bool.
 
     words: token ids. A word is put where the sum of its log-probabilities lacks less than `bonus`
     (nats) a token of the sum of the best ones, in long lists less (`allowance`); of words that
@@ -55,7 +56,8 @@ def boost(
     beginnings of words that are likely, hardly by their number.
 
     >>> heard = torch.tensor([[[0.1, 0.5, 0.4], [0.1, 0.2, 0.7]]]).log()
-    >>> boost(heard, torch.tensor([2]), [[2, 2]], 0.5, []).argmax(-1)
+    >>> preferred, _ = boost(heard, torch.tensor([2]), [[2, 2]], 0.5, [])
+    >>> preferred.argmax(-1)
     tensor([[2, 2]])
     """
     best, heard = logp.max(-1)
@@ -66,17 +68,18 @@ def boost(
     found: dict[int, list[tuple[float, int, tuple[int, ...]]]] = defaultdict(list)
     for row, start, word, spare in _matches(lack, best, tree, bonus):
         found[row].append((spare, start, word))
-    result = logp.clone()
+    result, held = logp.clone(), torch.zeros_like(fixed)
     for row, candidates in found.items():
         taken: set[int] = set()
         for _, start, word in sorted(candidates, key=lambda each: (-each[0], each[1:])):
             span = range(start, start + len(word))
             if taken.isdisjoint(span):
                 taken.update(span)
+                held[row, start : span.stop] = True
                 for place, token in zip(span, word, strict=True):
                     old = int(heard[row, place])
                     result[row, place, [old, token]] = logp[row, place, [token, old]]
-    return result
+    return result, held
 
 
 def _matches(

@@ -14,10 +14,12 @@ from paraformer.backends.face import Asked, Bias, Heard, Release, Timeline
 from paraformer.backends.halves import in_halves
 from paraformer.data.audio.arrays import check_sound
 from paraformer.data.features.frontend import Frontend
+from paraformer.data.text.ngram_table import NgramTable
 from paraformer.data.text.tokenizer import SentencepieceTokenizer
 from paraformer.decode.hotword_boost import boost
 from paraformer.decode.hotwords import BOOST, Listening, own_boost
-from paraformer.decode.language_model import LanguageModel, rescore
+from paraformer.decode.language_model import LanguageModel, own_weight, rescore, words_of
+from paraformer.decode.ngram_search import ngram_search
 from paraformer.decode.pool import Batching, Done, Job, compute_in_batches
 from paraformer.decode.search import (
     SOS,
@@ -49,8 +51,9 @@ class Search:
     """Settings by which posteriors become text, most of them options of `generate`; without a CTC
     weight positions are independent, and the search exact.
 
-    hotwords: words as the model takes them, see `decode.hotwords`. lm: chooses among the `lm_nbest`
-    best readings, or among those of the beam.
+    hotwords: words as the model takes them, see `decode.hotwords`. lm: a table decides with the
+    decoder at each position; another model, or one beside CTC, chooses among the `lm_nbest` best
+    readings or those of the beam.
     """
 
     nbest: int = as_option("nbest")
@@ -65,9 +68,9 @@ class Search:
     clas_scale: float = as_option("clas_scale")
     hotword_boost: float | None = as_option("hotword_boost")  # None: the model's own
     hotwords: Listening | None = field(default=None, compare=False)
-    lm_weight: float = as_option("lm_weight")
+    lm_weight: float | None = as_option("lm_weight")  # None: the model's own
     lm_nbest: int = as_option("lm_nbest")
-    lm: LanguageModel | None = field(default=None, compare=False)
+    lm: LanguageModel | NgramTable | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -122,6 +125,7 @@ class Recognizer:
         self.release, self.device, self.dtype = engine.release, engine.device, dtype
         self.special = sorted({engine.blank_id, SOS, engine.eos})
         self._boost = own_boost(engine)
+        self._lm_weight = own_weight(release.config)
         self._ends = ends_of(release.config, release.frontend)
 
     def recognize(
@@ -194,45 +198,51 @@ class Recognizer:
 
     def _outcomes(self, heard: Heard, search: Search) -> list[Outcome]:
         """Readings of what was heard."""
-        logp = self._posteriors(heard, search)
-        readings = self._search(logp, heard.counts, heard.ctc, heard.lengths, search)
+        logp, held = self._posteriors(heard, search)
+        readings = self._search(heard._replace(logp=logp), held, search)
         clock = None if heard.timeline is None else self.clock(heard.timeline, heard.feats)
         return [
             self._recognition(hypotheses, clock, row) if error is None else error
             for row, (hypotheses, error) in enumerate(zip(readings, heard.errors, strict=True))
         ]
 
-    def _posteriors(self, heard: Heard, search: Search) -> Tensor:
-        """Log-probabilities (B, U, V) of the decoder, with hotwords preferred."""
+    def _posteriors(self, heard: Heard, search: Search) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B, U, V) of the decoder, with hotwords preferred, and where these
+        stand, (B, U) bool.
+        """
         listening = search.hotwords
+        nowhere = heard.logp.new_zeros(heard.logp.shape[:2], dtype=torch.bool)
         if listening is None or heard.logp.size(1) == 0:
-            return heard.logp
+            return heard.logp, nowhere
         bonus = search.hotword_boost
         if bonus is None:
             attended = listening.memory or not self.engine.hears_hotwords
             bonus = self._boost if attended else self._boost or BOOST
         if bonus == 0.0:
-            return heard.logp
+            return heard.logp, nowhere
         return boost(heard.logp.float(), heard.counts, listening.words, bonus, self.special)
 
-    def _search(
-        self,
-        logp: Tensor,
-        counts: Tensor,
-        ctc_logp: Tensor | None,
-        memory_lengths: Tensor,
-        search: Search,
-    ) -> list[list[Hypothesis]]:
-        """Posteriors (B, U, V) of decoder and (B, T, V) of CTC -> the best readings of each."""
+    def _search(self, heard: Heard, held: Tensor, search: Search) -> list[list[Hypothesis]]:
+        """The best readings of each utterance; held: see `_posteriors`."""
+        logp, counts, ctc_logp = heard.logp, heard.counts, heard.ctc
+        weight = self._lm_weight if search.lm_weight is None else search.lm_weight
+        if isinstance(search.lm, NgramTable) and ctc_logp is None and weight > 0.0:
+            words = words_of(search.lm, self.release.tokenizer)
+            return ngram_search(
+                *(logp, counts, held, search.lm, words),
+                weight=weight,
+                bonus=search.penalty,
+                nbest=search.nbest,
+                special=self.special,
+            )
         if search.lm is not None:
             wanted = search.beam_size if search.with_ctc else search.lm_nbest
             wide = replace(search, lm=None, nbest=max(search.nbest, wanted))
-            found = self._search(logp, counts, ctc_logp, memory_lengths, wide)
+            found = self._search(heard, held, wide)
             tokens_of = self.release.tokenizer.ids_to_tokens
             bonus = 0.0 if search.with_ctc else search.penalty  # a beam has given it already
             return [
-                rescore(each, tokens_of, search.lm, search.lm_weight, bonus)[: search.nbest]
-                for each in found
+                rescore(each, tokens_of, search.lm, weight, bonus)[: search.nbest] for each in found
             ]
         if ctc_logp is None and search.nbest == 1:
             return [[found] for found in greedy_search(logp, counts, self.special)]
@@ -253,7 +263,7 @@ class Recognizer:
                 eos=self.engine.eos,
             )
             for row, ctc_row, u, t in zip(
-                logp, ctc_logp, counts.tolist(), memory_lengths.tolist(), strict=True
+                logp, ctc_logp, counts.tolist(), heard.lengths.tolist(), strict=True
             )
         ]
 

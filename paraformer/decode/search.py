@@ -42,10 +42,10 @@ def greedy_search(
     """
     best, ids = logp.float().max(dim=-1)
     rows = zip(ids.tolist(), best.tolist(), token_lengths.tolist(), strict=True)
-    return [_reading(row[:n], scores[:n], sum(scores[:n]), special) for row, scores, n in rows]
+    return [as_reading(row[:n], scores[:n], sum(scores[:n]), special) for row, scores, n in rows]
 
 
-def _reading(
+def as_reading(
     path: Sequence[int], token_scores: Sequence[float], score: float, special: Sequence[int]
 ) -> Hypothesis:
     """A path with its special ids left out; token_scores are log-probabilities."""
@@ -103,7 +103,7 @@ def _best_texts(logp: Tensor, nbest: int, special: Sequence[int]) -> list[Hypoth
         ranks = dict(changes)
         path = [row[ranks.get(u, 0)] for u, row in enumerate(id_table)]
         token_scores = [row[ranks.get(u, 0)] for u, row in enumerate(score_table)]
-        reading = _reading(path, token_scores, sum(token_scores), special)
+        reading = as_reading(path, token_scores, sum(token_scores), special)
         found.setdefault(tuple(reading.ids), reading)
         if len(found) == nbest:
             break
@@ -315,4 +315,4 @@ def _scored_reading(
     path: list[int], score: float, logp: Tensor, special: Sequence[int]
 ) -> Hypothesis:
     token_scores = logp[torch.arange(len(path)), torch.tensor(path, dtype=torch.long)].tolist()
-    return _reading(path, token_scores, score, special)
+    return as_reading(path, token_scores, score, special)

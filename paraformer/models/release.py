@@ -65,6 +65,7 @@ NAMES = {  # where each file of a directory without configuration.json lies
     "tokenizer_conf": {"seg_dict_file": "seg_dict", "bpemodel": "bpe.model"},
     "frontend_conf": {"cmvn_file": "am.mvn"},
     "jieba_usr_dict": "jieba_usr_dict",
+    "lm_file": "ngrams.lm",
 }
 LISTING = "configuration.json"
 TOKEN_LISTS = ("tokens.json", "tokens.txt")
@@ -348,7 +349,7 @@ def _save_tokenizer(directory: Path, tokenizer: Tokenizer) -> Config:
 
 def _portable(config: Config, kind: Kind[Any]) -> Config:
     """The configuration without the paths of files that lie beside it."""
-    files = ("init_param", "config", "jieba_usr_dict")
+    files = ("init_param", "config", "jieba_usr_dict", "lm_file")
     kept = {key: value for key, value in config.items() if key not in files}
     for part, names in (
         ("tokenizer", ("token_list", "seg_dict_file", "bpemodel")),

@@ -1,7 +1,10 @@
-"""Estimate an n-gram language model from texts: an ARPA file, for lm_file of decode.py and funasr.
+"""Estimate an n-gram language model from texts, for lm_file of decode.py and funasr: an ARPA file,
+or, where `out` ends in .lm, one that needs no kenlm. `most` keeps so many n-grams of order 2 and
+more.
 
 `text` is Kaldi's, `id transcript` a line, or has a sentence a line. With `lang` (or a model
-directory) it is read as the tokens of that model; else it has tokens, with blanks between.
+directory) it is read as the tokens of that model, and sentences with other ones are left out; else
+it has tokens, with blanks between.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from omegaconf import DictConfig
 
 from paraformer.data.corpus.tables import write_text
 from paraformer.data.corpus.texts import read_texts
-from paraformer.data.text.ngram import BEGIN, END, UNKNOWN, arpa_lines, estimate
+from paraformer.data.text.ngram import BEGIN, END, UNKNOWN, arpa_lines, estimate, prune
+from paraformer.data.text.ngram_table import write_ngrams
 from paraformer.data.text.tokenizer import (
     CharTokenizer,
     SentencepieceTokenizer,
@@ -34,9 +38,15 @@ def make_arpa(config: DictConfig) -> int:
     out = Path(config.out)
     if out.is_dir():
         raise ConfigError(f"out={config.out}: is a folder; name a file, such as lm.arpa")
-    levels = estimate(_sentences(config), config.order)
-    write_text(out, "\n".join(arpa_lines(levels)) + "\n")
-    sizes = ", ".join(str(len(level)) for level in levels)
+    model = estimate(_sentences(config), config.order)
+    if config.most is not None:
+        check("most", config.most, Limits(1, whole=True))
+        model = prune(model, config.most)
+    if out.suffix == ".lm":
+        write_ngrams(out, model)
+    else:
+        write_text(out, "\n".join(arpa_lines(model)) + "\n")
+    sizes = ", ".join(str(level.size) for level in model.levels)
     log.info("%s: %s n-grams of order 1 to %d", config.out, sizes, config.order)
     return 0
 
@@ -68,7 +78,9 @@ def _all_sentences(text: str, lang: str | None) -> Iterator[Sequence[str]]:
         known = read_seg_dict(seg_dict) if seg_dict.is_file() else None
         tokenizer = CharTokenizer(read_token_list(folder / "tokens.json"), known, UNKNOWN)
     for transcript in read_texts(text).table.values():
-        yield tokenizer.ids_to_tokens(tokenizer.encode_transcript(transcript))
+        tokens = tokenizer.ids_to_tokens(tokenizer.encode_transcript(transcript))
+        if UNKNOWN not in tokens:  # or what no model says would seem likely
+            yield tokens
 
 
 def main() -> int:

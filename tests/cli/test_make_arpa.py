@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from paraformer.data.corpus.tables import read_table
+from paraformer.data.text.ngram_table import NgramTable
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.cli
@@ -64,7 +67,8 @@ def test_decoding_with_it(folder):
     (wav,) = list((MODEL / "example").glob("*.wav"))[:1]
     (folder / "data").mkdir()
     (folder / "data/wav.scp").write_text(f"u1 {wav}\n")
-    plain = run("decode.py", folder, f"model={MODEL}", "data=data", "out=plain", "nbest=3")
+    options = ("nbest=3", "lm_file=none")
+    plain = run("decode.py", folder, f"model={MODEL}", "data=data", "out=plain", *options)
     assert plain.returncode == 0, plain.stderr
     third = read_table(folder / "plain/nbest/3/token")["u1"]
     (folder / "third").write_text(third + "\n", encoding="utf-8")
@@ -77,12 +81,28 @@ def test_decoding_with_it(folder):
     assert read_table(folder / "plain/token")["u1"] != third
 
 
+def test_a_pruned_model_that_needs_no_kenlm(folder):
+    options = ("text=tokens", "order=2", "most=2")
+    done = run("make_arpa.py", folder, *options, "out=lm/x.lm")
+    assert done.returncode == 0, done.stderr
+    assert "5, 2 n-grams of order 1 to 2" in done.stderr
+    table = NgramTable(folder / "lm/x.lm")
+    assert run("make_arpa.py", folder, *options, "out=x.arpa").returncode == 0
+    found = entries(folder / "x.arpa")
+    assert sorted(table.words) == sorted(gram for gram in found if " " not in gram)
+    for gram in (gram for gram in found if " " in gram):
+        first, last = table.places(gram.split())
+        logp, _ = table.step(np.array([[first]]), np.array([last]))
+        assert math.exp(logp[0]) == pytest.approx(10 ** float(found[gram]), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("text=nowhere", "out=x"), "nowhere: no such file"),
         (("text=tokens", "out=."), "is a folder; name a file"),
         (("text=tokens", "out=x", "order=1"), "order=1: give a whole number from 2 to 9"),
+        (("text=tokens", "out=x", "most=0"), "most=0: give a whole number"),
         (("text=text", "out=x", "lang=nowhere"), "nowhere/tokens.json"),
     ],
 )

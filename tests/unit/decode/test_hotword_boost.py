@@ -49,7 +49,7 @@ def test_as_one_by_one(bonus, held, monkeypatch):
     monkeypatch.setattr(module, "MOST_SCORES", held)
     logp, lengths = posteriors(5, 9, 7), [9, 4, 0, 1, 7]
     words = [list(w) for n in (1, 2, 3) for w in itertools.islice(_words(n), 12)]
-    result = boost(logp, torch.tensor(lengths), words, bonus, [0, 2])
+    result = boost(logp, torch.tensor(lengths), words, bonus, [0, 2])[0]
     for row, length in enumerate(lengths):
         expected = one_by_one(logp[row], length, words, bonus, [0, 2])
         assert result[row].argmax(-1).tolist()[:length] == expected[:length]
@@ -65,7 +65,7 @@ def test_a_long_list_as_one_by_one(count, monkeypatch):
     sizes = torch.randint(1, 6, (count,), generator=generator).tolist()
     rows = [torch.randint(3, 40, (size,), generator=generator).tolist() for size in sizes]
     words = [list(word) for word in dict.fromkeys(map(tuple, rows))]
-    result = boost(logp, torch.tensor(lengths), WordTree(words), 2.0, [0, 2])
+    result = boost(logp, torch.tensor(lengths), WordTree(words), 2.0, [0, 2])[0]
     free, least = allowance(len(words)), math.log(1e-4 * len(words))
     assert free > 0
     for row, length in enumerate(lengths):
@@ -103,7 +103,7 @@ def test_the_longer_a_list_the_less_is_given_to_its_words():
     logp = heard.log()
     many = WordTree([[5, 5], *([6, 7, *map(int, f"{i:06d}")] for i in range(20000))])
     for words, expected in ((many, [4, 4]), ([[5, 5]], [5, 5])):
-        assert boost(logp, torch.tensor([2]), words, 1.0, []).argmax(-1)[0].tolist() == expected
+        assert boost(logp, torch.tensor([2]), words, 1.0, [])[0].argmax(-1)[0].tolist() == expected
 
 
 def _words(size):
@@ -114,7 +114,7 @@ def test_what_is_replaced_changes_places_and_the_rest_stays():
     logp = posteriors(1, 3, 6, seed=3)
     heard = logp.argmax(-1)[0].tolist()
     word = [next(t for t in range(6) if t != heard[1])]
-    result = boost(logp, torch.tensor([3]), [word], 50.0, [])
+    result = boost(logp, torch.tensor([3]), [word], 50.0, [])[0]
     assert result.argmax(-1)[0].tolist() == [word[0]] * 3
     torch.testing.assert_close(result.exp().sum(-1), torch.ones(1, 3))
     for place, old in enumerate(heard):
@@ -124,14 +124,14 @@ def test_what_is_replaced_changes_places_and_the_rest_stays():
 def test_a_batch_is_each_alone():
     logp, lengths = posteriors(6, 8, 9, seed=5), torch.tensor([8, 3, 5, 8, 1, 6])
     words = [[3, 4], [5], [6, 7, 8], [4, 4]]
-    whole = boost(logp, lengths, words, 1.2, [2])
+    whole = boost(logp, lengths, words, 1.2, [2])[0]
     for row in range(6):
-        alone = boost(logp[row : row + 1], lengths[row : row + 1], words, 1.2, [2])
+        alone = boost(logp[row : row + 1], lengths[row : row + 1], words, 1.2, [2])[0]
         assert torch.equal(whole[row], alone[0])
 
 
 def test_nothing_without_words_or_tokens():
     logp = posteriors(2, 4, 5)
-    assert torch.equal(boost(logp, torch.tensor([4, 2]), [], 1.0, []), logp)
+    assert torch.equal(boost(logp, torch.tensor([4, 2]), [], 1.0, [])[0], logp)
     empty = torch.zeros(2, 0, 5)
-    assert boost(empty, torch.tensor([0, 0]), [[3]], 1.0, []).shape == (2, 0, 5)
+    assert boost(empty, torch.tensor([0, 0]), [[3]], 1.0, [])[0].shape == (2, 0, 5)

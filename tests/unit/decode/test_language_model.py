@@ -108,7 +108,7 @@ def test_a_file_is_read_once_and_again_when_it_changes(tmp_path):
 def test_faults_are_one_line(tmp_path):
     (tmp_path / "text").write_text("no model\n")
     with pytest.raises(ConfigError, match="nowhere: no such file; bin/make_arpa.py makes one"):
-        LanguageModel(tmp_path / "nowhere")
+        shared_language_model(str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="text: no language model"):
         LanguageModel(tmp_path / "text")
 

@@ -194,10 +194,10 @@ def test_a_search_without_memory_for_a_batch_is_halved(paraformer, monkeypatch):
     expected = ids(paraformer.recognize(clips()))
     search = Recognizer._search
 
-    def small(self, logp, *rest):
-        if len(logp) > 1:
+    def small(self, heard, *rest):
+        if len(heard.logp) > 1:
             raise torch.OutOfMemoryError("no room")
-        return search(self, logp, *rest)
+        return search(self, heard, *rest)
 
     monkeypatch.setattr(Recognizer, "_search", small)
     assert len(clips()) > 1 and ids(paraformer.recognize(clips())) == expected

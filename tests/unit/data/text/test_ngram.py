@@ -8,7 +8,15 @@ import random
 
 import pytest
 
-from paraformer.data.text.ngram import BEGIN, END, UNKNOWN, arpa_lines, discounts_of, estimate
+from paraformer.data.text.ngram import (
+    BEGIN,
+    END,
+    UNKNOWN,
+    arpa_lines,
+    discounts_of,
+    estimate,
+    prune,
+)
 from paraformer.errors import DataError
 
 
@@ -148,10 +156,49 @@ def test_kenlm_reads_the_file_and_finds_the_same(sentences, order, tmp_path):
         assert model.score(" ".join(words)) == pytest.approx(total, abs=1e-4)
 
 
+@pytest.mark.parametrize("most", [1, 60, 300])
+def test_a_pruned_model_is_one_of_so_many_n_grams(sentences, most):
+    entries, sizes = read_arpa(arpa_lines(prune(estimate(sentences, 3), most)))
+    assert sum(sizes.values()) - sizes[1] == most
+    words = [gram[0] for gram in entries if len(gram) == 1 and gram != (BEGIN,)]
+    for context in {gram[:-1] for gram in entries} | {("w39", "w38")}:
+        total = sum(10 ** log10_share(entries, context, word) for word in words)
+        assert total == pytest.approx(1.0, abs=1e-4), context
+    for gram in entries:
+        assert len(gram) == 1 or {gram[:-1], gram[1:]} <= entries.keys()
+
+
+def test_the_n_gram_that_goes_is_the_one_whose_loss_changes_least():
+    """The relative entropy to each model that lacks one bigram, summed over all contexts as often
+    as these are in the text.
+    """
+    text = [[*"ab"], [*"aab"], [*"ba"], [*"abab"], ["b"]]
+    model = estimate(text, 2)
+    full, _ = read_arpa(arpa_lines(model))
+    pruned, _ = read_arpa(arpa_lines(prune(model, model.levels[1].size - 1)))
+    words = ["a", "b", END, UNKNOWN]
+    seen = {BEGIN: 5, "a": 6, "b": 6}
+
+    def distance(gone):
+        total = 0.0
+        for context, times in seen.items():
+            kept = [w for w in words if (context, w) in full and (context, w) != gone]
+            left = 1 - sum(10 ** full[context, w][0] for w in kept)
+            lower = 1 - sum(10 ** full[w,][0] for w in kept)
+            for word in words:
+                share = 10 ** log10_share(full, (context,), word)
+                other = share if word in kept else left / lower * 10 ** full[word,][0]
+                total += times * share * math.log(share / other)
+        return total
+
+    bigrams = [gram for gram in full if len(gram) == 2]
+    assert full.keys() - pruned.keys() == {min(bigrams, key=distance)}
+
+
 def test_memory_follows_the_n_grams_not_the_text():
     """A text that is repeated is read as it comes."""
     text = itertools.chain.from_iterable(itertools.repeat([["a", "b"], ["b", "a"]], 20000))
-    assert sum(map(len, estimate(text, 3))) < 20
+    assert sum(level.size for level in estimate(text, 3).levels) < 20
 
 
 @pytest.mark.parametrize(
