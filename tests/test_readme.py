@@ -44,7 +44,6 @@ NOT_RUN = {
     r"paraformer\.as_funasr": "switches on a name; tests/cli/test_as_funasr.py",
     rf"(model|-m)[= ]({'|'.join(map(re.escape, RELEASED))}|iic/\S+)( |$)": "needs a hub",
     r"model=exp/mine": "needs a model that somebody has trained",
-    r"lm_file=": "needs kenlm, which wants a compiler; tests/unit/decode/test_language_model.py",
     r"nj=4": "starts four processes; tests/unit/api/test_workers.py",
 }
 TRANSCRIPT = "$ "

@@ -9,12 +9,12 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from paraformer.data.corpus.tables import read_table
+from paraformer.data.text.ngram_table import NgramTable
 from paraformer.models.release import load_aligner, load_directory
 from paraformer.models.weights import read_weights
 from tests.conftest import ROOT, SHARED
@@ -42,9 +42,8 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def work(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mini_zh")
-    lm = "true" if find_spec("kenlm") else "false"
     first = ("--mwer", "true", "--stop-stage", "7")
-    second = ("--stage", "8", "--test-sets", "test_dsp", "--lm", lm)
+    second = ("--stage", "8", "--test-sets", "test_dsp", "--lm", "true", "--lm-weights", "0 0.2")
     for options in (first, second):
         done = run_recipe(folder, corpora, *options)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -82,13 +81,16 @@ def test_only_the_named_sets_are_decoded_as_streams(work: Path) -> None:
     assert (streamed[0] / "score/cer").read_text("utf8").startswith("%CER ")
 
 
-@pytest.mark.skipif(not find_spec("kenlm"), reason="needs kenlm: pip install .[lm]")
 def test_the_language_model_is_of_the_training_text_and_used(work: Path) -> None:
-    arpa = (work / "data/lm/3gram.arpa").read_text("utf8")
-    assert arpa.startswith("\\data\\\nngram 1=")
     folder = work / "exp/train_tiny"
+    heard = {*re.findall("[\u4e00-\u9fff]", "".join(read_table(work / "data/lm/text").values()))}
+    assert heard and heard <= {*NgramTable(folder / "final/ngrams.lm").words}
+    weights = {each: work / f"data/lm/weight_{each}/score/cer" for each in ("0", "0.2")}
+    errors = {each: float(path.read_text("utf8").split()[1]) for each, path in weights.items()}
+    best = min(errors, key=lambda each: (errors[each], each))
+    assert f"\nlm_weight: {best}\n" in (folder / "final/config.yaml").read_text("utf8")
     assert (folder / "decode_lm_test_dsp/score/cer").is_file()
-    assert "lm_file" in (folder / "decode_lm_test_dsp/log/decode.1.log").read_text("utf8")
+    assert "lm_file=none" in (folder / "decode_test_dsp/log/decode.1.log").read_text("utf8")
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@
 #   ./run.sh [--corpora <folder>] [--stage N] [--stop-stage N] [--num-utts N] [--tiny|--mwer|--lm true]
 #
 # Stages: -1 fetch, and speak by many voices  0 data  1 features and CMVN  2 tokens  3 train
-#         4 MWER, if asked for
-#         5 average  6 decode  7 score  8 decode and score as a stream
+#         4 MWER, if asked for  5 average  6 decode  7 score  8 decode and score as a stream
 #         9 with a language model, if asked for
 # The README beside this file says what the corpora are.
 # shellcheck disable=SC1091,SC2154 # path.sh, cmd.sh and utils are made above or beside
@@ -19,7 +18,9 @@ hours=0           # of them at most; 0: all
 share=1.0         # of the old synthetic sentences, to train with
 stage=0
 stop_stage=9
-lm=false          # decode with a trigram model of the training text (needs kenlm)
+lm=false          # give the model n-grams of the text, and decode with them
+prose=            # of these folders as well (local/fetch_sentences.py, fetch_modern.py)
+lm_weights="0 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8"
 mwer=false        # fine-tune by expected errors; later stages take both models
 tiny=false        # every stage on a few hundred clips and a very small model, in minutes
 nj=2
@@ -113,7 +114,7 @@ if [ "$stage" -le 6 ] && [ "$stop_stage" -ge 6 ]; then
   for trained in "${dirs[@]}"; do
     for part in $tests; do
       steps/decode.sh --cmd "$decode_cmd" --nj "$nj" \
-        "$trained/final" "$data/$part" "$trained/decode_$part"
+        "$trained/final" "$data/$part" "$trained/decode_$part" lm_file=none
     done
   done
 fi
@@ -142,10 +143,10 @@ fi
 
 if [ "$lm" = true ] && [ "$stage" -le 9 ] && [ "$stop_stage" -ge 9 ]; then
   log "stage 9: decode and score with a language model"
-  make_arpa.py text="$data/train/text" lang="$data/lang" out="$data/lm/3gram.arpa" order=3
+  local/add_lm.sh --cmd "$decode_cmd" --nj "$nj" --prose "$prose" --weights "$lm_weights" \
+    "$data" "$dir/final"
   for part in $tests; do
-    steps/decode.sh --cmd "$decode_cmd" --nj "$nj" "$dir/final" "$data/$part" \
-      "$dir/decode_lm_$part" lm_file="$data/lm/3gram.arpa"
+    steps/decode.sh --cmd "$decode_cmd" --nj "$nj" "$dir/final" "$data/$part" "$dir/decode_lm_$part"
     steps/score.sh --pinyin true "$data/$part" "$dir/decode_lm_$part"
   done
 fi

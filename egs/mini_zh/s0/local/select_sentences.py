@@ -130,10 +130,11 @@ def read_prose(folder: Path) -> list[str]:
     return texts
 
 
-def excluded_sentences(tables: list[Path]) -> Exclusion:
-    """The sentences of the given Kaldi `text` tables, punctuation removed."""
+def excluded_sentences(tables: list[Path], shortest: int = 0) -> Exclusion:
+    """The sentences of the given Kaldi `text` tables, punctuation removed, but for shorter ones."""
     lines = [line for table in tables for line in table.read_text("utf-8").splitlines()]
-    return Exclusion(without_marks("".join(line.split()[1:])) for line in lines if line.strip())
+    spoken = (without_marks("".join(line.split()[1:])) for line in lines if line.strip())
+    return Exclusion(sentence for sentence in spoken if len(sentence) >= shortest)
 
 
 def arguments() -> argparse.Namespace:
