@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedReader
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from paraformer.data.audio.containers import HEAD, UndecidedError, kind_of_head,
 from paraformer.data.audio.signatures import TEXT
 from paraformer.data.inputs.audio_items import check_piece
 from paraformer.data.inputs.sources import Cache, Item
+from paraformer.data.text.ngram_table import NgramTable
 from paraformer.decode.streaming import Chunking, Stream, Streamer, StreamingRecognizer, Token
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.output.result import Fields
@@ -23,23 +24,33 @@ from paraformer.output.result import Fields
 SIDE_BY_SIDE = 8
 
 
+class Manner(NamedTuple):
+    """How streams are cut, and the n-grams that decide with the decoder."""
+
+    chunking: Chunking
+    lm: NgramTable | None = None
+    lm_weight: float | None = None  # None: the model's own
+
+
 class OnlineModel:
-    """The recognisers of one model, one for each way to cut a stream."""
+    """The recognisers of one model, one for each manner of streaming."""
 
     def __init__(
         self, release: Any, device: torch.device, dtype: torch.dtype | None = None
     ) -> None:
         self._made = (release, device, dtype)
-        self._recognizers: dict[Chunking, StreamingRecognizer] = {}
+        self._recognizers: dict[Manner, StreamingRecognizer] = {}
 
-    def recognizer(self, chunking: Chunking) -> StreamingRecognizer:
-        """The recogniser that cuts so; refused for a model that does not stream."""
-        if chunking not in self._recognizers:
+    def recognizer(self, manner: Manner) -> StreamingRecognizer:
+        """The recogniser that cuts and decides so; refused for a model that does not stream."""
+        if manner not in self._recognizers:
             release, device, dtype = self._made
-            self._recognizers[chunking] = StreamingRecognizer(release, chunking, device, dtype)
-        return self._recognizers[chunking]
+            chunking, lm, weight = manner
+            found = StreamingRecognizer(release, chunking, device, dtype, lm, weight)
+            self._recognizers[manner] = found
+        return self._recognizers[manner]
 
-    def feed(self, item: Item, fs: int | None, chunking: Chunking, cache: Any, end: bool) -> Fields:
+    def feed(self, item: Item, fs: int | None, manner: Manner, cache: Any, end: bool) -> Fields:
         """Fields of the result that one more piece of a stream adds, as the model card calls it.
 
         cache: a dict of the caller, empty at first, in which the stream stands between the calls.
@@ -48,12 +59,13 @@ class OnlineModel:
         """
         if not isinstance(cache, dict):
             raise ConfigError("cache: give a dict, empty at first, the same one for every call")
+        chunking = manner.chunking
         if cache.get("chunking", chunking) != chunking:
             raise ConfigError(
                 f"chunk_size={list(chunking.chunk_size)}: chunk_size and look-backs stay as they "
                 "were when the stream began; begin another with an empty cache"
             )
-        recognizer = self.recognizer(chunking)
+        recognizer = self.recognizer(manner)
         rate = recognizer.release.frontend.fs
         check_piece(item, fs, rate)
         before: Stream = cache.get("stream") or recognizer.open()
@@ -66,10 +78,10 @@ class OnlineModel:
         return stream_fields(text[len(before.text.settled) :], tokens)
 
     def transcribe(
-        self, items: Iterable[Item], fs: int | None, chunking: Chunking
+        self, items: Iterable[Item], fs: int | None, manner: Manner
     ) -> Iterator[tuple[Item, Fields | ParaformerError, float]]:
         """Whole recordings, each a stream: what is found in them, or why nothing, and seconds."""
-        recognizer, cache = self.recognizer(chunking), Cache()
+        recognizer, cache = self.recognizer(manner), Cache()
         rate = recognizer.release.frontend.fs
         left = iter(items)
         while group := list(islice(left, SIDE_BY_SIDE)):

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from paraformer.api.live import DEAF, FINAL, Event, LivePipeline
-from paraformer.api.streaming import OnlineModel, stream_fields
+from paraformer.api.streaming import Manner, OnlineModel, stream_fields
 from paraformer.data.audio.soundfiles import header_samples
 from paraformer.data.inputs.audio_items import check_piece
 from paraformer.data.inputs.blocks import read_blocks
@@ -24,7 +24,7 @@ from paraformer.data.inputs.sources import Inputs, Item, ListedItems, list_items
 from paraformer.data.text.tokenizer import SentencepieceTokenizer
 from paraformer.decode.hotwords import HotwordMemo
 from paraformer.decode.itn import shared_numerals
-from paraformer.decode.language_model import NO_MODEL, shared_language_model
+from paraformer.decode.language_model import NO_MODEL, LanguageModel, shared_language_model
 from paraformer.decode.longform import (
     Counted,
     Cutting,
@@ -208,12 +208,18 @@ class SpeechTask(Task):
         if listening is not None and live and self.second is None:
             raise ConfigError(DEAF)
         if live and self.second is None:
-            if call.lm_file not in ("", NO_MODEL):
-                raise ConfigError("lm_file: no stream is scored by it; give second_pass a model")
             return Search(**given)
         config = (self.second or self.recognizer).release.config
         lm = shared_language_model(call.lm_file, config)
         return Search(**given, hotwords=listening, lm=lm)
+
+    def _manner(self, call: CallOptions) -> Manner:
+        """How the call wants streams to be heard; a file that it names is of the second pass."""
+        named = call.lm_file if self.second is None or call.lm_file == NO_MODEL else ""
+        lm = shared_language_model(named, self.recognizer.release.config)
+        if isinstance(lm, LanguageModel):
+            raise ConfigError(f"lm_file={named}: streams want what make_arpa out=x.lm makes")
+        return Manner(chunking(call), lm, call.lm_weight)
 
     def _marked(self, results: Iterator[Result], call: CallOptions) -> Iterator[Result]:
         """Results with their marks and digits."""
@@ -296,7 +302,7 @@ class SpeechTask(Task):
                 yield recording_result(item, recording, self._times(search))
 
     def _streams(self, items: Iterator[Item], total: int, call: CallOptions) -> Iterator[Result]:
-        outcomes = self.online.transcribe(items, call.fs, chunking(call))
+        outcomes = self.online.transcribe(items, call.fs, self._manner(call))
         for item, found, seconds in progress(outcomes, total, call):
             if isinstance(found, ParaformerError):
                 yield silence().failed(item, found)
@@ -330,7 +336,7 @@ class SpeechTask(Task):
         if self.vad or self.punctuator or self.second:
             return self._feed_live(item, call, end)
         no_digits(call)
-        found = self.online.feed(item, call.fs, chunking(call), call.cache, end)
+        found = self.online.feed(item, call.fs, self._manner(call), call.cache, end)
         return Result(item.key, **found)
 
     def _feed_live(self, item: Item, call: CallOptions, end: bool) -> Result:
@@ -355,7 +361,7 @@ class SpeechTask(Task):
         """A stream to feed step by step."""
         no_digits(call)
         self._search(call, live=True)
-        return Streamer(self.online.recognizer(chunking(call)))
+        return Streamer(self.online.recognizer(self._manner(call)))
 
     def live(self, call: CallOptions, whole: bool = False) -> LivePipeline:
         """Live recognition by all models that there are; whole: marks and digits are those of the
@@ -364,7 +370,7 @@ class SpeechTask(Task):
         vad = _adjusted(self.vad, call) if self.vad else None
         punctuator = None if whole else self.punctuator
         return LivePipeline(
-            self.online.recognizer(chunking(call)),
+            self.online.recognizer(self._manner(call)),
             vad,
             punctuator,
             self.second,

@@ -18,6 +18,16 @@ MARGIN = 8.0  # nats by which they, and beginnings, may be less likely than the 
 MERGED = 4  # beams from which those with the same future are left out
 
 
+class Path(NamedTuple):
+    """Tokens that follow one another, what the decoder says of each, and the sum with that of the
+    n-grams.
+    """
+
+    ids: list[int]
+    logp: list[float]
+    total: float
+
+
 class _Candidates(NamedTuple):
     """Tokens of each position, the best first; -inf where there is none."""
 
@@ -39,12 +49,40 @@ def ngram_search(
     nbest: int = 1,
     special: Sequence[int],
 ) -> list[list[Hypothesis]]:
-    """The best readings by posteriors (B, U, V) of lengths (B,) and `weight` times the logarithm of
-    what the n-grams say, and `bonus` for each token.
+    """The best readings by posteriors (B, U, V) of lengths (B,) and n-grams; see `ngram_paths`."""
+    found = ngram_paths(
+        *(logp, counts, held, table, words),
+        weight=weight,
+        bonus=bonus,
+        beam=beam,
+        nbest=nbest,
+        special=special,
+    )
+    return [[as_reading(*path, special) for path in paths] for paths in found]
+
+
+def ngram_paths(
+    logp: Tensor,
+    counts: Tensor,
+    held: Tensor,
+    table: NgramTable,
+    words: Ints,
+    *,
+    weight: float,
+    bonus: float = 0.0,
+    beam: int = 16,
+    nbest: int = 1,
+    special: Sequence[int],
+    before: Sequence[Sequence[int]] | None = None,
+    ends: Sequence[bool] | None = None,
+) -> list[list[Path]]:
+    """The best paths, special tokens among them, by posteriors (B, U, V) of lengths (B,) and
+    `weight` times the logarithm of what the n-grams say, and `bonus` for each token.
 
     words (V,): the numbers of the tokens among those of the table. Where the decoder prefers a
     special token there stays one, and where held (B, U) its best token; so each utterance has as
-    many tokens as without n-grams. `beam` beginnings of each utterance are followed.
+    many tokens as without n-grams. `beam` beginnings of each utterance are followed. before: the
+    tokens that each sentence has so far; ends: whether it ends here, as all do if not given.
     """
     found = _candidates(logp, counts, held, words, special)
     batch, positions, most = found.ids.shape
@@ -55,7 +93,7 @@ def ngram_search(
     wide = MERGED * width if nbest == 1 else width
     totals = np.full((batch, width), -np.inf)
     totals[:, 0] = 0.0
-    states = np.broadcast_to(table.start, (batch, width, table.order - 1)).copy()
+    states = _states(table, words, before or [()] * batch)[:, None].repeat(width, axis=1)
     steps = []  # of each position what was kept: (B, W) beginnings and candidates
     for u, options in enumerate(used):
         sums = totals[:, :, None] + found.logp[:, u, None, :options]  # (B, W, K)
@@ -74,15 +112,27 @@ def ngram_search(
             parent, choice = parent[rows, kept], choice[rows, kept]
             totals, states = totals[rows, kept], states[rows, kept]
         steps.append((parent, choice))
-    ends = table.step(states.reshape(-1, table.order - 1), np.full(batch * width, table.end))[0]
-    totals += weight * ends.reshape(batch, width)
+    last_words = table.step(states.reshape(-1, table.order - 1), np.full(batch * width, table.end))
+    ending = np.ones(batch) if ends is None else np.array(ends, dtype=np.float64)
+    totals += weight * ending[:, None] * last_words[0].reshape(batch, width)
     last = np.argsort(-totals, axis=1, kind="stable")[:, :nbest]
     choices = np.zeros((batch, last.shape[1], positions), dtype=np.int64)
     parent = last
     for u in reversed(range(positions)):
         choices[:, :, u] = steps[u][1][rows, parent]
         parent = steps[u][0][rows, parent]
-    return _readings(found, counts.tolist(), choices, totals[rows, last], special)
+    return _paths(found, counts.tolist(), choices, totals[rows, last])
+
+
+def _states(table: NgramTable, words: Ints, before: Sequence[Sequence[int]]) -> Ints:
+    """The states (B, ORDER - 1) behind the tokens that sentences have so far."""
+    size = table.order - 1
+    start = [table.start[0]] * size
+    behind = np.array([[*start, *words[list(ids[-size:])]][-size:] for ids in before])
+    states = np.full((len(before), size), -1)
+    for place in range(size):
+        states = table.step(states, behind[:, place])[1]
+    return states
 
 
 def _apart(totals: Floats, futures: Ints) -> Ints:
@@ -110,19 +160,15 @@ def _candidates(
     return _Candidates(values.double().cpu().numpy(), found, np.where(silent, -1, words[found]))
 
 
-def _readings(
-    found: _Candidates,
-    counts: Sequence[int],
-    choices: Ints,
-    totals: Floats,
-    special: Sequence[int],
-) -> list[list[Hypothesis]]:
-    """The candidates that were chosen (B, N, U) as readings with their sums (B, N)."""
-    readings = []
+def _paths(
+    found: _Candidates, counts: Sequence[int], choices: Ints, totals: Floats
+) -> list[list[Path]]:
+    """The candidates that were chosen (B, N, U) as paths with their sums (B, N)."""
+    paths = []
     for row, count in enumerate(counts):
         places = np.arange(count)
         chosen = choices[row, :, :count]
         ids, logp = found.ids[row, places, chosen], found.logp[row, places, chosen]
         columns = zip(ids.tolist(), logp.tolist(), totals[row].tolist(), strict=True)
-        readings.append([as_reading(*each, special) for each in columns if each[2] > -np.inf])
-    return readings
+        paths.append([Path(*each) for each in columns if each[2] > -np.inf])
+    return paths

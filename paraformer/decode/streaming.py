@@ -6,6 +6,7 @@ A stream is cut every `chunk_size[1]` frames (60 ms each, 960 samples). Where it
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +16,16 @@ import torch
 from torch import Tensor
 
 from paraformer.backends.engines import stream_engine
-from paraformer.backends.face import Release
+from paraformer.backends.face import Fired, Release
 from paraformer.data.audio.arrays import check_sound
 from paraformer.data.audio.read import read_audio
 from paraformer.data.features import streaming as streaming_frontend
 from paraformer.data.features.streaming import FrontendState
 from paraformer.data.inputs.pieces import BYTES, Pieces, staying_refused
+from paraformer.data.text.ngram_table import NgramTable
 from paraformer.data.text.tokenizer import SentencepieceTokenizer
+from paraformer.decode.language_model import own_weight, words_of
+from paraformer.decode.ngram_search import Path, ngram_paths
 from paraformer.decode.search import SOS
 from paraformer.decode.text import GrowingText
 from paraformer.errors import ConfigError, ParaformerError
@@ -83,6 +87,7 @@ class Stream(NamedTuple):
     frames: int = 0  # given to the encoder
     begun: int = 0  # frame in which the next token has begun
     said_ms: int = 0  # end of the last token
+    said: tuple[int, ...] = ()  # the last tokens, as many as n-grams ask for
     pieces: Pieces = Pieces()  # bytes that wait
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -165,13 +170,19 @@ class StreamingRecognizer:
         chunking: Chunking | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
+        lm: NgramTable | None = None,
+        lm_weight: float | None = None,
     ) -> None:
-        """dtype: a half precision to compute in (by autocast), None: float32."""
+        """dtype: a half precision to compute in (by autocast), None: float32. lm: n-grams that
+        decide with the decoder within a chunk, behind what stands before it.
+        """
         cut = chunking or Chunking()
         looks = cut.encoder_chunk_look_back, cut.decoder_chunk_look_back
         self.engine = engine = stream_engine(release, cut.chunk_size, *looks, device, dtype)
         self.release = engine.release
         self.silent = {engine.blank_id, SOS, engine.eos}
+        self.lm = lm
+        self.lm_weight = own_weight(release.config) if lm_weight is None else lm_weight
         _, shift = streaming_frontend.frame_samples(release.frontend)
         self.frame_samples = shift * release.frontend.lfr_n
 
@@ -254,14 +265,34 @@ class StreamingRecognizer:
             [piece.final for piece in pieces],
             [stream.model for stream in streams],
         ):
-            best, ids = fired.logp.max(-1)
-            columns = (fired.states, *(x.tolist() for x in (ids, best.exp(), fired.sums)))
-            rows = zip(*columns, fired.counts.tolist(), strict=True)
+            done = slice(len(found), len(found) + len(fired.logp))
+            decided = self._decide(fired, pieces[done], streams[done])
+            columns = (fired.states, *decided, fired.sums.tolist(), fired.counts.tolist())
+            rows = zip(*columns, strict=True)
             found += [
                 _Fired(*row) if error is None else error
                 for row, error in zip(rows, fired.errors, strict=True)
             ]
         return found
+
+    def _decide(
+        self, fired: Fired, pieces: Sequence[_Piece], streams: Sequence[Stream]
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """The token at each position of some pieces, and its confidence."""
+        if self.lm is None or not self.lm_weight:
+            best, ids = fired.logp.max(-1)
+            return ids.tolist(), best.exp().tolist()
+        found = ngram_paths(
+            *(fired.logp, fired.counts, torch.zeros(fired.logp.shape[:2], dtype=torch.bool)),
+            *(self.lm, words_of(self.lm, self.release.tokenizer)),
+            weight=self.lm_weight,
+            special=sorted(self.silent),
+            before=[stream.said for stream in streams],
+            ends=[piece.final for piece in pieces],
+        )
+        nothing = Path([], [], 0.0)  # of a stream that has failed
+        paths = [best[0] if best else nothing for best in found]
+        return [path.ids for path in paths], [[math.exp(x) for x in path.logp] for path in paths]
 
     def _read(self, stream: Stream, fired: _Fired, frames: int) -> tuple[list[Token], Stream]:
         """Tokens that fire in a piece of so many frames, and where the stream stands then."""
@@ -269,9 +300,12 @@ class StreamingRecognizer:
         spans, stream = self._spans(stream, fired.sums, count, frames)
         said = list(zip(fired.ids[:count], spans, fired.confidences[:count], strict=True))
         spoken = [(i, span, c) for i, span, c in said if i not in self.silent]
-        texts = self.release.tokenizer.ids_to_tokens([i for i, _, _ in spoken])
+        ids = [i for i, _, _ in spoken]
+        texts = self.release.tokenizer.ids_to_tokens(ids)
         tokens = [Token(text, *span, c) for text, (_, span, c) in zip(texts, spoken, strict=True)]
-        return tokens, stream._replace(text=stream.text.add(texts))
+        kept = 0 if self.lm is None else self.lm.order - 1
+        last = (*stream.said, *ids)[-kept:] if kept else ()
+        return tokens, stream._replace(text=stream.text.add(texts), said=last)
 
     def _spans(
         self, stream: Stream, sums: list[float], count: int, new: int

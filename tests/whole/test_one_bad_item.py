@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from paraformer import AutoModel
 from paraformer.api.live import LivePipeline
 from paraformer.api.serving import Lanes
-from paraformer.api.streaming import OnlineModel
+from paraformer.api.streaming import Manner, OnlineModel
 from paraformer.backends.face import MarkEngine
 from paraformer.backends.halves import in_halves
 from paraformer.data.audio.read import read_audio
@@ -308,7 +308,7 @@ def test_recordings_heard_as_streams_fail_alone(recognizer, monkeypatch):
     break_rows(monkeypatch, recognizer.engine.model.encoder)
     online = OnlineModel(recognizer.release, torch.device("cpu"))
     items = [Item("a", noise()), Item("loud", 30.0 * noise()), Item("nan", bad(NAN))]
-    found = list(online.transcribe(iter(items), None, Chunking()))
+    found = list(online.transcribe(iter(items), None, Manner(Chunking())))
     assert [isinstance(each, ParaformerError) for _, each, _ in found] == [False, True, True]
 
 

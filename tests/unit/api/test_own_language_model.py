@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import soundfile
 
 from paraformer import AutoModel
 from paraformer.api.record import made_with
-from paraformer.data.text.ngram import estimate
+from paraformer.data.corpus.tables import write_text
+from paraformer.data.text.ngram import arpa_lines, estimate
 from paraformer.data.text.ngram_table import write_ngrams
 from paraformer.decode.language_model import own_weight
 from paraformer.errors import ConfigError
@@ -70,15 +72,30 @@ def test_a_hotword_stays_where_it_was_put(model, listed):
     assert found != listed[0] or len(places) == 1
 
 
-def test_streams_are_heard_without(folder, tmp_path):
-    wanted = AutoModel(str(FIXTURES / "paraformer-streaming"), device="cpu").generate(CLIP)
+def test_streams_are_heard_with_them_and_the_same_in_blocks_of_any_size(tmp_path):
+    plain = AutoModel(str(FIXTURES / "paraformer-streaming"), device="cpu").generate(CLIP)
     own = shutil.copytree(FIXTURES / "paraformer-streaming", tmp_path / "model")
-    shutil.copy(folder / "ngrams.lm", own)
+    others = [token for token in plain[0]["tokens"] if token != plain[0]["tokens"][0]]
+    write_ngrams(own / "ngrams.lm", estimate([others], 3))
     model = AutoModel(str(own), device="cpu", lm_weight=20.0)
-    assert model.generate(CLIP) == wanted
-    assert model.generate(CLIP, lm_file="none") == wanted
-    with pytest.raises(ConfigError, match="lm_file: no stream"):
-        model.generate(CLIP, lm_file=str(own / "ngrams.lm"))
+    (found,) = model.generate(CLIP)
+    assert found["tokens"] != plain[0]["tokens"]
+    assert len(found["tokens"]) == len(plain[0]["tokens"])
+    assert found["timestamp"] == plain[0]["timestamp"]
+    wave, _ = soundfile.read(CLIP, dtype="float32")
+    for size in (1234, 9600):
+        streamer = model.streamer()
+        tokens = [t for n in range(0, len(wave), size) for t in streamer.feed(wave[n : n + size])]
+        assert [t.text for t in tokens + streamer.flush()] == found["tokens"]
+    assert model.generate(CLIP, lm_file="none") == plain
+
+
+def test_streams_want_a_table(tmp_path):
+    pytest.importorskip("kenlm", reason="the extra lm is not installed")
+    write_text(tmp_path / "x.arpa", "\n".join(arpa_lines(estimate([["x"]], 2))) + "\n")
+    model = AutoModel(str(FIXTURES / "paraformer-streaming"), device="cpu")
+    with pytest.raises(ConfigError, match="lm_file=.*: streams want what make_arpa"):
+        model.generate(CLIP, lm_file=str(tmp_path / "x.arpa"))
 
 
 def test_the_record_of_results_tells_them(folder, tmp_path):

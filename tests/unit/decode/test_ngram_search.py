@@ -9,7 +9,7 @@ import torch
 
 from paraformer.data.text.ngram import estimate
 from paraformer.data.text.ngram_table import NgramTable, write_ngrams
-from paraformer.decode.ngram_search import ngram_search
+from paraformer.decode.ngram_search import ngram_paths, ngram_search
 from paraformer.decode.search import greedy_search
 
 TOKENS = ["<blank>", "<s>", "</s>", "a", "b", "c", "<unk>"]
@@ -88,3 +88,25 @@ def test_without_weight_it_is_the_greedy_search(table):
     logp, counts, held = heard()
     found = search(table, logp, counts, held, weight=0.0, bonus=0.0)
     assert [each[0].ids for each in found] == [each.ids for each in greedy_search(logp, counts)]
+
+
+def test_a_sentence_in_pieces_is_worth_what_it_is_as_a_whole(table):
+    """Each piece goes on from the tokens before it, and only the last one is ended."""
+    logp, _, _ = heard(rows=1, seed=1)
+    held = torch.ones(1, 5, dtype=torch.bool)  # so the tokens are the decoder's
+    logp[..., SPECIAL] = -9.0
+    path = logp[0].argmax(-1).tolist()
+    total = 0.0
+    for first, last in ((0, 1), (1, 1), (1, 4), (4, 5)):
+        (found,) = ngram_paths(
+            *(logp[:, first:last], torch.tensor([last - first]), held[:, first:last]),
+            *(table, table.places(TOKENS)),
+            weight=0.7,
+            special=SPECIAL,
+            before=[path[:first]],
+            ends=[last == 5],
+        )
+        assert found[0].ids == path[first:last]
+        total += found[0].total
+    score = float(logp[0].max(-1).values.sum()) + 0.7 * table.score([TOKENS[v] for v in path])
+    assert total == pytest.approx(score, abs=1e-5)
