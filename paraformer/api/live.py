@@ -19,13 +19,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from paraformer.api.streaming import manner_of
 from paraformer.data.audio.arrays import check_sound
 from paraformer.data.inputs.pieces import Pieces, staying_refused
-from paraformer.data.text.ngram_table import NgramTable
 from paraformer.decode.detector import Detector, WholeStream, reach_ms
 from paraformer.decode.endpoint import OPEN, Span
 from paraformer.decode.itn import shared_numerals
-from paraformer.decode.language_model import shared_language_model
 from paraformer.decode.longform import Cutting, Tape, limited
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Reading, Recognizer, Search, sound_job
@@ -160,10 +159,8 @@ class LivePipeline:
         self.numerals = shared_numerals() if itn else None
         if isinstance(model, (str, Path)):
             release = load_directory(find_model(model))
-            lm = shared_language_model("", release.config)
-            model = StreamingRecognizer(
-                release, chunking, device, dtype, lm if isinstance(lm, NgramTable) else None
-            )
+            manner = manner_of(release.config, chunking or Chunking())
+            model = StreamingRecognizer(release, manner.chunking, device, dtype, manner.lm)
         if isinstance(vad_model, (str, Path)):
             vad_model = VoiceActivity(load_vad(find_model(vad_model)))
         if isinstance(punc_model, (str, Path)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from itertools import islice
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from paraformer.data.audio.signatures import TEXT
 from paraformer.data.inputs.audio_items import check_piece
 from paraformer.data.inputs.sources import Cache, Item
 from paraformer.data.text.ngram_table import NgramTable
+from paraformer.decode.language_model import LanguageModel, shared_language_model
 from paraformer.decode.streaming import Chunking, Stream, Streamer, StreamingRecognizer, Token
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.output.result import Fields
@@ -30,6 +31,18 @@ class Manner(NamedTuple):
     chunking: Chunking
     lm: NgramTable | None = None
     lm_weight: float | None = None  # None: the model's own
+
+
+def manner_of(
+    config: Mapping[str, Any], chunking: Chunking, lm_file: str = "", lm_weight: float | None = None
+) -> Manner:
+    """How streams are heard by a model of this configuration; lm_file: instead of its own n-grams,
+    or none.
+    """
+    lm = shared_language_model(lm_file, config)
+    if isinstance(lm, LanguageModel):
+        raise ConfigError(f"lm_file={lm_file}: streams want what make_arpa out=x.lm makes")
+    return Manner(chunking, lm, lm_weight)
 
 
 class OnlineModel:

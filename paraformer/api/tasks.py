@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from paraformer.api.live import DEAF, FINAL, Event, LivePipeline
-from paraformer.api.streaming import Manner, OnlineModel, stream_fields
+from paraformer.api.streaming import Manner, OnlineModel, manner_of, stream_fields
 from paraformer.data.audio.soundfiles import header_samples
 from paraformer.data.inputs.audio_items import check_piece
 from paraformer.data.inputs.blocks import read_blocks
@@ -24,7 +24,7 @@ from paraformer.data.inputs.sources import Inputs, Item, ListedItems, list_items
 from paraformer.data.text.tokenizer import SentencepieceTokenizer
 from paraformer.decode.hotwords import HotwordMemo
 from paraformer.decode.itn import shared_numerals
-from paraformer.decode.language_model import NO_MODEL, LanguageModel, shared_language_model
+from paraformer.decode.language_model import NO_MODEL, shared_language_model
 from paraformer.decode.longform import (
     Counted,
     Cutting,
@@ -216,10 +216,8 @@ class SpeechTask(Task):
     def _manner(self, call: CallOptions) -> Manner:
         """How the call wants streams to be heard; a file that it names is of the second pass."""
         named = call.lm_file if self.second is None or call.lm_file == NO_MODEL else ""
-        lm = shared_language_model(named, self.recognizer.release.config)
-        if isinstance(lm, LanguageModel):
-            raise ConfigError(f"lm_file={named}: streams want what make_arpa out=x.lm makes")
-        return Manner(chunking(call), lm, call.lm_weight)
+        config = self.recognizer.release.config
+        return manner_of(config, chunking(call), named, call.lm_weight)
 
     def _marked(self, results: Iterator[Result], call: CallOptions) -> Iterator[Result]:
         """Results with their marks and digits."""
