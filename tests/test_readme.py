@@ -39,7 +39,7 @@ PROGRAMS = {path.stem for path in (ROOT / "bin").glob("*.py")} - {"funasr"}
 NOT_RUN = {
     r"pip install|doctor$": "installs, or looks at the whole machine",
     r"run(_heads)?\.sh": "a recipe takes minutes or hours; tests/recipes runs them all",
-    r"^(local|utils|steps)/|exp/tts|^export |^printf |^cd egs": "a step of a recipe, on its data",
+    r"^(local|utils|steps)/|exp/(tts|kokoro)|^export |^printf |^cd egs": "a step of a recipe",
     r"^arecord": "needs a microphone",
     r"paraformer\.as_funasr": "switches on a name; tests/cli/test_as_funasr.py",
     rf"(model|-m)[= ]({'|'.join(map(re.escape, RELEASED))}|iic/\S+)( |$)": "needs a hub",

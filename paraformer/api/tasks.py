@@ -207,11 +207,11 @@ class SpeechTask(Task):
         listening = self.hotwords.listening(call.hotword)
         if listening is not None and live and self.second is None:
             raise ConfigError(DEAF)
-        if live and self.second is None:
-            return Search(**given)
-        config = (self.second or self.recognizer).release.config
-        lm = shared_language_model(call.lm_file, config)
-        return Search(**given, hotwords=listening, lm=lm)
+        given["lm"] = self._manner(call).lm if live else None
+        if not live or self.second is not None:
+            config = (self.second or self.recognizer).release.config
+            given["lm"] = shared_language_model(call.lm_file, config)
+        return Search(**given, hotwords=listening)
 
     def _manner(self, call: CallOptions) -> Manner:
         """How the call wants streams to be heard; a file that it names is of the second pass."""

@@ -9,8 +9,7 @@ import soundfile
 
 from paraformer import AutoModel
 from paraformer.api.record import made_with
-from paraformer.data.corpus.tables import write_text
-from paraformer.data.text.ngram import arpa_lines, estimate
+from paraformer.data.text.ngram import estimate
 from paraformer.data.text.ngram_table import write_ngrams
 from paraformer.decode.language_model import own_weight
 from paraformer.errors import ConfigError
@@ -88,14 +87,6 @@ def test_streams_are_heard_with_them_and_the_same_in_blocks_of_any_size(tmp_path
         tokens = [t for n in range(0, len(wave), size) for t in streamer.feed(wave[n : n + size])]
         assert [t.text for t in tokens + streamer.flush()] == found["tokens"]
     assert model.generate(CLIP, lm_file="none") == plain
-
-
-def test_streams_want_a_table(tmp_path):
-    pytest.importorskip("kenlm", reason="the extra lm is not installed")
-    write_text(tmp_path / "x.arpa", "\n".join(arpa_lines(estimate([["x"]], 2))) + "\n")
-    model = AutoModel(str(FIXTURES / "paraformer-streaming"), device="cpu")
-    with pytest.raises(ConfigError, match="lm_file=.*: streams want what make_arpa"):
-        model.generate(CLIP, lm_file=str(tmp_path / "x.arpa"))
 
 
 def test_the_record_of_results_tells_them(folder, tmp_path):

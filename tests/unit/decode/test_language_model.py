@@ -113,8 +113,8 @@ def test_faults_are_one_line(tmp_path):
         LanguageModel(tmp_path / "text")
 
 
-def test_no_stream_is_scored(tmp_path):
+def test_no_stream_is_scored_by_kenlm(tmp_path):
     model = AutoModel()
     lm = write_lm(tmp_path / "lm.arpa", [["a", "b"]])
-    with pytest.raises(ConfigError, match="lm_file: no stream"):
+    with pytest.raises(ConfigError, match="lm_file=.*: streams want what make_arpa"):
         model.generate("x.wav", lm_file=str(lm), chunk_size=[0, 10, 5])
