@@ -14,10 +14,10 @@ pytest.importorskip("ipykernel", reason="nbclient and ipykernel: the extra dev")
 NOTEBOOK = ROOT / "egs/quickstart.ipynb"
 # What a cell prints; those of funasr 1.4.16 where it says the same (see test_model_cards.py).
 SAID = {
-    "Recognise": "今 天 下 五 我 们 一 起 去 公 员 走 走 吧",
+    "Recognise": "今 天 下 午 我 们 一 起 去 公 园 走 走 吧",
     "Words with times": "今",
     "Subtitles": "00:00:00,",
-    "Hotwords": "with:    今 天 下 五 我 们 一 起 去 公 园 走 走 吧",
+    "Hotwords": "with:    不 动 产 登 记 高 艺 时 对 楼 市 影 响 结 合",
     "Streaming": " | ",
     "Alignment": "今",
 }
@@ -68,4 +68,4 @@ def test_every_cell_prints_what_it_should(done):
     sentences = printed["Long recordings, marks, sentences"].splitlines()
     assert len(sentences) > 1 and sentences[-1].endswith("。")
     parts = printed["Streaming"].strip().split(" | ")
-    assert len(parts) == 5 and "".join(parts).startswith("今天笑五")
+    assert len(parts) == 5 and "".join(parts).startswith("今天下午")

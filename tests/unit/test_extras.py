@@ -193,4 +193,4 @@ def test_recognition_does_without_the_extras_and_torchaudio(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("今天下五，")
+    assert done.stdout.startswith("今天，下午，")
