@@ -62,7 +62,7 @@ def test_speech_is_the_clips_over_and_over():
     assert loop.dtype == np.float32
     assert len(loop) == 1_600_000
     assert np.array_equal(loop[: len(first)], first.astype(np.float32))
-    period = 45400 + 59000 + 45000 + 44000  # samples of the four clips
+    period = 45400 + 60400 + 57600 + 56250 + 65136  # samples of the five clips
     assert np.array_equal(loop[:period], loop[period : 2 * period])
     assert np.array_equal(measure.speech(2.0, start=1.5), loop[24000:56000])
 

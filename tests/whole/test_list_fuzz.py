@@ -124,7 +124,7 @@ def test_no_command_line_gives_a_traceback(folder, monkeypatch, capsys):
     def find_model(*_, **__):
         raise CheckpointError("m: no such model")
 
-    def recognise(inputs, command, settings):
+    def recognise(inputs, command, settings, named):
         known = {k: v for k, v in settings.items() if k in opts.names(opts.CallOptions)}
         check_fields(opts.CallOptions(**known))
         return 0

@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from paraformer import AutoModel
+from paraformer.api.streaming import Manner
 from paraformer.backends.devices import DTYPES
+from paraformer.decode.streaming import Chunking
 from tests import wide
 from tests.bench.measure import CLIPS, speech
 
@@ -43,7 +45,9 @@ def engine_of(model):
         return task.aligner.engine
     if not hasattr(task, "recognizer"):
         return task.punctuator.engine
-    return (task.online.recognizer(None) if model.streaming else task.recognizer).engine
+    return (
+        task.online.recognizer(Manner(Chunking())) if model.streaming else task.recognizer
+    ).engine
 
 
 def generate(model):

@@ -145,6 +145,18 @@ def _read(source: object, name: str, fs: int | None, allow_pipe: bool) -> tuple[
     return _read_file(Path(source), fs)
 
 
+def named_file(source: str) -> str | None:
+    """The file that a place of audio is in, None for a command or an address.
+
+    >>> named_file("a.wav"), named_file("a.ark:15"), named_file("sox a.mp3 -t wav - |")
+    ('a.wav', 'a.ark', None)
+    """
+    if source.rstrip().endswith("|") or URL.match(source):
+        return None
+    ark = _ARK.fullmatch(source)
+    return ark[1] if ark and not os.path.exists(source) else source
+
+
 def _read_file(path: Path, fs: int | None) -> tuple[Tensor, int]:
     name = _name(path)
     try:

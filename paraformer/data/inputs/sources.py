@@ -21,7 +21,7 @@ from torch import Tensor
 
 from paraformer.data.audio.channels import MIX, SPLIT, check_channel
 from paraformer.data.audio.media import AUDIO
-from paraformer.data.audio.read import count_channels
+from paraformer.data.audio.read import count_channels, named_file
 from paraformer.data.corpus.ids import URL, distinct_keys
 from paraformer.data.corpus.origins import Origins
 from paraformer.data.inputs.audio_items import (
@@ -76,10 +76,12 @@ def is_single(source: object) -> bool:
 
 def is_missing(source: object) -> bool:
     """Whether an input is one recording by the name of a file that is not there."""
-    if not isinstance(source, (str, Path)) or URL.match(str(source)) or not is_single(source):
+    if not isinstance(source, (str, Path)) or not is_single(source):
         return False
+    path = named_file(str(source))
     try:
-        os.stat(source)
+        if path is not None:
+            os.stat(path)
     except FileNotFoundError:
         return True
     except (OSError, ValueError):  # no name of a file

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from paraformer.data.inputs.sources import Cache, is_single, list_items
+from paraformer.data.inputs.sources import Cache, is_missing, is_single, list_items
 from paraformer.errors import AudioError, ConfigError, DataError
 
 
@@ -275,3 +275,22 @@ def test_a_name_that_the_system_refuses_does_not_end_the_list(tmp_path):
     path = tmp_path / "wav.scp"
     path.write_text(f"a /{'x' * 300}.wav\nb b.wav\n", encoding="utf8")
     assert [item.key for item in list_items(str(path))] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("nosuch.wav", True),
+        ("nosuch.ark:15", True),
+        ("here.ark:15", False),
+        ("here.ark", False),
+        ("sox x.mp3 -t wav - |", False),
+        ("https://example.org/nosuch.wav", False),
+        ("nosuch.scp", False),  # a list says so itself
+        (b"nosuch.wav", False),
+    ],
+)
+def test_a_single_file_that_is_not_there_is_known(tmp_path, monkeypatch, name, missing):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.ark").write_bytes(b"x")
+    assert is_missing(name) is missing
