@@ -11,7 +11,6 @@ from torch import Tensor
 
 from paraformer.backends.face import length_mask
 from paraformer.data.text.ngram_table import Floats, Ints, NgramTable
-from paraformer.decode.search import Hypothesis, as_reading
 
 CANDIDATES = 16  # tokens of a position that are looked at
 MARGIN = 8.0  # nats by which they, and beginnings, may be less likely than the best
@@ -37,31 +36,6 @@ class _Candidates(NamedTuple):
 
 
 def ngram_search(
-    logp: Tensor,
-    counts: Tensor,
-    held: Tensor,
-    table: NgramTable,
-    words: Ints,
-    *,
-    weight: float,
-    bonus: float = 0.0,
-    beam: int = 16,
-    nbest: int = 1,
-    special: Sequence[int],
-) -> list[list[Hypothesis]]:
-    """The best readings by posteriors (B, U, V) of lengths (B,) and n-grams; see `ngram_paths`."""
-    found = ngram_paths(
-        *(logp, counts, held, table, words),
-        weight=weight,
-        bonus=bonus,
-        beam=beam,
-        nbest=nbest,
-        special=special,
-    )
-    return [[as_reading(*path, special) for path in paths] for paths in found]
-
-
-def ngram_paths(
     logp: Tensor,
     counts: Tensor,
     held: Tensor,

@@ -24,6 +24,7 @@ from paraformer.decode.pool import Batching, Done, Job, compute_in_batches
 from paraformer.decode.search import (
     SOS,
     Hypothesis,
+    as_reading,
     beam_search,
     greedy_search,
     nbest_search,
@@ -228,13 +229,14 @@ class Recognizer:
         weight = self._lm_weight if search.lm_weight is None else search.lm_weight
         if isinstance(search.lm, NgramTable) and ctc_logp is None and weight > 0.0:
             words = words_of(search.lm, self.release.tokenizer)
-            return ngram_search(
+            paths = ngram_search(
                 *(logp, counts, held, search.lm, words),
                 weight=weight,
                 bonus=search.penalty,
                 nbest=search.nbest,
                 special=self.special,
             )
+            return [[as_reading(*path, self.special) for path in each] for each in paths]
         if search.lm is not None:
             wanted = search.beam_size if search.with_ctc else search.lm_nbest
             wide = replace(search, lm=None, nbest=max(search.nbest, wanted))

@@ -25,7 +25,7 @@ from paraformer.data.inputs.pieces import BYTES, Pieces, staying_refused
 from paraformer.data.text.ngram_table import NgramTable
 from paraformer.data.text.tokenizer import SentencepieceTokenizer
 from paraformer.decode.language_model import own_weight, words_of
-from paraformer.decode.ngram_search import Path, ngram_paths
+from paraformer.decode.ngram_search import Path, ngram_search
 from paraformer.decode.search import SOS
 from paraformer.decode.text import GrowingText
 from paraformer.errors import ConfigError, ParaformerError
@@ -282,7 +282,7 @@ class StreamingRecognizer:
         if self.lm is None or not self.lm_weight:
             best, ids = fired.logp.max(-1)
             return ids.tolist(), best.exp().tolist()
-        found = ngram_paths(
+        found = ngram_search(
             *(fired.logp, fired.counts, torch.zeros(fired.logp.shape[:2], dtype=torch.bool)),
             *(self.lm, words_of(self.lm, self.release.tokenizer)),
             weight=self.lm_weight,

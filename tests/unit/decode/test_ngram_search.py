@@ -9,8 +9,8 @@ import torch
 
 from paraformer.data.text.ngram import estimate
 from paraformer.data.text.ngram_table import NgramTable, write_ngrams
-from paraformer.decode.ngram_search import ngram_paths, ngram_search
-from paraformer.decode.search import greedy_search
+from paraformer.decode.ngram_search import ngram_search
+from paraformer.decode.search import as_reading, greedy_search
 
 TOKENS = ["<blank>", "<s>", "</s>", "a", "b", "c", "<unk>"]
 SPECIAL = [0, 1, 2]
@@ -33,7 +33,8 @@ def heard(rows=3, positions=5, seed=0):
 def search(table, logp, counts, held, **options):
     words = table.places(TOKENS)
     given = {"weight": 0.7, "bonus": 0.3, "special": SPECIAL, **options}
-    return ngram_search(logp, counts, held, table, words, **given)
+    found = ngram_search(logp, counts, held, table, words, **given)
+    return [[as_reading(*path, given["special"]) for path in paths] for paths in found]
 
 
 def everything(table, logp, count, held):
@@ -98,7 +99,7 @@ def test_a_sentence_in_pieces_is_worth_what_it_is_as_a_whole(table):
     path = logp[0].argmax(-1).tolist()
     total = 0.0
     for first, last in ((0, 1), (1, 1), (1, 4), (4, 5)):
-        (found,) = ngram_paths(
+        (found,) = ngram_search(
             *(logp[:, first:last], torch.tensor([last - first]), held[:, first:last]),
             *(table, table.places(TOKENS)),
             weight=0.7,
