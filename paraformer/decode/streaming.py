@@ -283,7 +283,7 @@ class StreamingRecognizer:
             best, ids = fired.logp.max(-1)
             return ids.tolist(), best.exp().tolist()
         found = ngram_search(
-            *(fired.logp, fired.counts, torch.zeros(fired.logp.shape[:2], dtype=torch.bool)),
+            *(fired.logp, fired.counts, torch.zeros_like(fired.logp[..., 0], dtype=torch.bool)),
             *(self.lm, words_of(self.lm, self.release.tokenizer)),
             weight=self.lm_weight,
             special=sorted(self.silent),
