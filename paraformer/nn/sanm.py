@@ -51,7 +51,8 @@ class MemoryBlock(nn.Conv1d):
         # sequence. Its gradients in half precision are slow.
         with torch.autocast("cpu", enabled=False):
             image = rows.to(self.weight.dtype).transpose(1, 2)[:, :, None]
-            filtered = F.conv2d(image, self.weight[:, :, None], groups=len(self.weight))
+            taps = self.weight.flatten(1)[:, None, None]  # whose gradient is laid out as they are
+            filtered = F.conv2d(image, taps, groups=len(taps))
         return filtered[:, :, 0].transpose(1, 2)
 
 

@@ -17,7 +17,7 @@ from paraformer.data.audio import channels
 from paraformer.programs.hydra_main import run
 from paraformer.programs.run_folder import begin, digest_of
 from paraformer.programs.training import make_trainer, one_remark, prepare, released_config
-from paraformer.train.parallel import Ranks, leave
+from paraformer.train.parallel import Ranks, end, leave
 
 
 def train(config: DictConfig) -> int:
@@ -51,4 +51,4 @@ def fit(settings: dict[str, Any], ranks: Ranks) -> None:
 
 def main() -> int:
     """Entry of bin/train.py."""
-    return run("train", train)
+    return end(run("train", train))

@@ -85,7 +85,8 @@ def test_two_processes_equal_one(corpus, tmp_path):  # noqa: F811
     options = [*CALM, "training.max_epoch=2", "batching.max_frames=500"]
     for name, launch in (("one", []), ("two", torchrun(2))):
         arguments = command(corpus, tmp_path / name, *options)
-        run([*launch, *(arguments[1:] if launch else arguments)])
+        said = run([*launch, *(arguments[1:] if launch else arguments)])
+        assert "Warning" not in said  # of torch: gradients laid out otherwise than their parameters
     one, two = (snapshot(tmp_path / name)["objective"] for name in ("one", "two"))
     for name, value in one.items():
         if name in KEY_BIASES:
@@ -97,6 +98,27 @@ def test_two_processes_equal_one(corpus, tmp_path):  # noqa: F811
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
     one, two = (curve(tmp_path / name) for name in ("one", "two"))
     assert two == pytest.approx(one, rel=1e-4) and len(one) > 6
+
+
+@pytest.mark.parametrize(("world", "said"), [("1", "done\nat exit\n"), ("2", "done\n")])
+def test_a_process_of_several_ends_with_its_code_and_is_not_taken_down(world, said):
+    """Threads of gloo that `DistributedDataParallel` never frees cannot abort it then."""
+    lines = (
+        "import atexit, sys",
+        "from paraformer.train.parallel import end",
+        "atexit.register(print, 'at exit')",
+        "print('done')",
+        "sys.exit(end(3))",
+    )
+    env = {**os.environ, "WORLD_SIZE": world}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (3, said)
 
 
 @pytest.mark.parametrize("mark", ["step 7:", "epoch 1 done"])

@@ -38,6 +38,13 @@ def test_memory_is_a_filter_over_time_with_a_skip(kernel, shift, left):
     torch.testing.assert_close(block(x, torch.ones(1, 7, 1)), expected)
 
 
+def test_gradients_are_laid_out_as_the_taps():
+    """Else processes that share a batch copy each of them, and torch warns of it."""
+    block = MemoryBlock(WIDTH, 5)
+    block(torch.randn(2, 7, WIDTH), torch.ones(2, 7, 1)).sum().backward()
+    assert block.weight.grad.stride() == block.weight.stride()
+
+
 @torch.no_grad()
 def test_an_encoded_batch_is_each_alone(encoder):
     lengths = torch.tensor([9, 1, 4, 6])
