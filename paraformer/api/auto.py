@@ -52,8 +52,7 @@ from paraformer.models.kinds import (
 )
 from paraformer.models.release import (
     Config,
-    load_aligner,
-    load_directory,
+    load,
     load_punctuation,
     load_release,
     load_vad,
@@ -195,7 +194,7 @@ class AutoModel:
         kind = kind_of(config)
         if kind in OTHER_TASKS:
             return OTHER_TASKS[kind](self.directory, {**given, **weights}, build)
-        release = load_release(merge(config, given), self.directory)
+        release = load_release(merge(config, given), self.directory, mapped=True)
         device = choose_device(build.device)
         dtype = choose_format(build.dtype, device)
         recognizer = Recognizer(release, device, dtype)
@@ -210,7 +209,7 @@ class AutoModel:
         if build.second_pass and not streaming:
             raise ConfigError("second_pass: goes with a streaming model, or with chunk_size")
         if build.second_pass:
-            whole = load_directory(self.directories["second_pass"])
+            whole = load(RECOGNISER, self.directories["second_pass"], mapped=True)
             second = Recognizer(whole, device, dtype)
         return SpeechTask(recognizer, streaming, vad, punctuator, second)
 
@@ -396,7 +395,7 @@ def _punctuation_task(directory: Path, given: dict[str, Any], build: opts.BuildO
 
 def _align_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
     device = choose_device(build.device)
-    release = load_aligner(directory, given)
+    release = load(ALIGNER, directory, given, mapped=True)
     return AlignTask(ForcedAligner(release, device, choose_format(build.dtype, device)))
 
 

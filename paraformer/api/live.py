@@ -40,7 +40,7 @@ from paraformer.decode.timestamps import clip
 from paraformer.decode.vad import VoiceActivity
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.hub.directories import find_model
-from paraformer.models.release import load_directory, load_punctuation, load_vad
+from paraformer.models.release import RECOGNISER, load, load_punctuation, load_vad
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class LivePipeline:
         self.search = search
         self.numerals = shared_numerals() if itn else None
         if isinstance(model, (str, Path)):
-            release = load_directory(find_model(model))
+            release = load(RECOGNISER, find_model(model), mapped=True)
             manner = manner_of(release.config, chunking or Chunking())
             model = StreamingRecognizer(release, manner.chunking, device, dtype, manner.lm)
         if isinstance(vad_model, (str, Path)):
@@ -166,7 +166,8 @@ class LivePipeline:
         if isinstance(punc_model, (str, Path)):
             punc_model = Punctuator(load_punctuation(find_model(punc_model)), device)
         if isinstance(second_pass, (str, Path)):
-            second_pass = Recognizer(load_directory(find_model(second_pass)), device, dtype)
+            whole = load(RECOGNISER, find_model(second_pass), mapped=True)
+            second_pass = Recognizer(whole, device, dtype)
         self.recognizer, self.punctuator, self.second = model, punc_model, second_pass
         self.rate = model.release.frontend.fs
         self.detector = WholeStream(self.rate) if vad_model is None else vad_model

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from paraformer.errors import CheckpointError
 from paraformer.files import replacing
+from paraformer.models.mapped import let_go
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +32,20 @@ REMEDY = "copy or fetch it again"
 
 def damage_of(path: Path) -> str:
     """The damage of a zip by its own checksums; "" if there is none, or if the file is no zip."""
-    with path.open("rb") as file:
-        if file.read(2) != b"PK":
-            return ""  # torch before 1.6: without any checksum
+    if not is_zip(path):
+        return ""  # torch before 1.6: without any checksum
     try:
         with zipfile.ZipFile(path) as archive:
             name = archive.testzip()
     except Exception as error:  # noqa: BLE001 (a damaged directory of a zip raises many kinds)
         return str(error).strip() or "its directory is damaged"
     return f"'{name}' does not fit its checksum" if name else ""
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file begins as a zip does."""
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
 
 
 def refuse_unusable(state: Mapping[str, Tensor], path: Path) -> None:
@@ -50,6 +56,7 @@ def refuse_unusable(state: Mapping[str, Tensor], path: Path) -> None:
             raise CheckpointError(f"{path}: {name} is {kind}; save plain tensors of floats")
         if value.is_floating_point() and not _is_finite(value):
             raise CheckpointError(f"{path}: {name} holds NaN or infinity; {REMEDY}, or train again")
+        let_go(value)
 
 
 def _odd_kind(value: Tensor) -> str:

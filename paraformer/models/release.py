@@ -71,9 +71,14 @@ LISTING = "configuration.json"
 TOKEN_LISTS = ("tokens.json", "tokens.txt")
 
 
-def load(kind: Kind[Made], path: str | Path, overrides: Mapping[str, Any] | None = None) -> Made:
+def load(
+    kind: Kind[Made],
+    path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    mapped: bool = False,
+) -> Made:
     """The model of a released directory, which has to be of that kind, with all its weights
-    (strict).
+    (strict); mapped: as of `load_weights`.
 
     overrides replace values of config.yaml, nested dicts key by key; options of a VAD may stand
     beside `model_conf`.
@@ -82,15 +87,20 @@ def load(kind: Kind[Made], path: str | Path, overrides: Mapping[str, Any] | None
     if kind is VAD:
         named = {key: values.pop(key) for key in VAD_KEYS & set(values)}
         values = merge({"model_conf": named}, values)
-    return load_release(read_config(Path(path), values), Path(path), kind)
+    return load_release(read_config(Path(path), values), Path(path), kind, mapped)
 
 
 def load_release(
-    config: Config, directory: Path | None = None, kind: Kind[Any] = RECOGNISER
+    config: Config,
+    directory: Path | None = None,
+    kind: Kind[Any] = RECOGNISER,
+    mapped: bool = False,
 ) -> Any:
-    """The model of a configuration that `read_config` gave, with the weights that it names."""
+    """The model of a configuration that `read_config` gave, with the weights that it names; mapped:
+    as of `load_weights`.
+    """
     release = build(config, kind, directory, fresh=False)
-    load_weights(release.model, Path(config["init_param"]))
+    load_weights(release.model, Path(config["init_param"]), mapped)
     release.model.eval()
     return release
 

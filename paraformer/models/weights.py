@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 from paraformer.errors import CheckpointError
 from paraformer.files import replacing
-from paraformer.models.integrity import REMEDY, Remembered, damage_of, refuse_unusable
+from paraformer.models.integrity import REMEDY, Remembered, damage_of, is_zip, refuse_unusable
+from paraformer.models.mapped import is_mapped, mark_mapped
 
 _FOREIGN = "not written by torch, or with more than tensors in it"
 
@@ -36,13 +37,13 @@ def read_torch(path: Path) -> Any:
     return _read(path)[0]
 
 
-def _read(path: Path) -> tuple[Any, Remembered]:
+def _read(path: Path, mapped: bool = False) -> tuple[Any, Remembered]:
     """The same, and whether the file has been found to be in order before."""
     try:
         remembered = Remembered(path)
         with ThreadPoolExecutor(1, "checksums") as pool:  # while torch reads
             damage = None if remembered.known else pool.submit(damage_of, path)
-            content, reason = _load(path)
+            content, reason = _load(path, mapped)
             wrong = damage.result() if damage is not None else ""
     except OSError as error:
         content, reason, wrong = None, error.strerror or str(error), ""
@@ -55,12 +56,13 @@ def _read(path: Path) -> tuple[Any, Remembered]:
     return content, remembered
 
 
-def _load(path: Path) -> tuple[Any, str]:
+def _load(path: Path, mapped: bool) -> tuple[Any, str]:
     """The content of a file, or why it cannot be read. A damaged one raises errors of any kind."""
     if _is_foreign_pickle(path):
         return None, _FOREIGN
+    mapped = mapped and is_zip(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True), ""
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped), ""
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         plain = not isinstance(error, pickle.UnpicklingError)
         reason = (str(error).strip().split("\n")[0] or "empty file") if plain else _FOREIGN
@@ -76,14 +78,19 @@ def _is_foreign_pickle(path: Path) -> bool:
     return head[:1] == pickle.PROTO and head[1:] > bytes([torch.serialization.DEFAULT_PROTOCOL])
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """State dict of a model.pt, plain or nested; values that no model can use are refused."""
-    state, remembered = _read(path)
+def read_weights(path: Path, mapped: bool = False) -> dict[str, Tensor]:
+    """State dict of a model.pt, plain or nested; values that no model can use are refused.
+
+    mapped: the values are read from the file where they are wanted (see `mapped.py`).
+    """
+    state, remembered = _read(path, mapped)
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path}: holds no state dict; is it a model file?")
+    if mapped and is_zip(path):
+        mark_mapped(state.values())
     if not remembered.known:
         refuse_unusable(state, path)
         remembered.add()
@@ -116,9 +123,16 @@ def parameters(fresh: bool) -> Iterator[None]:
         yield
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load all parameters of a model; one that is missing, misshaped or left over is an error."""
-    load_state(model, read_weights(path), path)
+def load_weights(model: nn.Module, path: Path, mapped: bool = False) -> None:
+    """Load all parameters of a model; one that is missing, misshaped or left over is an error.
+
+    mapped: those of a model without memory stay in the file, see `mapped.py`.
+    """
+    state = read_weights(path, mapped)
+    load_state(model, state, path)
+    places = {value.data_ptr() for value in state.values() if is_mapped(value)}
+    own = model.state_dict(keep_vars=True).values()
+    mark_mapped(value for value in own if value.data_ptr() in places)
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
