@@ -63,6 +63,7 @@ class Event(NamedTuple):
     end_ms: int
     text: str = ""
     tokens: tuple[Token, ...] = ()
+    settled: str = ""  # of a partial: the start of the text, which no later token changes
 
 
 class Mark(NamedTuple):
@@ -322,7 +323,8 @@ class LivePipeline:
                 continue
             if tokens:
                 end_ms = mark.tokens[-1].end_ms
-                events.append(Event(PARTIAL, begin, end_ms, stream.text.text, mark.tokens))
+                text = stream.text
+                events.append(Event(PARTIAL, begin, end_ms, text.text, mark.tokens, text.settled))
             going_on = job.segment._replace(marks=_with(job.segment.marks, mark))
             done.append((job, _Done(events, going_on)))
         return done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,6 +61,41 @@ def resample(x: Tensor, orig: int, new: int) -> Tensor:
     if new * (orig + taps) <= DENSE_LIMIT:
         return _convolve(padded, weights, starts, orig, wanted)
     return _gather(padded, weights, starts, orig, wanted)
+
+
+class Resampling(NamedTuple):
+    """A stream on its way from rate `orig` to rate `new`, as a value: the parts that come out are
+    together what `resample` makes of the whole.
+
+    >>> first, state = Resampling(8000, 16000).take(torch.zeros(100))
+    >>> last, _ = state.take(torch.zeros(60), final=True)
+    >>> len(first) + len(last)
+    320
+    """
+
+    orig: int
+    new: int
+    held: Tensor = torch.zeros(0)  # (N,): what output to come is made of, and what stands before it
+    begin: int = 0  # of `held`, in samples from the start of the stream
+    done: int = 0  # samples that have come out
+
+    def take(self, samples: Tensor, final: bool = False) -> tuple[Tensor, Resampling]:
+        """The output that more samples (N,) complete, and the stream behind them."""
+        if self.orig == self.new:
+            return samples, self
+        divisor = math.gcd(self.orig, self.new)
+        orig, new = self.orig // divisor, self.new // divisor
+        held = torch.cat((self.held, samples))
+        end, width = self.begin + len(held), _width(orig, new)
+        known = -(-new * end // orig) if final else -(-new * max(end - width - 1, 0) // orig)
+        first = self.begin // orig * new
+        found = resample(held, orig, new)[max(self.done - first, 0) : max(known - first, 0)]
+        if final:
+            return found, Resampling(self.orig, self.new)
+        done = self.done + len(found)
+        # A whole cycle before what the next sample is made of.
+        begin = max(self.begin, (done * orig // new - width) // orig * orig)
+        return found, self._replace(held=held[begin - self.begin :], begin=begin, done=done)
 
 
 def _convolve(x: Tensor, weights: Tensor, starts: Tensor, orig: int, wanted: int) -> Tensor:

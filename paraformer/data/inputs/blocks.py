@@ -29,11 +29,11 @@ def read_blocks(
 ) -> Iterator[Tensor]:
     """Samples (N,) of a recording at `fs`; all blocks together are what `item.read` gives.
 
-    Files are decoded block by block. What is no file comes whole, and so do segments and samples
+    Files are decoded block by block. What is no file is read whole, and so are segments and samples
     without a header, whose rate is `raw_fs`.
     """
     if not _is_file(item):
-        yield item.read(raw_fs, fs)
+        yield from item.read(raw_fs, fs).split(seconds * fs)
         return
     name = str(item.source)
     with open_decoder(Path(item.source), name) as decoder:

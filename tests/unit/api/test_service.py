@@ -1,0 +1,90 @@
+"""A model as a service uses it: the same answers as those of `AutoModel`, whatever is beside."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from paraformer.api.auto import AutoModel
+from paraformer.api.live import FINAL, PARTIAL
+from paraformer.api.service import MOST_CUTS, Fed, ServedModel, Wishes
+from paraformer.data.audio.read import read_audio
+from paraformer.errors import ConfigError
+from paraformer.hub.directories import BUNDLED
+
+EXAMPLE = BUNDLED / "paraformer-zh-mini" / "example"
+CLIPS = [str(EXAMPLE / f"{name}.wav") for name in ("asr_example", "demo_2", "demo_5")]
+BATCHES: list[int] = []
+
+
+@pytest.fixture(scope="module")
+def model():
+    beside = {"vad_model": "fsmn-vad-mini", "punc_model": "ct-punc-mini"}
+    return AutoModel("paraformer-zh-mini", disable_pbar=True, **beside)
+
+
+@pytest.fixture(scope="module")
+def served(model):
+    return ServedModel(model, lambda: BATCHES.append(1))
+
+
+def test_recordings_together_are_what_generate_says(served, model):
+    waves = [read_audio(path) for path in CLIPS]
+    BATCHES.clear()
+    answers = served.recognise(waves, Wishes())
+    assert len(BATCHES) >= 2 * len(waves)  # a detector hears each, marks are put into each
+    for answer, result in zip(answers, model.generate(CLIPS), strict=True):
+        assert answer.text == result["text"]
+        assert round(answer.seconds, 3) == result["audio_seconds"]
+        times = [(word["start"], word["end"]) for word in answer.words]
+        assert times == [(word["start"], word["end"]) for word in result["words"]]
+        assert "".join(part["text"] for part in answer.sentences) == answer.text
+
+
+def test_a_bad_recording_is_alone(served):
+    bad, good = served.recognise([torch.full((16000,), torch.nan), torch.zeros(0)], Wishes())
+    assert "NaN" in str(bad.error) and (good.error, good.text) == (None, "")
+
+
+def fed_to_the_end(served, wishes, waves):
+    streams = [Fed(wishes, None, wave, True) for wave in waves]
+    BATCHES.clear()
+    served.feed(streams)
+    assert not BATCHES  # only recordings give way
+    assert not any(each.error for each in streams)
+    return [each.news for each in streams]
+
+
+def test_streams_are_written_anew_by_the_whole_model(served):
+    waves = [read_audio(path) for path in CLIPS]
+    expected = [answer.text for answer in served.recognise(waves, Wishes())]
+    for news, text in zip(fed_to_the_end(served, Wishes(), waves), expected, strict=True):
+        (final,) = [each for each in news if each.kind == FINAL]
+        assert final.answer.text == text
+        partials = [each.answer.text for each in news if each.kind == PARTIAL]
+        assert all(b.startswith(a) for a, b in zip(partials, partials[1:], strict=False))
+
+
+def test_a_plain_stream_is_what_the_streamer_says(served, model):
+    wave = read_audio(CLIPS[1])
+    streamer = model.streamer()
+    streamer.feed(wave)
+    streamer.flush()
+    ((*_, final),) = fed_to_the_end(served, Wishes(plain=True), [wave])
+    assert final.answer.text == streamer.text
+
+
+def test_wishes_are_met_as_far_as_they_can_be(model):
+    served = ServedModel(model)
+    assert served.allowed(Wishes(("a",), plain=True)).hotwords == ()
+    assert served.allowed(Wishes(("a",))).hotwords == ("a",)
+    assert served.allowed(Wishes(chunk_size=(0, 9999, 0))).chunk_size is None
+    cuts = [(0, 10 + number, 5) for number in range(MOST_CUTS + 2)]
+    allowed = [served.allowed(Wishes(chunk_size=cut)).chunk_size for cut in cuts]
+    assert allowed == [*cuts[:MOST_CUTS], None, None]
+    assert served.languages == {"zh"}
+
+
+def test_what_does_not_recognise_speech_is_refused():
+    with pytest.raises(ConfigError, match="does not recognise speech"):
+        ServedModel(AutoModel("fsmn-vad-mini"))
