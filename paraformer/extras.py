@@ -19,8 +19,13 @@ EXTRAS = {
     "matplotlib.figure": ("matplotlib", "viz"),
     "opencc": ("opencc", "score"),
     "praatio.textgrid": ("praatio", "subtitles"),
+    "prometheus_client": ("prometheus-client", "serve"),
     "pypinyin": ("pypinyin", "train"),
+    "python_multipart": ("python-multipart", "serve"),
+    "starlette.applications": ("starlette", "serve"),
     "torch.utils.tensorboard": ("tensorboard", "train"),
+    "uvicorn": ("uvicorn", "serve"),
+    "websockets": ("websockets", "serve"),
 }
 
 

@@ -262,6 +262,37 @@ class ProgramOptions(_Checked):
     streams: int = _option(1, "utterances decoded side by side", _COUNT)
 
 
+@dataclass(frozen=True)
+class ServeOptions(_Checked):
+    """Keys of `funasr serve`, besides those of `AutoModel` and `generate`."""
+
+    host: str = _option(
+        "127.0.0.1", "address to listen at; another than this machine's own needs a token"
+    )
+    port: int = _option(10095, "its port; 0: a free one", Limits(0, 65535, whole=True))
+    token: str = _option("", "what clients must send as `Authorization: Bearer` (or $FUNASR_TOKEN)")
+    insecure: bool = _option(False, "serve other machines without a token")
+    certfile: str = _option("", "certificate of TLS, as PEM")
+    keyfile: str = _option("", "its key, where the certificate's file has none")
+    origins: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "pages that browsers may call from, beside our own: [https://x.org], [*]"
+        },
+    )
+    names: list[str] = field(
+        default_factory=list, metadata={"help": "more names that clients may give the model"}
+    )
+    max_sessions: int = _option(128, "connections that recognise at a time", _COUNT)
+    max_queue: int = _option(64, "recordings that may wait to be decoded", _COUNT)
+    max_upload_mb: int = _option(2048, "megabytes of one recording", _COUNT)
+    max_seconds: float = _option(7200.0, "seconds of one recording", _SECONDS)
+    max_backlog_s: float = _option(600.0, "seconds of a stream that may wait", _SECONDS)
+    max_hotwords: int = _option(1000, "hotwords of one client", _COUNT)
+    idle_s: float = _option(300.0, "seconds after which a silent connection is closed", _SECONDS)
+    drain_s: float = _option(30.0, "SIGTERM: seconds for what is open to end", _SECONDS)
+
+
 def as_option(name: str) -> Any:
     """A field of a dataclass with the default and the limits of that option of `generate`."""
     option = all_fields(CallOptions)[name]

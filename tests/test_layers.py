@@ -22,7 +22,7 @@ DOORS = {"", "__main__", "as_funasr", "as_funasr.__main__", "as_funasr.funasr"}
 ROOMS = {
     "api": "backends data.audio data.corpus data.inputs data.text decode hub models output",
     "backends": "models nn",
-    "cli": "api backends data.audio data.corpus data.inputs decode hub models output",
+    "cli": "api backends data.audio data.corpus data.inputs decode hub models output server",
     "conf": "",
     "data": "",
     "data.audio": "data.corpus",
@@ -39,6 +39,7 @@ ROOMS = {
     "programs": "api backends cli data.audio data.batches data.corpus data.features data.inputs "
     "data.text decode hub models output report train",
     "report": "backends data.features data.inputs data.text decode",
+    "server": "api data.audio",
     "train": "data.audio data.batches data.corpus data.features data.text decode models nn",
 }
 BELOW = {room: set(names.split()) for room, names in ROOMS.items()}

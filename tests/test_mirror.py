@@ -53,6 +53,10 @@ TESTED_BY = {
     "hub.repository": "unit/hub/test_download.py",
     "hub.transport": "unit/hub/test_download.py",
     "hub.weights": "unit/hub/test_directories.py",
+    # What of the server is seen from outside alone.
+    "server.metrics": "unit/server/test_app.py",
+    "server.run": "cli/test_serve.py",
+    "server.web": "cli/test_serve.py",
     # Layers whose numbers are those of the blocks around them, and of the reference.
     "models.bicif": "parity/test_bicif.py",
     # Released directories are written, read and built in one go.

@@ -19,6 +19,7 @@ import pytest
 import soundfile
 
 from paraformer import as_funasr
+from paraformer.cli import serve
 from paraformer.cli.command_line import parse, type_known
 from paraformer.cli.main import COMMANDS
 from paraformer.cli.main import main as funasr
@@ -30,6 +31,7 @@ from tests.conftest import ROOT
 READMES = [
     *(ROOT / name for name in ("README.md", "bin/README.md", "egs/README.md")),
     *(ROOT / name for name in ("paraformer/README.md", "findings/README.md")),
+    ROOT / "paraformer/server/README.md",
     *sorted(ROOT.glob("egs/*/s0/README.md")),
     *sorted(BUNDLED.glob("*/README.md")),
     *sorted(BUNDLED.glob("*/example/README.md")),
@@ -41,6 +43,7 @@ NOT_RUN = {
     r"run(_heads)?\.sh": "a recipe takes minutes or hours; tests/recipes runs them all",
     r"^(local|utils|steps)/|exp/(tts|kokoro)|^export |^printf |^cd egs": "a step of a recipe",
     r"^arecord": "needs a microphone",
+    r"^funasr serve|^curl": "a server, and what asks it; tests/cli/test_serve.py",
     r"paraformer\.as_funasr": "switches on a name; tests/cli/test_as_funasr.py",
     rf"(model|-m)[= ]({'|'.join(map(re.escape, RELEASED))}|iic/\S+)( |$)": "needs a hub",
     r"model=exp/mine": "needs a model that somebody has trained",
@@ -213,18 +216,22 @@ def check(words: list[str], folder: Path) -> None:
     elif program in ("python", "$(python"):
         assert arguments[0] == "-m" and arguments[1].rstrip(")") == as_funasr.__name__
     elif program == "pip":
-        assert arguments[:2] in (["install", "."], ["install", "torch"], ["install", "./compat"])
+        places = (".", "torch", "./compat", ".[serve]", "paraformer-toolkit[serve]")
+        assert arguments[0] == "install" and arguments[1] in places
     elif program == "cd":
         assert any((at / arguments[0]).is_dir() for at in (ROOT, folder))
     elif program == "export":
         for value in arguments:
             check(shlex.split(value.partition("=")[2]), folder)
-    elif program not in ("arecord", "printf", "."):
+    elif program not in ("arecord", "curl", "printf", "."):
         check_script(program, arguments, folder)
 
 
 def check_funasr(arguments: list[str]) -> None:
-    if arguments and arguments[0] in COMMANDS:
+    if arguments and arguments[0] == "serve":
+        _, rest = serve.split(parse(arguments[1:]).values)
+        arguments = [f"{key}={value}" for key, value in rest.items()]
+    elif arguments and arguments[0] in COMMANDS:
         arguments = arguments[1:]
     _, unknown = type_known(parse(arguments).values)
     assert unknown == {}

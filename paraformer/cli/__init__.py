@@ -2,5 +2,5 @@
 and ends.
 
 Imports: the ground floor, api, backends, data.audio, data.corpus, data.inputs, decode, hub,
-models, output.
+models, output, server.
 """

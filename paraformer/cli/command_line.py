@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -175,17 +175,19 @@ def as_typed(default: object) -> str:
     return text.lower() if isinstance(default, bool) else text
 
 
-def _help_line(name: str) -> str:
-    option = KNOWN[name]
-    return f"  {name + '=' + as_typed(opts.default_of(option)):<30} {option.metadata['help']}"
+def help_line(option: Field[Any]) -> str:
+    """A key with its default, and what it does."""
+    shown = f"{option.name}={as_typed(opts.default_of(option))}"
+    return f"  {shown:<30} {option.metadata['help']}"
 
 
 def help_text(introduction: str) -> str:
     """The text of `funasr --help`: an introduction, and every key with its default."""
-    lines = [introduction.strip(), "\nfirst of all:", *(_help_line(name) for name in FIRST)]
+    lines = [introduction.strip(), "\nfirst of all:", *(help_line(KNOWN[name]) for name in FIRST)]
     for title, kind in KINDS.items():
         lines.append(f"\n{title}:")
-        lines += [_help_line(name) for name in opts.all_fields(kind) if name not in FIRST]
+        own = opts.all_fields(kind).values()
+        lines += [help_line(option) for option in own if option.name not in FIRST]
     shorts = ", ".join(f"-{short} {name}" for short, name in SHORT.items() if name in KNOWN)
     lines.append(
         f"\nKeys of the model's config.yaml may follow too (frontend_conf.dither=0).\n{shorts}"

@@ -6,6 +6,7 @@
   funasr +model=path/to/fa-zh +input='[a.wav,text.txt]' +data_type='[sound,text]'
   funasr doctor                    # versions, device, extras, models; whether recognition works
   funasr doctor +model=NAME        # its directory, revision, and the SHA-256 of its weights
+  funasr serve                     # websocket and HTTP, see funasr serve --help
   funasr completion bash           # or zsh, fish: a script that completes these options
 
 key=value, +key=value, ++key=value, --key=value and --key value are equal, and a value means itself.
@@ -40,7 +41,11 @@ from paraformer.cli.command_line import (
 from paraformer.errors import ConfigError
 
 # Commands beside recognition, and their arguments.
-COMMANDS = {"doctor": "[+model=NAME ...]", "completion": "bash|zsh|fish"}
+COMMANDS = {
+    "doctor": "[+model=NAME ...]",
+    "completion": "bash|zsh|fish",
+    "serve": "[+model=NAME +port=10095 ...]",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: list[str]) -> int:
     options = argv[: argv.index("--")] if "--" in argv else argv
     if {"--help", "-h"} & set(options):
-        print(help_text(__doc__ or ""))
+        print(_help(options))
         return 0
     if "--version" in options:
         print(f"funasr (paraformer-toolkit) {__version__}")
@@ -70,6 +75,14 @@ def _main(argv: list[str]) -> int:
     if argv and argv[0] in COMMANDS and not os.path.lexists(argv[0]):
         return _command(argv[0], argv[1:])
     return _recognise(parse(argv))
+
+
+def _help(options: Sequence[str]) -> str:
+    if options[0] == "serve":
+        from paraformer.cli import serve
+
+        return serve.help_text()
+    return help_text(__doc__ or "")
 
 
 def _command(name: str, arguments: Sequence[str]) -> int:
@@ -83,6 +96,10 @@ def _command(name: str, arguments: Sequence[str]) -> int:
         from paraformer.cli import doctor
 
         return doctor.main(given.values)
+    if name == "serve" and not (given := parse(arguments)).inputs:
+        from paraformer.cli import serve
+
+        return serve.main(given.values)
     raise ConfigError(f"{name}: write `funasr {name} {COMMANDS[name]}`")
 
 

@@ -8,6 +8,7 @@ import logging
 import re
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 import torch
@@ -27,6 +28,13 @@ from tests.conftest import ROOT
 PICTURE = alignment_plot.Picture(
     torch.zeros(160), 16000, torch.zeros(1, 80), 0.01, torch.zeros(1), 0.06, [], None, []
 )
+SERVED = (
+    "prometheus_client",
+    "python_multipart",
+    "starlette.applications",
+    "uvicorn",
+    "websockets",
+)
 # Module -> what a user does that needs it, and what the line begins with.
 ROADS = {
     "jieba": (jieba_segmenter, "{file}: this model cuts words: "),
@@ -38,6 +46,10 @@ ROADS = {
     ),
     "opencc": (lambda file: units("好", simplified=True), "simplified: "),
     "praatio.textgrid": (lambda file: check_extra("textgrid"), "output_format=textgrid: "),
+    **{
+        package: (lambda file: import_module("paraformer.server.web").check_packages(), "serve: ")
+        for package in SERVED
+    },
     "pypinyin": (lambda file: pinyin("好"), "pinyin: "),
     "torch.utils.tensorboard": (make_writer, "curves: "),
 }
