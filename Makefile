@@ -1,4 +1,4 @@
-# make install | demo [WAV=file] | test | test-fast | lint | format | bench
+# make install | demo [WAV=file] | test | test-fast | test-clients | lint | format | bench
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -7,13 +7,14 @@ CORE := $(VENV)/.core
 STAMP := $(VENV)/.installed
 SHELLS := $(shell git ls-files '*.sh' .ci/run)
 MODEL ?= paraformer-zh-mini
+CLIENTS ?= .venv-clients
 WAV ?= paraformer/bundled/paraformer-zh-mini/example
 # A worker a processor; the tests of a file stay together, since they share its models, and files
 # start in their order: those of whole programs and recipes, which take longest, come first.
 WORKERS ?= auto
 PARALLEL := -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: all install demo test test-fast lint format bench
+.PHONY: all install demo test test-fast test-clients lint format bench
 all: lint test
 
 install: $(STAMP)
@@ -41,6 +42,10 @@ test: install
 
 test-fast: install
 	$(BIN)/pytest $(PARALLEL) -m 'not recipe and not cli'
+
+# Clients of the service that others have written, each in an environment of its own.
+test-clients: install
+	PARAFORMER_CLIENTS='$(CLIENTS)' $(BIN)/pytest tests/clients -rs
 
 lint: install
 	$(BIN)/ruff check .
