@@ -24,6 +24,7 @@ TESTED_BY = {
     # Parts of what users call as one: their results are that one's.
     "api.alignment": "whole/test_word_times.py",
     "api.tasks": "unit/api/test_auto.py",
+    "api.speakers": "cli/test_embed.py",
     "decode.detector": "unit/api/test_live.py",
     "cli.show": "unit/output/test_timed_folder.py",
     # Formats of sound: each is read through `read_audio`, by its content.
@@ -63,6 +64,7 @@ TESTED_BY = {
     "models.builders": "unit/models/test_release.py",
     "models.weights": "unit/models/test_release.py",
     # The choice of an engine and what every engine has, by the one that there is.
+    "backends.torch_voices": "unit/decode/test_voices.py",
     "backends.engines": "unit/backends/test_torch_engine.py",
     "backends.face": "unit/backends/test_torch_engine.py",
     # Whatever fails in the whole package.
@@ -78,6 +80,7 @@ TESTED_BY = {
     "programs.score_punctuation": "cli/test_punctuate.py",
     "programs.select_model": "whole/test_finetune.py",
     "programs.train_punctuation": "recipes/test_punctuation.py",
+    "programs.verify": "cli/test_embed.py",
     "programs.train_vad": "cli/test_score_vad.py",
     # Parts of programs.
     "programs.growing_archive": "cli/test_make_fbank.py",

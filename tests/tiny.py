@@ -14,6 +14,7 @@ from paraformer.data.corpus.tables import write_table
 from paraformer.data.features.cmvn import Cmvn
 from paraformer.data.features.frontend import Frontend
 from paraformer.data.text.tokenizer import CharTokenizer
+from paraformer.models.kinds import SPEAKER, SpeakerRelease
 from paraformer.models.release import Config, Release, build, merge
 
 TOKENS = ["<blank>", "<s>", "</s>", *"一二三四五六七八九十", "he@@", "llo", "<unk>"]
@@ -68,6 +69,38 @@ def release(changes: Config | None = None, seed: int = 0) -> Release:
     built = build(merge(CONFIG, changes or {}))
     tokenizer = CharTokenizer(TOKENS, SEG_DICT)
     return replace(built, frontend=frontend(), tokenizer=tokenizer)
+
+
+SPEAKER_CONFIG: Config = {
+    "model": "CAMPPlus",
+    "model_conf": {
+        "feat_dim": 80,
+        "embedding_size": 24,
+        "growth_rate": 4,
+        "bn_size": 2,
+        "init_channels": 8,
+        "config_str": "batchnorm-relu",
+        "memory_efficient": True,
+        "output_level": "segment",
+    },
+    "frontend": "WavFrontend",
+    "frontend_conf": {"fs": 16000},
+}
+
+
+def voices(changes: Config | None = None, seed: int = 0) -> SpeakerRelease:
+    """A CAM++ of 4 channels a layer with random weights, whose statistics are those of noise."""
+    torch.manual_seed(seed)
+    built = build(merge(SPEAKER_CONFIG, changes or {}), SPEAKER)
+    for part in built.model.modules():
+        if isinstance(part, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            part.momentum = None  # the mean of all batches
+            part.reset_running_stats()
+    with torch.no_grad():
+        for _ in range(3):
+            built.model(2.0 * torch.randn(8, 150, built.model.feat_dim))
+    built.model.eval()
+    return built
 
 
 def write_data(folder: Path, count: int = 12, seed: int = 0, speakers: int = 3) -> Path:

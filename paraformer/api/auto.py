@@ -17,6 +17,7 @@ from paraformer.api.alignment import AlignTask
 from paraformer.api.live import LiveSession
 from paraformer.api.punctuation import PunctuationTask
 from paraformer.api.record import made_with
+from paraformer.api.speakers import SpeakerTask
 from paraformer.api.tasks import (
     SpeechTask,
     Task,
@@ -36,6 +37,7 @@ from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Recognizer
 from paraformer.decode.streaming import Streamer
 from paraformer.decode.vad import VoiceActivity
+from paraformer.decode.voices import Voices
 from paraformer.errors import CheckpointError, ConfigError, MissingFileError
 from paraformer.files import check_folder
 from paraformer.hub.directories import find_model, find_models
@@ -43,6 +45,7 @@ from paraformer.models.kinds import (
     ALIGNER,
     PUNCTUATION,
     RECOGNISER,
+    SPEAKER,
     VAD,
     Kind,
     hears_streams,
@@ -55,6 +58,7 @@ from paraformer.models.release import (
     load,
     load_punctuation,
     load_release,
+    load_speakers,
     load_vad,
     merge,
     override_keys,
@@ -399,11 +403,18 @@ def _align_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions
     return AlignTask(ForcedAligner(release, device, choose_format(build.dtype, device)))
 
 
+def _speaker_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
+    device = choose_device(build.device)
+    release = load_speakers(directory, given)
+    return SpeakerTask(Voices(release, device, choose_format(build.dtype, device)))
+
+
 # What is not recognition.
 OTHER_TASKS: dict[Kind | None, Callable[[Path, dict[str, Any], opts.BuildOptions], Task]] = {
     VAD: _vad_task,
     PUNCTUATION: _punctuation_task,
     ALIGNER: _align_task,
+    SPEAKER: _speaker_task,
 }
 # Which model each option takes beside a recogniser.
 BESIDE = {"vad_model": VAD, "punc_model": PUNCTUATION, "second_pass": RECOGNISER}
@@ -437,7 +448,7 @@ def _check_kinds(config: Config, directories: Mapping[str, Path]) -> None:
     """Refuse directories of other models than their options take, the first one's configuration
     being `config`; what works beside another one goes with a recogniser.
     """
-    alone = () if len(directories) > 1 else (VAD, PUNCTUATION, ALIGNER)
+    alone = () if len(directories) > 1 else (VAD, PUNCTUATION, ALIGNER, SPEAKER)
     refuse_other(config, RECOGNISER, *alone, where=f"model: {directories['model']}")
     for use, directory in directories.items():
         if use in BESIDE:

@@ -17,8 +17,10 @@ from paraformer.backends.face import (
     RecognitionEngine,
     Release,
     SilenceEngine,
+    SpeakerRelease,
     StreamEngine,
     VadRelease,
+    VoiceEngine,
 )
 from paraformer.backends.torch_engine import (
     TorchAlignment,
@@ -27,6 +29,7 @@ from paraformer.backends.torch_engine import (
     TorchSilence,
     TorchStreams,
 )
+from paraformer.backends.torch_voices import TorchVoices
 from paraformer.nn.chunks import streaming_rule
 
 Device = torch.device | str
@@ -73,3 +76,10 @@ def mark_engine(
 ) -> MarkEngine:
     """An engine that puts marks behind words."""
     return TorchMarks(release, torch.device(device), dtype)
+
+
+def voice_engine(
+    release: SpeakerRelease, device: Device = "cpu", dtype: torch.dtype | None = None
+) -> VoiceEngine:
+    """An engine that tells voices apart."""
+    return TorchVoices(release, torch.device(device), dtype)

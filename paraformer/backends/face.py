@@ -16,11 +16,13 @@ from torch import Tensor
 
 from paraformer.backends.halves import in_halves
 from paraformer.errors import AudioError, CheckpointError, ParaformerError
+from paraformer.models.campplus import LEAST_FRAMES as LEAST_FRAMES
 from paraformer.models.fsmn_vad import VadOptions as VadOptions
 from paraformer.models.release import NO_MARK as NO_MARK
 from paraformer.models.release import AlignerRelease as AlignerRelease
 from paraformer.models.release import PunctuationRelease as PunctuationRelease
 from paraformer.models.release import Release as Release
+from paraformer.models.release import SpeakerRelease as SpeakerRelease
 from paraformer.models.release import VadRelease as VadRelease
 from paraformer.nn.bias import SHORTLIST as SHORTLIST
 from paraformer.nn.bias import Bias as Bias
@@ -31,6 +33,7 @@ NOT_FINITE = (
     "the model's output is not finite; its weights are damaged, or compute in float32 (dtype=fp32)"
 )
 VAD_NOT_FINITE = "the VAD's output is not finite; its weights are damaged, fetch or copy them again"
+VOICE_NOT_FINITE = "the speaker model's output is not finite; its weights are damaged"
 MARKS_NOT_FINITE = "the output of the punctuation model is not finite; its weights are damaged"
 
 # Of each row of a batch, why what stands there cannot be trusted.
@@ -211,6 +214,40 @@ class SilenceEngine(Engine):
     @abstractmethod
     def _hear(self, feats: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The same, as the model gives it."""
+
+
+class VoiceEngine(Engine):
+    """A speaker model."""
+
+    release: SpeakerRelease
+    width: int  # of an embedding
+    most_frames: int = 1200  # of one pass, unless a single utterance has more
+
+    def embed(self, feats: Sequence[Tensor]) -> list[Tensor | ParaformerError]:
+        """Features (T, D), without their means, of utterances -> the embedding (width,) of each
+        voice in float32, or why there is none.
+
+        The model hears padding, so only utterances of one length are computed together.
+        """
+        found: list[Tensor | ParaformerError] = [self.too_long(x) for x in feats]
+        places = sorted(range(len(feats)), key=lambda place: len(feats[place]))
+        while places:
+            size = len(feats[places[0]])
+            most = max(1, self.most_frames // max(1, size))
+            batch = [place for place in places[:most] if len(feats[place]) == size]
+            outcomes = in_halves([feats[place] for place in batch], self._sound, self.too_long)
+            for place, outcome in zip(batch, outcomes, strict=True):
+                found[place] = outcome
+            places = places[len(batch) :]
+        return found
+
+    def _sound(self, feats: Sequence[Tensor]) -> list[Tensor | ParaformerError]:
+        rows = self._embed(torch.stack(list(feats))).float().cpu()
+        return [row if row.isfinite().all() else CheckpointError(VOICE_NOT_FINITE) for row in rows]
+
+    @abstractmethod
+    def _embed(self, feats: Tensor) -> Tensor:
+        """(B, T, D) -> (B, width)."""
 
 
 class MarkEngine(Engine):

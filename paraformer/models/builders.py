@@ -12,6 +12,7 @@ from typing import Any
 from paraformer.errors import ConfigError
 from paraformer.models.aligner import Aligner
 from paraformer.models.bicif import BiCifParaformer
+from paraformer.models.campplus import CamPlusPlus
 from paraformer.models.contextual import ContextualDecoder, ContextualParaformer
 from paraformer.models.ct_transformer import CausalSanmEncoder, CtTransformer
 from paraformer.models.fsmn_vad import UNUSED_OPTIONS, FsmnEncoder, FsmnVad, VadOptions
@@ -44,6 +45,7 @@ filter_length_max cmvn_file use_1st_decoder_loss split_with_space threshold
 tail_mask token_list seg_dict_file bpemodel ctc_type reduce ignore_nan_grad
 chunk_size stride pad_left encoder_att_look_back_factor decoder_att_look_back_factor
 use_output_layer wo_input_layer bias_encoder_type seaco_length_normal
+config_str memory_efficient output_level
 """
 SILENT = {*_SILENT.split(), *UNUSED_OPTIONS}
 
@@ -164,6 +166,17 @@ def build_ct_transformer(config: Config, vocab_size: int, input_size: int) -> Ct
     encoder = encoder_class(**encoder_conf | {"input_size": conf["embed_unit"]})
     check_heads(encoder.output_size, {"encoder_conf": encoder_conf})
     return CtTransformer(vocab_size, conf["embed_unit"], encoder, len(marks))
+
+
+def build_campplus(config: Config, vocab_size: int, input_size: int) -> CamPlusPlus:
+    """A model of voices; its layers are counted in the code, as in the release."""
+    conf = accepted(CamPlusPlus, config.get("model_conf") or {}, "model_conf")
+    if conf.get("feat_dim", input_size) != input_size:
+        raise ConfigError(
+            f"config.yaml: model_conf.feat_dim={conf['feat_dim']}: the front end gives "
+            f"{input_size} features (frontend_conf.n_mels); give the same number"
+        )
+    return CamPlusPlus(**conf | {"feat_dim": input_size})
 
 
 def marks_of(config: Config) -> tuple[list[str], int]:

@@ -5,7 +5,7 @@ a row says how such a model is built, which parts it has, and where it is to be 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -20,12 +20,14 @@ from paraformer.models.builders import (
     BUILDERS,
     Config,
     build_aligner,
+    build_campplus,
     build_ct_transformer,
     build_fsmn_vad,
     build_recogniser,
     marks_of,
     vad_options,
 )
+from paraformer.models.campplus import CamPlusPlus
 from paraformer.models.ct_transformer import CtTransformer
 from paraformer.models.fsmn_vad import FsmnVad, VadOptions
 from paraformer.models.paraformer import Paraformer
@@ -78,6 +80,7 @@ class PunctuationRelease(Release[CtTransformer]):
 
 
 AlignerRelease = Release[Aligner]
+SpeakerRelease = Release[CamPlusPlus]
 MadeT = TypeVar("MadeT", bound=Release[Any], covariant=True)
 
 
@@ -94,6 +97,8 @@ class Kind(Generic[MadeT]):
     build: Callable[[Config, int, int], nn.Module] | None = None
     task: str = ""  # of their configuration.json
     parts: tuple[str, ...] = ("frontend", "tokenizer")
+    # Values of the front end that no configuration of theirs names.
+    frontend: Mapping[str, Any] = field(default_factory=dict)
 
 
 RECOGNISER: Kind[Release[Paraformer]] = Kind(
@@ -134,13 +139,16 @@ ALIGNER: Kind[AlignerRelease] = Kind(
     build_aligner,
     "speech-timestamp",
 )
-SPEAKER: Kind[Release[Any]] = Kind(
+SPEAKER: Kind[SpeakerRelease] = Kind(
     "a speaker model",
     "cam++",
-    "speakers are not built yet in this version, so leave it out",
-    ("CAMPPlus", "ERes2NetV2"),
+    "give it as spk_model, or as model alone",
+    ("CAMPPlus",),
     Release,
-    parts=("frontend",),
+    build_campplus,
+    "speaker-verification",
+    ("frontend",),
+    {"window": "povey", "upscale_samples": False},
 )
 KINDS: tuple[Kind[Any], ...] = (RECOGNISER, VAD, PUNCTUATION, ALIGNER, SPEAKER)
 

@@ -43,11 +43,13 @@ from paraformer.models.kinds import (
     ALIGNER,
     PUNCTUATION,
     RECOGNISER,
+    SPEAKER,
     VAD,
     AlignerRelease,
     Kind,
     PunctuationRelease,
     Release,
+    SpeakerRelease,
     Tokenizer,
     VadRelease,
     kind_of,
@@ -127,6 +129,11 @@ def load_punctuation(
 def load_aligner(path: str | Path, overrides: Mapping[str, Any] | None = None) -> AlignerRelease:
     """A forced aligner: see `load`."""
     return load(ALIGNER, path, overrides)
+
+
+def load_speakers(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SpeakerRelease:
+    """A speaker model: see `load`."""
+    return load(SPEAKER, path, overrides)
 
 
 def read_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
@@ -258,7 +265,7 @@ def build(
     refuse_other(config, kind, where=directory)
     assert kind.build is not None  # or no configuration is of that kind
     tokenizer = build_tokenizer(config) if "tokenizer" in kind.parts else None
-    frontend = build_frontend(config) if "frontend" in kind.parts else None
+    frontend = build_frontend(config, kind.frontend) if "frontend" in kind.parts else None
     tokens = len(tokenizer.tokens) if tokenizer is not None else 0
     with parameters(fresh):
         model = kind.build(config, tokens, frontend.output_size if frontend is not None else 0)
@@ -287,11 +294,11 @@ def build_tokenizer(config: Config) -> Tokenizer:
     return CharTokenizer(tokens, seg_dict, unk_symbol=str(conf.get("unk_symbol", "<unk>")))
 
 
-def build_frontend(config: Config) -> Frontend:
-    """`frontend_conf` of a config.yaml; dither is noise and stays off (a data program may add
-    it).
+def build_frontend(config: Config, fixed: Mapping[str, Any] | None = None) -> Frontend:
+    """`frontend_conf` of a config.yaml, with what is fixed for a kind of model; dither is noise and
+    stays off (a data program may add it).
     """
-    conf = dict(config.get("frontend_conf") or {})
+    conf = {**(config.get("frontend_conf") or {}), **(fixed or {})}
     cmvn = read_cmvn(conf["cmvn_file"]) if conf.get("cmvn_file") else None
     return Frontend(**accepted(Frontend, conf, "frontend_conf") | {"dither": 0.0, "cmvn": cmvn})
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from paraformer.data.audio.channels import MIX
 from paraformer.data.inputs.audio_items import Item
@@ -31,6 +32,7 @@ from paraformer.decode.timestamps import (
     spoken_words,
 )
 from paraformer.errors import ParaformerError
+from paraformer.output.tables import numbers_of
 
 Fields = dict[str, Any]
 # What tables keep of a reading: column to line, or to any number of lines. `text` is as the
@@ -54,6 +56,7 @@ class Result:
     text: str | None = None
     script: str | None = None
     punc_array: list[int] | None = None
+    spk_embedding: Tensor | None = None  # (1, E)
     confidence: float | None = None
     tokens: list[str] | None = None
     token_confidence: list[float] | None = None
@@ -271,6 +274,13 @@ def vad_result(item: Item, spans: Sequence[Stretch], seconds: float) -> Result:
 def text_result(item: Item, text: str, punc_array: list[int]) -> Result:
     """Result of a punctuation model."""
     return Result.of(item, text=text, punc_array=punc_array, rows=[{"text": text}])
+
+
+def embedding_result(item: Item, embedding: Tensor, seconds: float) -> Result:
+    """Result of a speaker model: the embedding (E,) of whoever speaks, as a batch of one."""
+    row: Row = {"text": json.dumps(numbers_of(embedding))}
+    embedding = embedding[None]
+    return Result.of(item, spk_embedding=embedding, seconds=seconds, rows=[row])
 
 
 def shown_text(result: Mapping[str, Any]) -> str:

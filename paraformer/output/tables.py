@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 LINES = ("text", "json")
 TIMED_FILES = ("srt", "vtt", "textgrid", "lrc", "tsv")  # one for each recording
 TIMED_TABLES = ("ctm", "stm")  # one for all
+# What of a result is printed as text: the first that it has.
+SHOWN = ("text", "value", "spk_embedding")
 FORMATS = (*LINES, *TIMED_FILES, *TIMED_TABLES)
 
 
@@ -29,12 +31,24 @@ def format_result(
     ('a_b 你好', '你好')
     """
     check_format(output_format, LINES)
+    if "spk_embedding" in result:
+        result = {**result, "spk_embedding": numbers_of(result["spk_embedding"][0])}
     if output_format == "json":
         return json.dumps(result, ensure_ascii=False)
-    # A VAD has segments in place of a text.
-    shown = result["text"] if "text" in result else json.dumps(result["value"])
-    text = " ".join(str(shown).split())
+    # A VAD has segments in place of a text, and a speaker model an embedding.
+    shown = next((result[name] for name in SHOWN if name in result), "")
+    text = " ".join((shown if isinstance(shown, str) else json.dumps(shown)).split())
     return text if alone else table_line(str(result["key"]), text)
+
+
+def numbers_of(embedding: Any) -> list[float]:
+    """An embedding (E,) to six digits, all that float32 has to say of it.
+
+    >>> import torch
+    >>> numbers_of(torch.tensor([1 / 3, -2.0]))
+    [0.333333, -2.0]
+    """
+    return [float(f"{x:.6g}") for x in embedding.tolist()]
 
 
 def check_format(output_format: str, known: Sequence[str] = FORMATS) -> None:

@@ -1,0 +1,172 @@
+"""embed.py and verify.py: embeddings in a Kaldi archive, and the figures of trials."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import kaldiio
+import numpy as np
+import pytest
+import soundfile
+import torch
+from omegaconf import OmegaConf
+
+from paraformer.api.auto import AutoModel
+from paraformer.data.corpus.tables import read_table
+from paraformer.errors import ConfigError, DataError
+from paraformer.models.release import save_directory
+from paraformer.programs.embed import embed
+from paraformer.programs.verify import Curve, verify
+from tests import tiny
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(save_directory(tmp_path_factory.mktemp("model"), tiny.voices()))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Two clips, and one that is not there."""
+    folder = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+    for name in ("b", "a"):
+        soundfile.write(folder / f"{name}.wav", 0.1 * random.normal(size=20000), 16000)
+    rows = [f"{name} {folder}/{name}.wav\n" for name in ("a", "b", "lost")]
+    (folder / "wav.scp").write_text("".join(rows))
+    return folder
+
+
+def run(program, **settings):
+    name = program.__name__
+    config = OmegaConf.load(ROOT / "paraformer" / "conf" / f"{name}.yaml")
+    return program(OmegaConf.merge(config, settings))
+
+
+def test_the_archive_holds_what_the_model_gives(model, data, tmp_path):
+    out = tmp_path / "out"
+    settings = {"model": model, "data": str(data), "out": str(out), "device": "cpu"}
+    assert run(embed, **settings) == 1  # a third is lost
+    assert run(embed, **settings, min_success=0.6) == 0
+    found = kaldiio.load_scp(str(out / "embedding.scp"))
+    assert list(found) == ["a", "b"]
+    auto = AutoModel(model, device="cpu")
+    for name in found:
+        (expected,) = auto.generate(str(data / f"{name}.wav"))
+        np.testing.assert_allclose(found[name], expected["spk_embedding"][0].numpy(), atol=1e-6)
+    assert list(read_table(out / "failed")) == ["lost"]
+    assert not (out / "embedding.ark.part").exists()
+
+
+def test_a_model_of_another_kind_is_one_line(data, tmp_path):
+    vad = str(ROOT / "tests/fixtures/oracle/fsmn_vad")
+    with pytest.raises(ConfigError, match="is a VAD .*, not a speaker model such as cam"):
+        run(embed, model=vad, data=str(data), out=str(tmp_path))
+
+
+def write_vectors(folder, vectors):
+    scp = folder / "embedding.scp"
+    kaldiio.save_ark(str(folder / "embedding.ark"), vectors, scp=str(scp))
+    return str(scp)
+
+
+VECTORS = {
+    "a1": np.array([1.0, 0.0], np.float32),
+    "a2": np.array([4.0, 3.0], np.float32),  # 0.8 to a1
+    "b1": np.array([0.0, 2.0], np.float32),  # 0 to a1, 0.6 to a2
+    "b2": np.array([-3.0, 4.0], np.float32),  # 0.8 to b1, -0.6 to a1, 0 to a2
+}
+TRIALS = "a1 a2 target\na1 b1 nontarget\na2 b1 nontarget\na1 b2 nontarget\nb1 b2 target\n"
+
+
+def test_figures_of_trials(tmp_path, capsys):
+    scp = write_vectors(tmp_path, VECTORS)
+    (tmp_path / "trials").write_text(TRIALS)
+    out = tmp_path / "scores"
+    assert run(verify, trials=str(tmp_path / "trials"), embeddings=scp, out=str(out)) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "%EER 0.00 [ 2 targets, 3 nontargets ]",
+        "minDCF 0.0000 at 0.01, 0.0000 at 0.05",
+        "threshold 0.31: %miss 0.00 [ 0 / 2 ], %false alarm 33.33 [ 1 / 3 ]",
+    ]
+    lines = out.read_text().splitlines()
+    assert lines[0] == "a1 a2 0.800000"
+    assert lines[2] == "a2 b1 0.600000"
+
+
+def test_a_speaker_is_the_mean_of_utterances(tmp_path):
+    scp = write_vectors(tmp_path, VECTORS)
+    (tmp_path / "spk2utt").write_text("A a1 a2\n")
+    (tmp_path / "trials").write_text("A a1 target\nA b2 nontarget\n")
+    out = tmp_path / "scores"
+    trials, table = str(tmp_path / "trials"), str(tmp_path / "spk2utt")
+    assert run(verify, trials=trials, embeddings=scp, spk2utt=table, out=str(out)) == 0
+    # (1, 0) and (0.8, 0.6): half way between 0 and 36.87 degrees; b2 is at 126.87
+    near, far = (float(line.split()[2]) for line in out.read_text().splitlines())
+    assert near == pytest.approx(np.cos(np.radians(18.435)), abs=1e-4)
+    assert far == pytest.approx(np.cos(np.radians(126.87 - 18.435)), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("targets", "others", "expected"),
+    [
+        ([2, 3], [0, 1], 0.0),
+        ([0, 1], [2, 3], 1.0),
+        ([1, 1], [1, 1], 0.5),  # no threshold tells them apart
+        ([1, 3, 4, 5], [0, 0.5, 2, 0.7], 0.25),
+        ([1, 3, 4], [0, 0.5, 2, 0.7], 0.25),  # three quarters of the way from 0 to 1/3 missed
+    ],
+)
+def test_equal_errors_by_hand(targets, others, expected):
+    curve = Curve.of([*targets, *others], [True] * len(targets) + [False] * len(others))
+    assert curve.equal_error() == pytest.approx(expected)
+
+
+def test_least_cost_by_hand():
+    """One of 100 nontargets is above three of four targets: it is taken, or these are missed."""
+    scores = [9.0, 5.0, 5.0, 5.0, 6.0, *[0.0] * 99]
+    curve = Curve.of(scores, [True] * 4 + [False] * 100)
+    assert curve.least_cost(0.01) == pytest.approx(min(0.75, 99 * 0.01))
+    assert curve.least_cost(0.5) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("trials", "message"),
+    [
+        ("a1 a2 same\n", "is no trial"),
+        ("a1 a2\n", "is no trial"),
+        ("a1 a2 target\n", "needs trials of both kinds"),
+        ("a1 a2 target\na1 zz nontarget\n", "'zz' has no embedding"),
+    ],
+)
+def test_bad_trials_are_one_line(trials, message, tmp_path):
+    scp = write_vectors(tmp_path, VECTORS)
+    (tmp_path / "trials").write_text(trials)
+    with pytest.raises(DataError, match=message):
+        run(verify, trials=str(tmp_path / "trials"), embeddings=scp)
+
+
+def test_an_embedding_that_is_no_number_is_one_line(tmp_path):
+    bad = {**VECTORS, "a1": np.array([np.nan, 0], np.float32)}
+    (tmp_path / "trials").write_text(TRIALS)
+    with pytest.raises(DataError, match="'a1' is no embedding"):
+        scp = write_vectors(tmp_path, bad)
+        run(verify, trials=str(tmp_path / "trials"), embeddings=scp)
+
+
+def test_the_door_says_what_it_takes():
+    for name in ("embed", "verify"):
+        command = [sys.executable, str(ROOT / "bin" / f"{name}.py"), "--help"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0
+        assert f"({name}.yaml)" in done.stdout
+
+
+def test_a_command_prints_the_embedding(model, data):
+    command = [sys.executable, "-m", "paraformer", f"+model={model}", f"+input={data}/a.wav"]
+    done = subprocess.run([*command, "+device=cpu"], capture_output=True, text=True, timeout=120)
+    (expected,) = AutoModel(model, device="cpu").generate(str(data / "a.wav"))
+    printed = torch.tensor([float(x) for x in done.stdout.strip(" []\n").split(",")])
+    torch.testing.assert_close(printed, expected["spk_embedding"][0], atol=1e-5, rtol=1e-5)

@@ -1,0 +1,74 @@
+"""CAM++ as the reference's: features, each stage of the network, embeddings.
+
+The reference was run on one recording at a time, since what it pads with is heard.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from paraformer.api.auto import AutoModel
+from paraformer.data.audio.read import read_audio
+from paraformer.decode.voices import Voices
+from paraformer.models.release import load_speakers
+from tests.conftest import SHARED, needs_shared
+from tests.parity.oracle import close, load_arrays
+
+pytestmark = needs_shared
+ORACLE = SHARED / "oracle" / "campplus"
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    return load_arrays(ORACLE)
+
+
+@pytest.fixture(scope="module")
+def facts():
+    return json.loads((ORACLE / "expected.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def cuts(facts):
+    wave = read_audio(SHARED / "audio" / facts["wav"])
+    return [wave[begin:end] for begin, end in facts["cuts"]]
+
+
+@pytest.fixture(scope="module")
+def voices():
+    return Voices(load_speakers(ORACLE))
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_features(voices, cuts, arrays, number):
+    close(voices.features(cuts[number]), arrays[f"feats_cut{number}"], 1e-3)
+
+
+def test_every_stage(voices, cuts, arrays):
+    model, found = voices.engine.model, {}
+    names = [name.removeprefix("cut0/") for name in arrays if name.startswith("cut0/")]
+    parts = {"head": model.head, **dict(model.xvector.named_children())}
+    hooks = [
+        parts[name].register_forward_hook(lambda *args, name=name: found.update({name: args[2][0]}))
+        for name in names
+    ]
+    voices.embed(cuts[:1])
+    for hook in hooks:
+        hook.remove()
+    assert len(names) == 9
+    for name in names:
+        close(found[name].clone(), arrays[f"cut0/{name}"], 1e-4, 1e-4)
+
+
+def test_embeddings_of_a_batch(voices, cuts, arrays):
+    close(torch.stack(voices.embed(cuts)), arrays["embeddings"], 1e-4, 1e-4)
+
+
+def test_auto_model_gives_what_the_reference_gives(cuts, arrays):
+    model = AutoModel(model=str(ORACLE), device="cpu")
+    found = [result["spk_embedding"] for result in model.generate(input=cuts)]
+    assert [tuple(each.shape) for each in found] == [(1, 32)] * 4
+    close(torch.cat(found), arrays["embeddings_of_list_input"], 1e-4, 1e-4)
