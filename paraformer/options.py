@@ -23,6 +23,7 @@ from paraformer.limits import (
     check_fields,
     check_switch,
 )
+from paraformer.shard import Shard, place_of, read_shard
 
 log = logging.getLogger(__name__)
 
@@ -223,6 +224,11 @@ class CallOptions(_Checked):
     resume: bool = _option(
         False, "go on in output_dir: what is finished there is neither done nor printed again"
     )
+    shard: str = _option(
+        "",
+        "a part of a list, by ids: 2/8, or auto (auto/8) in a job of an array; results go into "
+        "output_dir/shard.2, and funasr-merge_results makes one folder of all",
+    )
     output_format: str = _option(
         "text",
         "text (lines `key text`), json (an object a line); srt, vtt, lrc, tsv, textgrid (a file a "
@@ -236,6 +242,17 @@ class CallOptions(_Checked):
         super().__post_init__()
         if self.resume and not self.output_dir:
             raise ConfigError("resume: goes on with what is in output_dir; give output_dir too")
+        read_shard(self.shard)  # refuses what is none
+
+    @property
+    def part(self) -> Shard | None:
+        """The part of the list that is to be done; None for all."""
+        return read_shard(self.shard)
+
+    @property
+    def folder(self) -> str:
+        """Where results go; "" for no folder."""
+        return place_of(self.output_dir, self.shard)
 
 
 @dataclass(frozen=True)

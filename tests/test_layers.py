@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "paraformer"
-GROUND = {"errors", "limits", "extras", "options", "documents", "files", "progress"}
+GROUND = {"errors", "limits", "extras", "options", "documents", "files", "progress", "shard"}
 # What lies in the hall beside the ground floor.
 DOORS = {"", "__main__", "as_funasr", "as_funasr.__main__", "as_funasr.funasr"}
 # A row a room: what it may import of ours, beside the ground floor.

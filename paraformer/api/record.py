@@ -13,6 +13,7 @@ from paraformer.models.integrity import content_id
 from paraformer.models.kinds import hears_streams
 from paraformer.models.release import read_config, weights_of
 from paraformer.output.resume import Made
+from paraformer.shard import read_shard
 
 
 def made_with(directories: Mapping[str, Path], given: Mapping[str, Any], cut: bool) -> Made:
@@ -84,4 +85,5 @@ CONTENTS: dict[str, Callable[[Any], str]] = {
     "hotword": said_hotwords,
     "lm_file": _content_of,
     "init_param": _content_of,
+    "shard": lambda said: str(read_shard(said) or ""),
 }

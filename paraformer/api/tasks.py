@@ -66,7 +66,6 @@ log = logging.getLogger(__name__)
 MEASURED = 100
 MOST_PIECE_MS = 3_600_000  # an hour: a stream in longer pieces is none
 
-
 # Items, and how many there are, become their results.
 Work = Callable[[Iterator[Item], int], Iterator[Result]]
 
@@ -120,6 +119,7 @@ def stream_items(
     inputs: Inputs | ListedItems, call: CallOptions, layout: Layout, work: Work, made: Made | None
 ) -> Results:
     """Results of the inputs that are to be done."""
+    inputs = inputs.of(call.part)
     output = Output(call, inputs.total, layout, inputs.origins, made)
     return output.stream(work(output.pending(inputs.keyed()), output.left))
 

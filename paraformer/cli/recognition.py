@@ -19,6 +19,7 @@ from paraformer.cli.remarks import SmallModel
 from paraformer.data import inputs as input_room
 from paraformer.errors import CheckpointError, ConfigError, DataError
 from paraformer.progress import goes_on
+from paraformer.shard import place_of
 
 if TYPE_CHECKING:
     from paraformer.api.auto import AutoModel
@@ -83,7 +84,10 @@ def recognise(
         inputs = [part.strip(" '\"") for part in inputs[0].strip("[]()").split(",", 1)]
     alone = len(inputs) == (2 if pair else 1) and is_single(inputs[0])
     alone = alone and settings.get("channel") != "split"
-    folder, output_format = settings.get("output_dir"), str(settings.get("output_format", "text"))
+    if alone and settings.get("shard"):
+        raise ConfigError("shard: is a part of a list; give a list or a folder, or leave it out")
+    folder = place_of(settings.get("output_dir", ""), settings.get("shard"))
+    output_format = str(settings.get("output_format", "text"))
     if folder and "-" not in inputs:
         settings["resume"] = goes_on(folder, settings.get("resume", False))
     _check_output(output_format, alone, bool(folder))
@@ -220,8 +224,8 @@ def _print_results(
     counts.report(time.perf_counter() - begun, command.verbose)
     if alone:
         return 1 if counts.failures else 0
-    done = counts.successes
-    return 0 if done and done >= command.min_success * counts.total else 1
+    done, total = counts.successes, counts.total  # a shard may hold nothing
+    return 0 if (done or not total) and done >= command.min_success * total else 1
 
 
 def _results(

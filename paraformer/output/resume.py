@@ -46,14 +46,21 @@ class Made(NamedTuple):
         with replacing(folder / name) as draft:
             draft.write_text(text + "\n", encoding="utf-8", errors="backslashreplace", newline="\n")
 
+    @staticmethod
+    def read(folder: Path, name: str = MADE_WITH) -> Made | None:
+        """The record of a folder, None where it has none."""
+        try:
+            told = parse_json((folder / name).read_text(encoding="utf-8"))
+            return Made(dict(told["options"]), dict(told["places"]))
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
     def refuse_other(self, folder: Path, whole: Sequence[str], name: str = MADE_WITH) -> None:
         """Refuse to go on with what was made with anything else; whole: as of `Finished`."""
         if not any(_finished(folder, whole).values()):
             return
-        try:
-            told = parse_json((folder / name).read_text(encoding="utf-8"))
-            there = Made(dict(told["options"]), dict(told["places"]))
-        except (OSError, ValueError, LookupError, TypeError):
+        there = self.read(folder, name)
+        if there is None:
             log.warning(
                 "%s: does not say what its results were made with (%s); those that are there stay",
                 *(folder, name),

@@ -12,6 +12,7 @@ from paraformer.data.inputs.sources import Item
 from paraformer.options import CallOptions
 from paraformer.output.result import Fields, Result
 from paraformer.output.resume import Made
+from paraformer.output.shards import Claim, claim
 from paraformer.output.subtitle_lines import LineLimits
 from paraformer.output.tables import Layout, ResultFolder
 from paraformer.output.timed_folder import TimedFolder
@@ -68,16 +69,18 @@ class Output:
         self._order: list[str] | None = [] if call.resume else None
         self.folder: ResultFolder | None = None
         self.timed: TimedFolder | None = None
+        self._claim: Claim | None = None
         if not call.output_dir:
             return
+        self._claim = claim(call.output_dir, call.part) if call.part else None
         # First, for what it lacks is said before an earlier run's tables are emptied.
         timed_format = layout.timed or call.output_format
         if is_timed(timed_format) or (timed_format == "json" and layout.with_json):
             limits = LineLimits(call.max_line_chars, call.max_line_s)
-            where = (call.output_dir, timed_format, limits, call.resume)
+            where = (call.folder, timed_format, limits, call.resume)
             self.timed = TimedFolder(*where, self.origins, exact=bool(layout.timed))
         beside = self.timed.beside if self.timed is not None else ()
-        self.folder = ResultFolder(call.output_dir, layout, call.nbest, call.resume, beside, made)
+        self.folder = ResultFolder(call.folder, layout, call.nbest, call.resume, beside, made)
 
     @property
     def left(self) -> int:
@@ -106,7 +109,7 @@ class Output:
 
     def _written(self, results: Iterator[Result]) -> Iterator[Result]:
         with ExitStack() as stack:
-            for folder in (self.folder, self.timed):
+            for folder in (self._claim, self.folder, self.timed):
                 if folder is not None:
                     stack.enter_context(closing(folder))
             if isinstance(results, Generator):
@@ -121,6 +124,10 @@ class Output:
                     self.folder.add(result)
                 yield result
             if self.skipped:
-                log.info("%d of %d utterances were finished already", self.skipped, self.total)
+                log.info(
+                    "%d of %d utterances were finished already",
+                    self.skipped,
+                    len(self._order or ()),
+                )
             if self.folder is not None:
                 self.folder.finish(self._order or ())

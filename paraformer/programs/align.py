@@ -26,6 +26,7 @@ from paraformer.models.kinds import ALIGNER
 from paraformer.output.tables import Layout
 from paraformer.programs.hydra_main import run
 from paraformer.programs.inference import STATS, Tally, keywords, load, made_of, result_folder
+from paraformer.shard import read_shard
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +47,11 @@ def align(config: DictConfig) -> int:
     given = keywords(config)
     data = Path(config.data)
     folder = data if data.is_dir() else data.parent
-    out = result_folder(config.out, folder)
+    out = result_folder(config.out, folder, config.shard)
     items = _items(data, config.channel)
     texts = _texts(Path(config.text or folder / "text"), [item.key for item in items])
     pairs = (replace(item, text=texts.get(item.key, ABSENT)) for item in items)
-    items = ListedItems(pairs, items.origins)
+    items = ListedItems(pairs, items.origins).of(read_shard(config.shard))
     model = load(config, given, ALIGNER, out)
     results = model.write(items, LAYOUT, made_of(config, "align", model))
     tally = Tally(len(items)).count(results)

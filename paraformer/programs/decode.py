@@ -20,6 +20,7 @@ from paraformer.models.kinds import RECOGNISER
 from paraformer.output.tables import Layout
 from paraformer.programs.hydra_main import run
 from paraformer.programs.inference import STATS, Tally, keywords, load, made_of, result_folder
+from paraformer.shard import read_shard
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +38,11 @@ def decode(config: DictConfig) -> int:
     """Decode `config.data`; an utterance that cannot be read is reported, counted and skipped."""
     given = keywords(config)
     data = Path(config.data)
-    out = result_folder(config.out, data)
+    out = result_folder(config.out, data, config.shard)
     stored = config.use_feats and not config.vad_model and (data / "feats.scp").is_file()
     model = load(config, given, RECOGNISER, out)
     items = stored_items(data) if stored else data_items(data, config.channel)
+    items = items.of(read_shard(config.shard))
     results = model.write(items, LAYOUT, made_of(config, "decode", model))
     tally = Tally(len(items)).count(results)
     tally.write(out, {"model": str(config.model), "data": str(config.data)}, "decoded")

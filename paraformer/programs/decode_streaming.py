@@ -30,6 +30,7 @@ from paraformer.models.kinds import RECOGNISER
 from paraformer.output.tables import Layout
 from paraformer.programs.hydra_main import plain, run
 from paraformer.programs.inference import STATS, Tally, keywords, load, made_of, result_folder
+from paraformer.shard import read_shard
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +52,10 @@ def decode_streaming(config: DictConfig) -> int:
     if config.hotword and not config.second_pass:
         raise ConfigError(DEAF)
     data = Path(config.data)
-    out = result_folder(config.out, data)
+    out = result_folder(config.out, data, config.shard)
     model = load(config, given, RECOGNISER, out)
     lanes = Lanes(model.live().pipeline, config.streams, config.simulate, config.fs)
-    items = data_items(data, config.channel)
+    items = data_items(data, config.channel).of(read_shard(config.shard))
     made = made_of(config, "decode_streaming", model)
     results = model.write(items, LAYOUT, made, lanes.results)
     tally = Tally(len(items))

@@ -30,17 +30,18 @@ from paraformer.output.sink import Results
 from paraformer.output.tables import FORMATS, check_format
 from paraformer.programs.hydra_main import defaults_of, plain
 from paraformer.progress import goes_on
+from paraformer.shard import place_of
 
 log = logging.getLogger(__name__)
 
 STATS = "stats.json"
 
 
-def result_folder(out: str, data: Path) -> Path:
-    """The folder of the results, tried before the model is loaded."""
+def result_folder(out: str, data: Path, shard: str = "") -> Path:
+    """The folder of the results, of a shard that in `out`, tried before the model is loaded."""
     if Path(out).resolve() == data.resolve():
         raise ConfigError(f"out={out}: is the data directory, whose text would be lost")
-    return check_folder(out)
+    return check_folder(place_of(out, shard))
 
 
 def keywords(config: DictConfig) -> dict[str, Any]:
@@ -66,11 +67,12 @@ def load(
 ) -> AutoModel:
     """The model of a configuration, which must be of that kind, with these keywords.
 
-    out: where results go, with those of an earlier run if this one goes on.
+    out: where results go, `config.out` or the shard in it, with those of an earlier run if this one
+    goes on.
     """
     given = {**given}
     if out is not None:
-        given |= {"output_dir": str(out), "resume": goes_on(out, config.resume)}
+        given |= {"output_dir": str(config.out), "resume": goes_on(out, config.resume)}
     build = opts.BuildOptions(**{n: given[n] for n in opts.names(opts.BuildOptions) if n in given})
     directory = find_model(config.model, build.hub, build.model_revision, offline=build.offline)
     refuse_other(read_config(directory, {}), kind, where=directory)

@@ -26,6 +26,7 @@ from paraformer.output.resume import MADE_WITH, row_id
 from paraformer.output.tables import Layout
 from paraformer.programs.hydra_main import run
 from paraformer.programs.inference import Tally, keywords, load, made_of
+from paraformer.shard import place_of, read_shard
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,8 @@ Tables = dict[str, dict[str, str]]
 def segment(config: DictConfig) -> int:
     """Segment `config.data`; a recording that cannot be read is reported, counted and skipped."""
     given = keywords(config)
-    out, channel = check_folder(config.out), check_channel(config.channel)
+    out = check_folder(place_of(config.out, config.shard))
+    channel = check_channel(config.channel)
     if channel == SPLIT:
         raise ConfigError("channel=split: segments are of recordings; give a number, or mix")
     table = Path(config.data)
@@ -49,15 +51,16 @@ def segment(config: DictConfig) -> int:
     model = load(config, given, VAD, out)
     items = ListedItems(
         Item(key, sources[key], from_list=True, channel=channel) for key in sorted(sources)
-    )
+    ).of(read_shard(config.shard))
     results = model.write(items, LAYOUT, made_of(config, "segment", model))
     tally = Tally(len(items), "recording").count(results)
     found = {row.key: json.loads(row.value) for row in read_rows(out / DRAFT)}
     found = {key: found[row_id(key)] for key in sorted(sources) if row_id(key) in found}
     spans = {key: [Span(*span) for span in rows[1:]] for key, rows in found.items()}
     _write(out, {**known, "wav.scp": sources}, spans, tally, config)
-    for name in (DRAFT, MADE_WITH):
-        (out / name).unlink()
+    (out / DRAFT).unlink()
+    if not config.shard:  # that of one says which it is
+        (out / MADE_WITH).unlink()
     spoken = sum(span.end_ms - span.start_ms for each in spans.values() for span in each) / 1000
     heard = sum(seconds for seconds, *_ in found.values())
     count = sum(len(each) for each in spans.values())

@@ -9,6 +9,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
@@ -46,6 +47,7 @@ from paraformer.data.inputs.lists import (
     from_object,
 )
 from paraformer.errors import ConfigError, DataError, ParaformerError
+from paraformer.shard import Shard
 
 __all__ = [
     "OVERSHOOT_SECONDS",
@@ -127,6 +129,7 @@ class Inputs(Iterable[Item]):
         taken = (key for key, path in self._names() if not path) if mixed else ()
         self._keys = distinct_keys(bare, taken)
         self._given = given_keys(key, self._count)
+        self._shard: Shard | None = None
 
     def _names(self) -> Iterator[Name]:
         place = 0
@@ -137,8 +140,17 @@ class Inputs(Iterable[Item]):
 
     @property
     def total(self) -> int:
-        """The number of items; where recordings are split, two of each."""
-        return self._count * (2 if self.channel == SPLIT else 1)
+        """The number of items, or of a shard about so many; where recordings are split, two of
+        each.
+        """
+        shards = 1 if self._shard is None else self._shard.shards
+        return -(-self._count // shards) * (2 if self.channel == SPLIT else 1)
+
+    def of(self, shard: Shard | None) -> Inputs:
+        """Those of a shard, by their ids; where recordings are split, by those of recordings."""
+        part = copy(self)
+        part._shard = shard
+        return part
 
     @property
     def origins(self) -> Origins:
@@ -168,7 +180,9 @@ class Inputs(Iterable[Item]):
                 key = own if own and not path else next(keys, "")
                 if not key:
                     raise DataError("input: a list has changed while it was read; begin again")
-                yield next(given, "") or key, make
+                key = next(given, "") or key
+                if self._shard is None or self._shard.holds(key):
+                    yield key, make
 
 
 class ListedItems(list[Item]):
@@ -183,6 +197,12 @@ class ListedItems(list[Item]):
     def total(self) -> int:
         """How many there are."""
         return len(self)
+
+    def of(self, shard: Shard | None) -> ListedItems:
+        """Those of a shard, by their ids."""
+        if shard is None:
+            return self
+        return ListedItems((item for item in self if shard.holds(item.key)), self.origins)
 
     def keyed(self) -> Iterator[tuple[str, Callable[[], Item]]]:
         """See `Inputs`."""
