@@ -25,6 +25,8 @@ from paraformer.server.turns import Turns
 # Of each stream no more is heard at a time, so that one that comes faster than it is spoken does
 # not hold up the others; no more streams than these are one batch.
 TURN_SECONDS, MOST_STREAMS = 0.96, 128
+# A stream is due when so much of it waits, or its end: half the work of steps of 60 ms.
+DUE_SECONDS = 0.18
 # Recordings that are decoded together: as many as have so many seconds together.
 TOGETHER_SECONDS, MOST_TOGETHER = 60.0, 16
 BROKEN = "the server failed at this; its log says why"
@@ -117,7 +119,7 @@ class LiveStream:
             self.drop()
             self.state = None
             self._news.put_nowait(_Ended(last, fed.error))
-        elif self._waiting or self.ended:
+        else:
             self._scheduler.due(self)
 
 
@@ -196,8 +198,9 @@ class Scheduler:
         self._backlog -= samples
 
     def due(self, stream: LiveStream) -> None:
-        """A stream has samples, or has ended."""
-        if not stream.queued and not stream.over:
+        """A stream has more samples, or has ended."""
+        wanted = stream.ended or stream.backlog >= int(DUE_SECONDS * self.model.rate)
+        if wanted and not stream.queued and not stream.over:
             stream.queued = True
             self._due.append(stream)
             self._stream_due.set()

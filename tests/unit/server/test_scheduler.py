@@ -78,6 +78,20 @@ def test_streams_that_are_due_are_one_batch_and_long_ones_take_turns():
     assert model.fed == [[10, 96, 96], [96], [8]]
 
 
+def test_little_sound_waits_for_more_or_for_the_end():
+    async def work(scheduler):
+        stream = scheduler.stream(Wishes())
+        for _ in range(3):
+            stream.put(torch.zeros(7))
+            await asyncio.sleep(0.05)
+        stream.put(torch.zeros(7))
+        stream.end()
+        await all_news(stream)
+
+    _, model = scheduled(work)
+    assert model.fed == [[21], [7]]
+
+
 def test_what_waits_is_bounded_and_counted():
     async def work(scheduler):
         first = scheduler.stream(Wishes())
@@ -99,14 +113,14 @@ def test_what_waits_is_bounded_and_counted():
 def test_a_stream_that_fails_is_alone_and_a_fault_of_ours_is_told_as_one():
     async def work(scheduler):
         good, bad = scheduler.stream(Wishes()), scheduler.stream(Wishes())
-        good.put(torch.zeros(5))
-        bad.put(torch.full((5,), 7.0))
+        good.put(torch.zeros(20))
+        bad.put(torch.full((20,), 7.0))
         with pytest.raises(DataError, match="seven"):
             await all_news(bad)
         good.end()
         assert await all_news(good) == []
         broken = scheduler.stream(Wishes())
-        broken.put(torch.full((5,), 8.0))
+        broken.put(torch.full((20,), 8.0))
         with pytest.raises(BrokenError):
             await all_news(broken)
         with pytest.raises(BrokenError):

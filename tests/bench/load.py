@@ -1,0 +1,114 @@
+"""How many live sessions a server of FunASR's protocol holds: clients that speak without a pause,
+at real-time pace, each from another place of the sound.
+
+    funasr serve +port=10095
+    python tests/bench/load.py ws://127.0.0.1:10095 x.wav 8 16 32
+
+A session is held if each partial comes within a second of its sound and the final, 95 times of 100,
+within half a second of the end. The processor time of the clients is told too, since they share it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import time
+import wave
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import quantiles
+
+from websockets.asyncio.client import connect
+
+BLOCK_MS, RATE = 60, 16000
+LATE_SECONDS, FINAL_SECONDS = 1.0, 0.5
+
+
+@dataclass
+class Session:
+    """One client's measurements, in seconds."""
+
+    gaps: list[float] = field(default_factory=list)  # between two partials
+    final: float = 0.0  # from the end of the sound to the last message
+    text: str = ""
+
+
+async def speak(url: str, mode: str, sound: bytes, delay: float) -> Session:
+    """One utterance at real-time pace."""
+    found, size = Session(), RATE * BLOCK_MS // 1000 * 2
+    await asyncio.sleep(delay)
+    async with connect(url, max_size=None, ping_interval=None) as socket:
+        start = {"mode": mode, "chunk_size": [0, 10, 5], "is_speaking": True}
+        await socket.send(json.dumps(start))
+        hearing = asyncio.create_task(hear(socket, found))
+        begun = time.perf_counter()
+        for number, place in enumerate(range(0, len(sound), size), 1):
+            await asyncio.sleep(begun + number * BLOCK_MS / 1000 - time.perf_counter())
+            await socket.send(sound[place : place + size])
+        ended = time.perf_counter()
+        await socket.send('{"is_speaking": false}')
+        await hearing
+        found.final = time.perf_counter() - ended
+    return found
+
+
+async def hear(socket, found: Session) -> None:
+    """The messages of one utterance, to the last."""
+    came = []
+    async for text in socket:
+        message = json.loads(text)
+        found.text += message["text"]
+        if message["is_final"]:
+            break
+        came.append(time.perf_counter())
+    found.gaps = [after - before for before, after in pairwise(came)]
+
+
+def turned(sound: bytes, number: int, count: int, seconds: float) -> bytes:
+    """So many seconds of the sound, from another place for each session."""
+    begin = len(sound) * number // count // 2 * 2
+    size, whole = int(seconds * RATE) * 2, sound[begin:] + sound[:begin]
+    return (whole * (size // len(whole) + 1))[:size]
+
+
+async def measure(url: str, mode: str, sound: bytes, count: int, seconds: float) -> str:
+    """A line on so many sessions side by side."""
+    used, begun = sum(os.times()[:2]), time.perf_counter()
+    sessions = await asyncio.gather(
+        *(
+            speak(url, mode, turned(sound, number, count, seconds), number / count)
+            for number in range(count)
+        )
+    )
+    finals = sorted(session.final for session in sessions)
+    p95 = quantiles(finals, n=20)[-1] if count > 1 else finals[0]
+    # A chunk brings words every 0.6 s; words that are missing for longer than two are late.
+    worst = max((gap for session in sessions for gap in session.gaps), default=0.0)
+    own = (sum(os.times()[:2]) - used) / (time.perf_counter() - begun)
+    held = p95 <= FINAL_SECONDS and worst <= LATE_SECONDS + 1.2
+    return (
+        f"{count} sessions: final p95 {p95:.3f} s, longest wait between partials {worst:.2f} s, "
+        f"clients used {own:.2f} processors: {'held' if held else 'not held'}"
+    )
+
+
+def main() -> None:
+    """Print a line for each number of sessions."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("url")
+    parser.add_argument("wav")
+    parser.add_argument("sessions", type=int, nargs="+")
+    parser.add_argument("--mode", default="2pass")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    given = parser.parse_args()
+    with wave.open(given.wav) as file:
+        assert file.getframerate() == RATE and file.getnchannels() == 1
+        sound = file.readframes(file.getnframes())
+    for count in given.sessions:
+        print(asyncio.run(measure(given.url, given.mode, sound, count, given.seconds)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
