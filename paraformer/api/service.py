@@ -5,11 +5,11 @@ by any wishes of theirs; all of it shares one model.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from torch import Tensor
 
@@ -17,10 +17,12 @@ from paraformer.api.auto import AutoModel
 from paraformer.api.live import FINAL, Event, LivePipeline, LiveState
 from paraformer.api.tasks import SpeechTask
 from paraformer.data.inputs.sources import Item
+from paraformer.decode.hotwords import held_hotwords, is_given
 from paraformer.decode.itn import rewrite_result, shared_numerals
 from paraformer.decode.streaming import Chunking
 from paraformer.decode.timestamps import cut_sentences, spoken_words
 from paraformer.errors import ConfigError, DataError, ParaformerError
+from paraformer.models.kinds import hears_streams
 from paraformer.options import CallOptions
 from paraformer.output.result import Fields, shown_text
 from paraformer.output.timed_formats import format_timed
@@ -115,9 +117,13 @@ class ServedModel:
         self.name = model.directory.name
         self.rate = int(task.release.frontend.fs)
         self.defaults = CallOptions(**model.defaults)
-        self._whole = _whole_task(task, before)
+        own = held_hotwords(self.defaults.hotword)  # a file is read once
+        self._hotwords = [*cast(Iterable[Any], own)] if is_given(own) else []
+        # A chunk_size of the server says how streams are cut, not that recordings are such.
+        streaming = hears_streams(task.release.config)
+        self._whole = _whole_task(task, streaming, before)
         # A model of both kinds writes the final text of what it has heard as a stream.
-        second = task.second or (None if task.streaming else task.recognizer)
+        second = task.second or (None if streaming else task.recognizer)
         self._live = SpeechTask(task.recognizer, True, task.vad, task.punctuator, second)
         self._pipelines: OrderedDict[Wishes, LivePipeline] = OrderedDict()
         self._cuts: set[tuple[int, int, int]] = set()
@@ -216,21 +222,19 @@ class ServedModel:
 
     def _call(self, wishes: Wishes, **more: Any) -> CallOptions:
         """Options of `generate`: the server's, with what a client wishes."""
-        wished: dict[str, Any] = {**more, "itn": wishes.itn}
-        if wishes.hotwords:
-            wished["hotword"] = list(wishes.hotwords)
+        hotwords = [*self._hotwords, *wishes.hotwords]
+        wished: dict[str, Any] = {**more, "itn": wishes.itn, "hotword": hotwords}
         if wishes.chunk_size is not None:
             wished["chunk_size"] = list(wishes.chunk_size)
         return replace(self.defaults, **wished)
 
 
-def _whole_task(task: SpeechTask, before: Callable[[], None]) -> SpeechTask:
+def _whole_task(task: SpeechTask, streaming: bool, before: Callable[[], None]) -> SpeechTask:
     """The task of whole recordings: by the second pass, where there is one."""
     recognizer = _polite(task.second or task.recognizer, before)
     vad = task.vad and _polite(task.vad, before)
     punctuator = task.punctuator and _polite(task.punctuator, before)
-    streaming = task.streaming and task.second is None
-    return SpeechTask(recognizer, streaming, vad, punctuator)
+    return SpeechTask(recognizer, streaming and task.second is None, vad, punctuator)
 
 
 def _answer(result: Fields, seconds: float) -> Answer:

@@ -110,11 +110,13 @@ class Upload:
         then; code: they are G.711 of that kind.
         """
         source = b"".join(self._parts) if self._folder is None else self._path
-        if code:
-            return finished(_expanded(_all(source), code), raw_fs or 8000, rate, NAME)
-        kind = kind_of(_head(source))
-        if kind is None and raw_fs is not None:
-            return finished(from_bytes(_all(source), NAME), check_rate(raw_fs, NAME), rate, NAME)
+        kind = None if code else kind_of(_head(source))
+        if code or (kind is None and raw_fs is not None):
+            own = check_rate(raw_fs or 8000, NAME)
+            _check_seconds(self.size / own / (1 if code else 2), most_seconds)
+            content = source if isinstance(source, bytes) else source.read_bytes()
+            wave = _expanded(content, code) if code else from_bytes(content, NAME)
+            return finished(wave, own, rate, NAME)
         if kind is not None and not kind.is_audio:
             raise AudioError(f"{NAME}: it is {kind.fault}; give a recording")
         try:
@@ -125,8 +127,9 @@ class Upload:
             raise AudioError(str(error).replace(str(source), NAME)) from None
 
 
-def _all(source: bytes | Path) -> bytes:
-    return source if isinstance(source, bytes) else source.read_bytes()
+def _check_seconds(seconds: float, most: float) -> None:
+    if seconds > most:
+        raise TooLargeError(f"{NAME}: longer than {most:g} s; send it in parts")
 
 
 def _head(source: bytes | Path) -> bytes:
@@ -149,8 +152,7 @@ def _decoded(source: bytes | Path, rate: int, most_seconds: float) -> Tensor:
             if len(block) < BLOCK_SECONDS * own:
                 break
             seconds += BLOCK_SECONDS
-            if seconds > most_seconds:
-                raise TooLargeError(f"{NAME}: longer than {most_seconds:g} s; send it in parts")
+            _check_seconds(seconds, most_seconds)
     return finished(torch.cat(parts), own, rate, NAME)
 
 

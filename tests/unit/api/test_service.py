@@ -74,6 +74,19 @@ def test_a_plain_stream_is_what_the_streamer_says(served, model):
     assert final.answer.text == streamer.text
 
 
+def test_hotwords_of_the_server_and_of_a_client_are_heard_together(tmp_path, model):
+    path = tmp_path / "words.txt"
+    path.write_text("对楼市\n", "utf-8")
+    beside = {"vad_model": "fsmn-vad-mini", "punc_model": "ct-punc-mini", "disable_pbar": True}
+    one = AutoModel("paraformer-zh-mini", hotword=str(path), chunk_size=[0, 8, 4], **beside)
+    served, wave = ServedModel(one), read_audio(CLIPS[2])
+    path.unlink()  # it is read once
+    for wishes in (Wishes(), Wishes(("公园",))):
+        (answer,) = served.recognise([wave], wishes)
+        (expected,) = model.generate(CLIPS[2], hotword=["对楼市", *wishes.hotwords])
+        assert answer.text == expected["text"] and "对楼市" in answer.text
+
+
 def test_wishes_are_met_as_far_as_they_can_be(model):
     served = ServedModel(model)
     assert served.allowed(Wishes(("a",), plain=True)).hotwords == ()

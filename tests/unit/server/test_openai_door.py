@@ -189,19 +189,24 @@ def test_limits_and_token(served, texts):
 
 def test_recordings_that_find_no_room_are_refused_at_once(server, texts):
     """So many wait while a stream has the turn; the others are decoded."""
-    turns, found = server.service.scheduler._turns, []
-    with turns.streams():
-        threads = [
-            threading.Thread(target=lambda: found.append(server.upload(SOUNDS["demo_2"])))
-            for _ in range(12)
-        ]
-        for thread in threads:
-            thread.start()
-        wait = threading.Event()
-        for _ in range(200):
-            if len(found) >= 3:
-                break
+    scheduler, found, wait = server.service.scheduler, [], threading.Event()
+
+    def until(done):
+        for _ in range(600):
+            if done():
+                return
             wait.wait(0.05)
+
+    threads = [
+        threading.Thread(target=lambda: found.append(server.upload(SOUNDS["demo_2"])))
+        for _ in range(12)
+    ]
+    with scheduler._turns.streams():
+        threads[0].start()  # the one that is next has left the queue
+        until(lambda: scheduler._decoding)
+        for thread in threads[1:]:
+            thread.start()
+        until(lambda: len(found) >= 3)
         refused = list(found)
         assert {answer.status for answer in refused} == {429}
         assert int(refused[0].headers["retry-after"]) >= 1

@@ -100,6 +100,12 @@ def test_uploads_have_limits_of_bytes_and_seconds():
     upload.add(file.getvalue())
     with pytest.raises(TooLargeError, match="longer than 100 s"):
         upload.read(16000, 100)
+    upload = Upload(1 << 20)
+    upload.add(bytes(160000))
+    assert len(upload.read(16000, 5, 16000)) == 80000
+    for form in ((16000, ""), (8000, "ALAW")):
+        with pytest.raises(TooLargeError, match="longer than 4 s"):
+            upload.read(16000, 4, *form)
 
 
 def test_a_fault_does_not_tell_where_the_file_lies(tmp_path, monkeypatch):
