@@ -23,6 +23,8 @@ EXTRAS = {
     "pypinyin": ("pypinyin", "train"),
     "python_multipart": ("python-multipart", "serve"),
     "starlette.applications": ("starlette", "serve"),
+    "scipy.linalg": ("scipy", "speakers"),
+    "sklearn.cluster": ("scikit-learn", "speakers"),
     "torch.utils.tensorboard": ("tensorboard", "train"),
     "uvicorn": ("uvicorn", "serve"),
     "websockets": ("websockets", "serve"),

@@ -12,6 +12,7 @@ import torch
 
 from paraformer.api.auto import AutoModel
 from paraformer.data.audio.read import read_audio
+from paraformer.decode.clustering import Bounds, by_first, cluster
 from paraformer.decode.voices import Voices
 from paraformer.models.release import load_speakers
 from tests.conftest import SHARED, needs_shared
@@ -72,3 +73,32 @@ def test_auto_model_gives_what_the_reference_gives(cuts, arrays):
     found = [result["spk_embedding"] for result in model.generate(input=cuts)]
     assert [tuple(each.shape) for each in found] == [(1, 32)] * 4
     close(torch.cat(found), arrays["embeddings_of_list_input"], 1e-4, 1e-4)
+
+
+def matrices():
+    names = ("n20", "n40_3spk", "n90_4spk", "n60_1spk", "n120_close", "n300_5spk")
+    return [(name, number) for name in names for number in (None, 2, 3)]
+
+
+# By k-means' random start, as the notes of the oracle say: unclear data, or more groups than drawn.
+RANDOM = {("n120_close", None), ("n120_close", 2), ("n120_close", 3), ("n20", 3), ("n60_1spk", 2)}
+RANDOM |= {("n60_1spk", 3), ("n300_5spk", 3)}
+
+
+@pytest.mark.parametrize(("name", "number"), sorted(set(matrices()) - RANDOM, key=str))
+def test_partitions(name, number, arrays, facts):
+    pytest.importorskip("sklearn", reason="clustering is an extra: pip install scikit-learn scipy")
+    found = cluster(arrays[f"cluster/{name}/embeddings"].numpy(), Bounds(number))
+    expected = facts["cluster labels, renumbered by first appearance"]
+    assert found.tolist() == expected[f"{name}/oracle_num={number}"]
+
+
+@pytest.mark.parametrize("name", ["n12", "n19", "n2100"])
+@pytest.mark.parametrize("known", [True, False])
+def test_groups_that_were_drawn(name, known, arrays):
+    """Where the reference says one speaker, or reduces the dimensions first."""
+    pytest.importorskip("sklearn", reason="clustering is an extra: pip install scikit-learn scipy")
+    drawn = arrays[f"cluster/{name}/drawn_labels"].numpy()
+    bounds = Bounds(int(drawn.max()) + 1) if known else None
+    found = cluster(arrays[f"cluster/{name}/embeddings"].numpy(), bounds)
+    assert found.tolist() == by_first(drawn).tolist()

@@ -10,11 +10,13 @@ import subprocess
 import sys
 from importlib import import_module
 
+import numpy as np
 import pytest
 import torch
 
 from paraformer.data.text.score import pinyin, score, units
 from paraformer.data.text.words import jieba_segmenter
+from paraformer.decode.clustering import Bounds, cluster
 from paraformer.decode.itn import Numerals
 from paraformer.decode.language_model import LanguageModel
 from paraformer.errors import ConfigError
@@ -51,6 +53,8 @@ ROADS = {
         for package in SERVED
     },
     "pypinyin": (lambda file: pinyin("好"), "pinyin: "),
+    "scipy.linalg": (lambda file: cluster(np.eye(24), Bounds(2)), "spk_model: "),
+    "sklearn.cluster": (lambda file: cluster(np.eye(8), Bounds(2)), "spk_model: "),
     "torch.utils.tensorboard": (make_writer, "curves: "),
 }
 
