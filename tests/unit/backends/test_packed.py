@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from paraformer.backends.packed import PackedConv, PackedLinear, for_inference
-from paraformer.nn.layers import PointwiseConv
+from paraformer.nn.layers import FeedForward, NormedFeedForward, PointwiseConv
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -140,3 +141,39 @@ def test_the_sum_over_taps_is_the_convolution(kernel):
     expected = block(x, frames)  # with gradients: torch's convolution
     with torch.no_grad():
         torch.testing.assert_close(block(x, frames), expected, atol=1e-5, rtol=1e-5)
+
+
+@needs_onednn
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", [FeedForward, NormedFeedForward])
+@pytest.mark.parametrize("shape", [(2, 15, 64), (3, 1100, 64), (2, 0, 64)])
+def test_a_feed_forward_layer_in_blocks_is_its_parts(dtype, kind, shape):
+    """Each of its parts over all rows gives the same numbers, bit for bit."""
+    layer = for_inference(kind(64, 128, 0.1), CPU, dtype)
+    x = torch.randn(shape)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, dtype is torch.bfloat16):
+        hidden = torch.relu(layer.w_1(x))
+        hidden = layer.norm(hidden) if kind is NormedFeedForward else hidden
+        assert type(layer) is not kind and isinstance(layer, kind)
+        assert torch.equal(layer(x), layer.w_2(hidden))
+
+
+@needs_onednn
+@pytest.mark.parametrize("kind", [FeedForward, NormedFeedForward])
+def test_the_hidden_rows_of_a_feed_forward_layer_are_a_block_however_many_there_are(kind):
+    layer, sizes = for_inference(kind(64, 128, 0.1), CPU), []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            sizes.extend(x.numel() for x in (out if isinstance(out, (tuple, list)) else (out,)))
+            return out
+
+    with torch.inference_mode(), Sizes():
+        layer(torch.zeros(1, 5000, 64))
+    assert max(sizes) == 5000 * 64  # its result, not 5000 * 128
+
+
+def test_a_feed_forward_layer_of_another_activation_stays():
+    layer = for_inference(FeedForward(64, 128, 0.1, torch.nn.functional.silu), CPU)
+    assert type(layer) is FeedForward
