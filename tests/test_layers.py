@@ -20,7 +20,7 @@ GROUND = {"errors", "limits", "extras", "options", "documents", "files", "progre
 DOORS = {"", "__main__", "as_funasr", "as_funasr.__main__", "as_funasr.funasr"}
 # A row a room: what it may import of ours, beside the ground floor.
 ROOMS = {
-    "api": "backends data.audio data.corpus data.inputs data.text decode hub models output",
+    "api": "backends data.audio data.corpus data.inputs data.text decode export hub models output",
     "backends": "models nn",
     "cli": "api backends data.audio data.corpus data.inputs decode hub models output server",
     "conf": "",
@@ -32,12 +32,13 @@ ROOMS = {
     "data.inputs": "data.audio data.corpus data.text",
     "data.text": "data.corpus",
     "decode": "backends data.audio data.corpus data.features data.inputs data.text",
+    "export": "data.audio data.features data.text hub models nn",
     "hub": "",
     "models": "data.corpus data.features data.text nn",
     "nn": "",
     "output": "data.audio data.corpus data.inputs data.text decode",
     "programs": "api backends cli data.audio data.batches data.corpus data.features data.inputs "
-    "data.text decode hub models output report train",
+    "data.text decode export hub models output report train",
     "report": "backends data.features data.inputs data.text decode",
     "server": "api data.audio",
     "train": "data.audio data.batches data.corpus data.features data.text decode models nn",

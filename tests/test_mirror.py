@@ -67,6 +67,11 @@ TESTED_BY = {
     "backends.torch_voices": "unit/decode/test_voices.py",
     "backends.engines": "unit/backends/test_torch_engine.py",
     "backends.face": "unit/backends/test_torch_engine.py",
+    # A directory of graphs is written, run and read in one go.
+    "export.graphs": "unit/export/test_directory.py",
+    "export.onnx_file": "unit/export/test_directory.py",
+    "export.proof": "unit/export/test_directory.py",
+    "programs.export_onnx": "unit/export/test_directory.py",
     # Whatever fails in the whole package.
     "backends.halves": "whole/test_one_bad_item.py",
     "errors": "whole/test_faults.py",
@@ -86,7 +91,7 @@ TESTED_BY = {
     "programs.growing_archive": "cli/test_make_fbank.py",
     "programs.hydra_main": "unit/cli/test_arguments.py",
     "programs.schedule": "cli/test_score_vad.py",
-    "programs.side_files": "whole/test_finetune.py",
+    "models.side_files": "whole/test_finetune.py",
     "programs.utterances": "cli/test_train.py",
     "report.alignment_plot": "cli/test_plot_alignment.py",
     "train.parallel": "cli/test_train_parallel.py",

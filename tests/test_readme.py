@@ -48,6 +48,7 @@ NOT_RUN = {
     rf"(model|-m)[= ]({'|'.join(map(re.escape, RELEASED))}|iic/\S+)( |$)": "needs a hub",
     r"embeddings=exp/voices": "needs what a model of a hub gives; tests/cli/test_embed.py",
     r"model=exp/mine": "needs a model that somebody has trained",
+    r"export_onnx": "needs the extra onnx; tests/unit/export",
     r"nj=4": "starts four processes; tests/unit/api/test_workers.py",
 }
 TRANSCRIPT = "$ "

@@ -39,6 +39,7 @@ from paraformer.decode.streaming import Streamer
 from paraformer.decode.vad import VoiceActivity
 from paraformer.decode.voices import Voices
 from paraformer.errors import CheckpointError, ConfigError, MissingFileError
+from paraformer.export.directory import export_model
 from paraformer.files import check_folder
 from paraformer.hub.directories import find_model, find_models
 from paraformer.models.kinds import (
@@ -273,11 +274,25 @@ class AutoModel:
 
     __call__ = generate
 
-    def export(self, *arguments: Any, **keywords: Any) -> str:
-        """Refuse: a network is not written in another form yet."""
-        raise ConfigError(
-            f"export: not built yet in this version; FunASR exports {self.directory} as it is"
-        )
+    def export(
+        self,
+        *,
+        type: str = "onnx",
+        quantize: bool = False,
+        output_dir: str = "",
+        layout: str = "both",
+        dtype: str = "",
+    ) -> str:
+        """Write ONNX graphs of the model as it was released, proved beside torch: see
+        `bin/export_onnx.py`. quantize is dtype="int8"; output_dir is by default NAME-onnx here.
+
+        Returns the folder.
+        """
+        if type != "onnx":
+            raise ConfigError(f"export: type={type}: not known; use onnx")
+        out = Path(output_dir or f"{self.directory.name}-onnx")
+        dtype = dtype or ("int8" if quantize else "fp32")
+        return str(export_model(self.directory, out, layout, dtype).directory)
 
     def stream(self, input: Any, **keywords: Any) -> Results:  # noqa: A002
         """The same results one after another; some minutes of audio are held at a time.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -21,18 +23,24 @@ class CausalSanmEncoder(SanmEncoder):
         decided (B,): that many words open the row that an earlier call has seen. In the last block
         all of them but the last one see no word behind them; 0, or all words: no limit.
         """
+        place = torch.arange(x.size(1), device=lengths.device)
+        limit = decided.view(-1, 1, 1, 1)
+        return self.forward_seen(
+            x, lengths, (place[:, None] >= limit - 1) | (place[None, :] < limit)
+        )
+
+    def forward_seen(self, x: Tensor, lengths: Tensor, seen: Tensor) -> Tensor:
+        """The same; seen (B, 1, U, U) bool says which words each word sees in the last block."""
         size = x.size(1)
         frames = length_mask(lengths, size)[..., None].to(x.dtype)
         keys = key_mask(lengths, size)
         place = torch.arange(size, device=lengths.device)
         past = keys & (place[None, :] <= place[:, None])
-        limit = decided.view(-1, 1, 1, 1)
-        free = keys & ((place[:, None] >= limit - 1) | (place[None, :] < limit))
         *early, last = (*self.encoders0, *self.encoders)
         x = self._position(x)
         for layer in early:
             x = layer(x, frames, past)
-        return self.after_norm(last(x, frames, free))
+        return self.after_norm(last(x, frames, keys & seen))
 
 
 class CtTransformer(nn.Module):
@@ -58,3 +66,8 @@ class CtTransformer(nn.Module):
             decided = torch.zeros_like(lengths) if decided is None else decided
             return self.decoder(self.encoder.forward_decided(x, lengths, decided))
         return self.decoder(self.encoder(x, lengths)[0])
+
+    def forward_seen(self, ids: Tensor, lengths: Tensor, seen: Tensor) -> Tensor:
+        """The real-time form, told which words its last block sees: `CausalSanmEncoder`."""
+        encoder = cast(CausalSanmEncoder, self.encoder)
+        return self.decoder(encoder.forward_seen(self.embed(ids), lengths, seen))

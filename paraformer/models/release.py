@@ -326,7 +326,7 @@ def save_directory(
             words = Path(release.config["jieba_usr_dict"]).read_bytes()
             (directory / "jieba_usr_dict").write_bytes(words)
             metas["jieba_usr_dict"] = "jieba_usr_dict"
-        _write_listing(directory, _portable(release.config, kind), metas, kind.task)
+        _write_listing(directory, portable(release.config, kind), metas, kind.task)
         save_weights(directory / "model.pt", release.model, dtype)
     return Path(path)
 
@@ -364,7 +364,7 @@ def _save_tokenizer(directory: Path, tokenizer: Tokenizer) -> Config:
     return metas
 
 
-def _portable(config: Config, kind: Kind[Any]) -> Config:
+def portable(config: Config, kind: Kind[Any]) -> Config:
     """The configuration without the paths of files that lie beside it."""
     files = ("init_param", "config", "jieba_usr_dict", "lm_file")
     kept = {key: value for key, value in config.items() if key not in files}

@@ -4,7 +4,7 @@ there are tokens.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -87,15 +87,8 @@ class _Shares(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, sums: Tensor, count: int) -> Tensor:
-        whole = sums.floor()
-        ctx.save_for_backward(whole.long())
-        token = torch.arange(count, device=sums.device, dtype=torch.float32)[:, None]
-        held = whole.float()[:, None] - token
-        held.add_((sums - whole).float()[:, None]).clamp_(0.0, 1.0)
-        shares = torch.empty_like(held)
-        shares[..., :1] = held[..., :1]
-        torch.sub(held[..., 1:], held[..., :-1], out=shares[..., 1:])
-        return shares
+        ctx.save_for_backward(sums.floor().long())
+        return _shares(sums, count)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -108,8 +101,18 @@ class _Shares(torch.autograd.Function):
         return slope.masked_fill(whole >= grad.size(1), 0.0).double(), None
 
 
-def integrate(sums: Tensor, hidden: Tensor, count: int) -> Tensor:
-    """Running sums (B, T) and frames (B, T, D) -> the first `count` tokens (B, count, D).
+def _shares(sums: Tensor, count: int | Tensor) -> Tensor:
+    """See `_Shares`: running sums (B, T) -> shares (B, count, T)."""
+    whole = sums.floor()
+    token = torch.arange(cast(int, count), device=sums.device, dtype=torch.float32)[:, None]
+    held = whole.float()[:, None] - token
+    held.add_((sums - whole).float()[:, None]).clamp_(0.0, 1.0)
+    return held - F.pad(held, (1, 0))[..., :-1]
+
+
+def integrate(sums: Tensor, hidden: Tensor, count: int | Tensor) -> Tensor:
+    """Running sums (B, T) and frames (B, T, D) -> the first `count` tokens (B, count, D); a tensor
+    () without gradients stays one, so that a graph keeps it.
 
     Token k is the integral of the frames between the sums k and k + 1; one matrix product instead
     of a loop over T.
@@ -119,7 +122,9 @@ def integrate(sums: Tensor, hidden: Tensor, count: int) -> Tensor:
     tensor([[[3.]]])
     """
     with torch.autocast(hidden.device.type, enabled=False):  # sums of many frames need float32
-        return torch.bmm(_Shares.apply(sums, count), hidden.float())
+        learns = sums.requires_grad and torch.is_grad_enabled()
+        shares = _Shares.apply(sums, int(count)) if learns else _shares(sums, count)
+        return torch.bmm(shares, hidden.float())
 
 
 def fire_to(alphas: Tensor, hidden: Tensor, counts: Tensor, size: int | None = None) -> CifOutput:
@@ -185,7 +190,7 @@ class CifPredictor(nn.Module):
             alphas = alphas.scatter_add(1, lengths[:, None], tail)
         sums = running_sum(alphas)
         counts = sums[:, -1].float().floor().long()  # rounded as where it fires
-        embeds = integrate(sums, hidden, max(int(counts.max()), 0))
+        embeds = integrate(sums, hidden, counts.max().clamp(min=0))
         embeds = zero_padding(embeds, counts)
         return CifOutput(embeds, counts, alphas, sums, alphas.sum(1))
 

@@ -36,10 +36,10 @@ from paraformer.models.release import (
     weights_of,
     writing_directory,
 )
+from paraformer.models.side_files import carry_over
 from paraformer.models.weights import grow_rows, load_state, read_weights, stored_dtype
 from paraformer.programs.hydra_main import run
 from paraformer.programs.settings import read_settings
-from paraformer.programs.side_files import carry_over
 
 _log = logging.getLogger(__name__)
 

@@ -28,6 +28,7 @@ from paraformer.models.release import (
     weights_of,
     writing_directory,
 )
+from paraformer.models.side_files import carry_over
 from paraformer.models.weights import load_state, read_weights, stored_dtype
 from paraformer.programs.hydra_main import run
 from paraformer.programs.settings import (
@@ -38,7 +39,6 @@ from paraformer.programs.settings import (
     section,
     take_threads,
 )
-from paraformer.programs.side_files import carry_over
 from paraformer.programs.training import make_loader, make_objective, make_release
 from paraformer.train.optim import Optim
 from paraformer.train.snapshots import best_epochs, mean_of_epochs, records_on_disk

@@ -1,0 +1,4 @@
+"""A model becomes ONNX graphs that funasr-onnx and sherpa-onnx read, each proved beside torch.
+
+Imports: the ground floor, data.audio, data.features, data.text, hub, models, nn.
+"""

@@ -1,0 +1,228 @@
+"""A directory of graphs with all that funasr-onnx and sherpa-onnx want beside them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from paraformer import __version__
+from paraformer.data.audio.read import read_audio
+from paraformer.data.features.cmvn import Cmvn, write_cmvn
+from paraformer.data.text.tokenizer import SentencepieceTokenizer, write_token_list
+from paraformer.errors import ConfigError
+from paraformer.export.graphs import Graph, gives_times, graphs_of
+from paraformer.export.onnx_file import (
+    OPSET,
+    WHAT,
+    round_to_half,
+    store_half,
+    store_int8,
+    write_graph,
+)
+from paraformer.export.proof import Passed, prove
+from paraformer.extras import load_extra
+from paraformer.files import check_folder, together
+from paraformer.hub.directories import BUNDLED
+from paraformer.models.kinds import PUNCTUATION, RECOGNISER, VAD, Kind, Release, kind_of
+from paraformer.models.release import (
+    LISTING,
+    TOKEN_LISTS,
+    load_release,
+    portable,
+    read_config,
+)
+from paraformer.models.side_files import carry_over
+
+FUNASR, SHERPA, BOTH = "funasr-onnx", "sherpa-onnx", "both"
+LAYOUTS = (BOTH, FUNASR, SHERPA)
+DTYPES = ("fp32", "fp16", "int8")
+REPORT = "export.json"
+TOKEN_JSON, TOKEN_TXT = TOKEN_LISTS
+CMVN, CONFIG = "am.mvn", "config.yaml"
+GRAPH_NAMES = ("model", "model_quant", "model.int8")
+STALE = (*(f"{name}.onnx" for name in GRAPH_NAMES), TOKEN_JSON, TOKEN_TXT, CMVN)
+CLIP = BUNDLED / "paraformer-zh-mini" / "example" / "asr_example.wav"
+TEXT = "今天下雨所以我们没有出门在家里看了一天的书明天你有空吗我想请你吃饭"
+MEGABYTE = 1_000_000
+# What sherpa-onnx makes of audio, whatever the model was trained on.
+SHERPA_FEATURES = {"window": "hamming", "n_mels": 80, "frame_length": 25, "frame_shift": 10}
+FRONTEND_KEYS = ("fs", "window", "n_mels", "frame_length", "frame_shift", "lfr_m", "lfr_n")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A graph on disk."""
+
+    file: str
+    size: int  # bytes
+    trials: list[Passed]
+
+
+@dataclass(frozen=True)
+class Export:
+    """A directory that has been written, and what its graphs were proved to do."""
+
+    directory: Path
+    report: dict[str, Any]
+    graphs: list[Written]
+
+    def table(self) -> list[str]:
+        """Lines to show: each graph, its trials, and the largest difference from torch."""
+        lines = [f"{'graph':<18}{'MB':>7}  {'trial':<12}{'shape':<16}{'ids changed':<13}difference"]
+        for graph in self.graphs:
+            head = f"{graph.file:<18}{graph.size / MEGABYTE:>7.1f}  "
+            for trial in graph.trials:
+                shape = "x".join(map(str, trial.shape))
+                gaps = " ".join(f"{name} {gap:.1e}" for name, gap in trial.differences.items())
+                ids = f"{trial.changed} of {trial.total}"
+                lines.append(f"{head}{trial.name:<12}{shape:<16}{ids:<13}{gaps}")
+                head = " " * 27
+        return lines
+
+
+def export_model(source: Path, out: Path, layout: str = BOTH, dtype: str = "fp32") -> Export:
+    """Write the graphs of a released directory into `out`, whole and proved, or nothing at all."""
+    for name, value, known in (("layout", layout, LAYOUTS), ("dtype", dtype, DTYPES)):
+        if value not in known:
+            raise ConfigError(f"{name}={value}: not known; {', '.join(known)}")
+    versions = {name: load_extra(name, WHAT).__version__ for name in ("onnx", "onnxruntime")}
+    versions |= {"paraformer": __version__, "torch": str(torch.__version__)}
+    if out.resolve() == source.resolve():
+        raise ConfigError(f"{out}: is the model itself; give another folder for its graphs")
+    config = read_config(source, {})
+    kind = _exported_kind(config, source)
+    release = load_release(config, source, kind)
+    if layout != FUNASR:
+        _refuse_for_sherpa(release, kind, source, required=layout == SHERPA)
+    if dtype == "fp16":
+        round_to_half(release.model)
+    new = not out.exists()
+    try:
+        with together(check_folder(out), (LISTING, CONFIG, REPORT), STALE) as draft:
+            carry_over(source, draft, out)
+            graphs = graphs_of(release, kind, _clip(release), TEXT)
+            written = [_write(draft, graph, layout, dtype) for graph in graphs]
+            _write_beside(draft, release, kind, layout, written)
+            report = {
+                "model": str(config["model"]),
+                "layout": layout,
+                "dtype": dtype,
+                "opset": OPSET,
+                "times": kind is RECOGNISER and gives_times(release),
+                "made_with": versions,
+                "graphs": [
+                    {"file": w.file, "bytes": w.size, "trials": [t.as_json() for t in w.trials]}
+                    for w in written
+                ],
+            }
+            _put(draft / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    except BaseException:
+        if new:
+            with suppress(OSError):  # somebody put a file there
+                out.rmdir()
+        raise
+    return Export(out, report, written)
+
+
+def _exported_kind(config: Mapping[str, Any], source: Path) -> Kind[Any]:
+    kind = kind_of(config)
+    if kind in (RECOGNISER, VAD, PUNCTUATION):
+        assert kind is not None
+        return kind
+    title = f"model {config['model']}" if kind is None else kind.title
+    raise ConfigError(
+        f"{source}: {title}: has no graph in this version; "
+        "recognisers, VADs and punctuation models have"
+    )
+
+
+def _refuse_for_sherpa(
+    release: Release[Any], kind: Kind[Any], source: Path, required: bool
+) -> None:
+    """Refuse what sherpa-onnx would end the process on, or hear wrongly; a VAD it has none of."""
+    reason = ""
+    if kind is VAD:
+        reason = "it runs no FSMN-VAD" if required else ""
+    elif kind is RECOGNISER:
+        front = release.frontend
+        found = {key: getattr(front, key) for key in SHERPA_FEATURES}
+        spaced = [token for token in release.tokenizer.tokens if token.split() != [token]]
+        if found != SHERPA_FEATURES:
+            reason = f"it hears {SHERPA_FEATURES} alone, not {found}"
+        elif isinstance(release.tokenizer, SentencepieceTokenizer):
+            reason = "it writes pieces of words apart"
+        elif "</s>" not in release.tokenizer.tokens or spaced:
+            reason = f"its tokens.txt needs </s> and no blanks ({spaced[:3]})"
+    elif any("|" in token for token in release.tokenizer.tokens) and required:
+        reason = "a token holds |, which divides its tokens"
+    if reason:
+        raise ConfigError(f"{source}: not for sherpa-onnx: {reason}; take layout={FUNASR}")
+
+
+def _clip(release: Release[Any]) -> torch.Tensor:
+    """Samples (N,) of the bundled clip at the rate of the model."""
+    fs = getattr(release.frontend, "fs", 16000)
+    return read_audio(CLIP, target_fs=fs)
+
+
+def _write(draft: Path, graph: Graph, layout: str, dtype: str) -> Written:
+    quantised = f".{dtype}" if layout == SHERPA else "_quant"
+    name = f"{graph.file}{quantised if dtype == 'int8' else ''}.onnx"
+    path = draft / name
+    write_graph(path, graph)
+    if dtype == "fp16":
+        store_half(path)
+    elif dtype == "int8":
+        store_int8(path)
+    trials = prove(path, graph, exact=dtype != "int8")
+    return Written(name, path.stat().st_size, trials)
+
+
+def _write_beside(
+    draft: Path, release: Release[Any], kind: Kind[Any], layout: str, written: list[Written]
+) -> None:
+    """Tokens, CMVN and configuration, as each runtime wants them."""
+    tokens = release.tokenizer.tokens if "tokenizer" in kind.parts else []
+    if tokens and layout != FUNASR and kind is RECOGNISER:
+        lines = (f"{token} {place}\n" for place, token in enumerate(tokens))
+        _put(draft / TOKEN_TXT, "".join(lines))
+    if layout == SHERPA:
+        return
+    metas: dict[str, Any] = {"init_param": written[0].file, "config": CONFIG}
+    config = portable(release.config, kind)
+    if tokens:
+        write_token_list(draft / TOKEN_JSON, tokens)
+        metas["tokenizer_conf"] = {"token_list": TOKEN_JSON}
+    if "frontend" in kind.parts:
+        front = release.frontend
+        width = front.output_size
+        write_cmvn(draft / CMVN, front.cmvn or Cmvn(torch.zeros(width), torch.ones(width)))
+        metas["frontend_conf"] = {"cmvn_file": CMVN}
+        # Left out, dither would be 1; named, cmvn_file would be one argument too many.
+        config["frontend_conf"] = {key: getattr(front, key) for key in FRONTEND_KEYS}
+        config["frontend_conf"]["dither"] = 0.0
+    if kind is PUNCTUATION and release.config.get("jieba_usr_dict"):
+        shutil.copyfile(release.config["jieba_usr_dict"], draft / "jieba_usr_dict")
+        metas["jieba_usr_dict"] = "jieba_usr_dict"
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    _put(draft / CONFIG, text)
+    listing = {
+        "framework": "onnx",
+        "task": kind.task,
+        "model": {"type": "funasr"},
+        "pipeline": {"type": "funasr-pipeline"},
+        "file_path_metas": metas,
+    }
+    _put(draft / LISTING, json.dumps(listing, indent=1) + "\n")
+
+
+def _put(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
