@@ -33,6 +33,7 @@ READMES = [
     *(ROOT / name for name in ("paraformer/README.md", "findings/README.md")),
     ROOT / "paraformer/server/README.md",
     *sorted(ROOT.glob("egs/*/s0/README.md")),
+    ROOT / "egs/batch/README.md",
     *sorted(BUNDLED.glob("*/README.md")),
     *sorted(BUNDLED.glob("*/example/README.md")),
 ]
@@ -50,6 +51,7 @@ NOT_RUN = {
     r"model=exp/mine": "needs a model that somebody has trained",
     r"export_onnx": "needs the extra onnx; tests/unit/export",
     r"nj=4": "starts four processes; tests/unit/api/test_workers.py",
+    r"out=exp/batch": "needs shards that jobs have left; tests/cli/test_batch_pages.py",
 }
 TRANSCRIPT = "$ "
 

@@ -57,7 +57,7 @@ class Made(NamedTuple):
 
     def refuse_other(self, folder: Path, whole: Sequence[str], name: str = MADE_WITH) -> None:
         """Refuse to go on with what was made with anything else; whole: as of `Finished`."""
-        if not any(_finished(folder, whole).values()):
+        if not any(finished_keys(folder, whole).values()):
             return
         there = self.read(folder, name)
         if there is None:
@@ -66,19 +66,22 @@ class Made(NamedTuple):
                 *(folder, name),
             )
             return
+        said = self.differences(there)
+        if said:
+            raise ConfigError(
+                f"{folder}: its results were made otherwise ({said}), and one table would mix "
+                "both; give another folder, or begin anew with resume=false"
+            )
+
+    def differences(self, there: Made) -> str:
+        """How another record differs from this one, "" if it does not."""
         mine = json.loads(json.dumps(self.options, ensure_ascii=False))
         names = sorted(mine.keys() | there.options.keys())
         other = [name for name in names if mine.get(name) != there.options.get(name)]
-        if not other:
-            return
         said = "; ".join(
             f"{name} was {there._said(name)}, is {self._said(name)}" for name in other[:3]
         )
-        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
-        raise ConfigError(
-            f"{folder}: its results were made otherwise ({said}{more}), and one table would mix "
-            "both; give another folder, or begin anew with resume=false"
-        )
+        return said + (f" and {len(other) - 3} more" if len(other) > 3 else "")
 
     def _said(self, name: str) -> str:
         value = json.dumps(self.options.get(name, "not given"), ensure_ascii=False)
@@ -86,7 +89,7 @@ class Made(NamedTuple):
         return f"{value} ({place})" if place else value
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     """A whole line of a table: its id, and where it stands in the file."""
 
     key: bytes
@@ -104,7 +107,7 @@ class Finished:
 
     def __init__(self, folder: Path, whole: Sequence[str], others: Sequence[str] = ()) -> None:
         self._tables = [folder / name for name in (*whole, *others, FAILED)]
-        left = _finished(folder, whole)
+        left = finished_keys(folder, whole)
         for name in whole:
             _keep(folder / name, left.copy())
         for name in others:
@@ -120,41 +123,47 @@ class Finished:
 
     def take(self, key: str) -> bool:
         """Whether the utterance of this id is finished; one that stands there once is so once."""
-        place = _encoded(row_id(key))
+        place = encoded(key)
         self._left[place] -= 1
         return self._left[place] >= 0
 
     def sort(self, keys: Iterable[str]) -> None:
         """Bring the lines of all tables into the order of these ids; others stay in front."""
-        first: dict[bytes, int] = {}
-        later: dict[bytes, list[int]] = {}  # of ids that stand more than once
-        for place, key in enumerate(keys):
-            known = first.setdefault(_encoded(row_id(key)), place)
-            if known != place:
-                later.setdefault(_encoded(row_id(key)), []).append(place)
-        for path in self._tables:
-            _sort(path, first, later)
+        sort_tables(self._tables, keys)
 
 
 _ALL = 1 << 62
 
 
-def _finished(folder: Path, whole: Sequence[str]) -> Counter[bytes]:
+def sort_tables(tables: Iterable[Path], keys: Iterable[str]) -> None:
+    """Bring the lines of tables into the order of these ids; others stay in front."""
+    first: dict[bytes, int] = {}
+    later: dict[bytes, list[int]] = {}  # of ids that stand more than once
+    for place, key in enumerate(keys):
+        known = first.setdefault(encoded(key), place)
+        if known != place:
+            later.setdefault(encoded(key), []).append(place)
+    for path in tables:
+        _sort(path, first, later)
+
+
+def finished_keys(folder: Path, whole: Sequence[str]) -> Counter[bytes]:
     """The ids that have a line in each of these tables, and how many, less what has failed."""
-    counts = [Counter(line.key for line in _lines(folder / name)) for name in whole]
+    counts = [Counter(line.key for line in table_lines(folder / name)) for name in whole]
     left = counts[0]
     for other in counts[1:]:
         left &= other
-    for line in _lines(folder / FAILED):
+    for line in table_lines(folder / FAILED):
         left.pop(line.key, None)
     return left
 
 
-def _encoded(key: str) -> bytes:
-    return key.encode("utf-8", "backslashreplace")
+def encoded(key: str) -> bytes:
+    """An id as the bytes that stand in a table."""
+    return row_id(key).encode("utf-8", "backslashreplace")
 
 
-def _lines(path: Path) -> Iterator[_Line]:
+def table_lines(path: Path) -> Iterator[Line]:
     """The lines of a table that are whole; none where it is not there."""
     if not path.is_file():
         return
@@ -162,7 +171,7 @@ def _lines(path: Path) -> Iterator[_Line]:
     with path.open("rb") as file:
         for line in file:
             if line.endswith(b"\n"):
-                yield _Line(find(line), start, len(line))
+                yield Line(find(line), start, len(line))
             start += len(line)
 
 
@@ -173,7 +182,7 @@ def _key_of_row(line: bytes) -> bytes:
 def _key_of_object(line: bytes) -> bytes:
     """The `key` of a JSON object as it stands in a table; none of what is no such object."""
     try:
-        return _encoded(row_id(str(parse_json(line)["key"])))
+        return encoded(str(parse_json(line)["key"]))
     except (ValueError, KeyError, TypeError):
         return b""
 
@@ -181,7 +190,7 @@ def _key_of_object(line: bytes) -> bytes:
 def _keep(path: Path, most: Counter[bytes]) -> None:
     """Only the lines of some ids, so many of each; `most` is used up."""
     if path.is_file():
-        _rewrite(path, (line for line in _lines(path) if _counts(line.key, most)))
+        _rewrite(path, (line for line in table_lines(path) if _counts(line.key, most)))
 
 
 def _counts(key: bytes, most: Counter[bytes]) -> bool:
@@ -194,7 +203,7 @@ def _sort(path: Path, first: dict[bytes, int], later: dict[bytes, list[int]]) ->
     waiting = {key: deque(places) for key, places in later.items()}
     known = set[bytes]()
     places, starts, sizes = array("q"), array("q"), array("q")
-    for key, start, size in _lines(path):
+    for key, start, size in table_lines(path):
         place = first.get(key, -1)
         if key in waiting and key not in known:
             known.add(key)
@@ -206,16 +215,16 @@ def _sort(path: Path, first: dict[bytes, int], later: dict[bytes, list[int]]) ->
     if all(map(le, places, places[1:])):
         return
     order = sorted(range(len(places)), key=places.__getitem__)
-    _rewrite(path, (_Line(b"", starts[n], sizes[n]) for n in order))
+    _rewrite(path, (Line(b"", starts[n], sizes[n]) for n in order))
 
 
-def _rewrite(path: Path, lines: Iterable[_Line]) -> None:
+def _rewrite(path: Path, lines: Iterable[Line]) -> None:
     """These lines of a file in place of all, at once or not at all."""
     with replacing(path) as draft, path.open("rb") as old, draft.open("wb") as new:
         for line in lines:
             new.write(_read(old, line))
 
 
-def _read(file: BinaryIO, line: _Line) -> bytes:
+def _read(file: BinaryIO, line: Line) -> bytes:
     file.seek(line.start)
     return file.read(line.size)

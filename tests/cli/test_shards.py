@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
+from omegaconf import OmegaConf
 
 from paraformer.cli.main import main
+from paraformer.errors import ConfigError, DataError
+from paraformer.output.shards import claim
+from paraformer.programs.hydra_main import defaults_of
+from paraformer.programs.merge_results import merge_results
 from paraformer.shard import Shard
 from tests.conftest import ROOT
 
@@ -53,3 +61,78 @@ def test_a_part_is_of_a_list(listed, tmp_path, capsys):
     assert "shard: is a part of a list" in capsys.readouterr().err
     assert funasr(f"+input={listed}", "+shard=3/2") == 1
     assert "shard=3/2: is number 3 of 2" in capsys.readouterr().err
+
+
+def files(folder):
+    """Names and contents of what a run leaves, shards left out."""
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    return {name: p.read_bytes() for name, p in found.items() if not name.startswith("shard.")}
+
+
+def merge(out, data, *more):
+    config = OmegaConf.create({**defaults_of("merge_results"), "out": str(out), "data": str(data)})
+    return merge_results(OmegaConf.merge(config, dict(more)))
+
+
+@pytest.mark.parametrize("form", ["text", "ctm", "srt"])
+def test_shards_merged_are_one_run_to_the_byte(form, listed, tmp_path, capsys, caplog):
+    one, out = tmp_path / "one", tmp_path / "out"
+    given = (f"+input={listed}", f"+output_format={form}", "+pred_timestamp=true")
+    assert funasr(*given, f"+output_dir={one}") == 0
+    for number in (3, 1, 2):  # in no order, one of them twice
+        assert funasr(*given, f"+output_dir={out}", f"+shard={number}/3") == 0
+    assert funasr(*given, f"+output_dir={out}", "+shard=1/3", "+resume=true") == 0
+    assert merge(out, listed) == 1  # five of six are fewer than 0.95
+    assert "1 utterances failed: u5" in caplog.text
+    assert files(out) == files(one)
+    assert merge(out, listed, ("min_success", 0.8)) == 0
+    assert files(out) == files(one)
+    capsys.readouterr()
+    assert funasr(*given, f"+output_dir={out}", "+resume=true") == 0  # it is as of one run
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] in ([], ["u5"])
+
+
+def test_what_is_missing_is_named(listed, tmp_path, caplog):
+    out = tmp_path / "out"
+    assert funasr(f"+input={listed}", f"+output_dir={out}", "+shard=1/3") == 0
+    assert merge(out, listed, ("min_success", 0.0)) == 0
+    lacking = [key for key in KEYS if not Shard(1, 3).holds(key)]
+    assert rows(out / "missing") == lacking
+    assert "not there: shards 2 3" in caplog.text and f"missing: {lacking[0]}" in caplog.text
+    with listed.open("w") as file:
+        file.write("u0 x.wav\n")
+    with pytest.raises(DataError, match="is not in the list; give that of the shards"):
+        merge(out, listed)
+
+
+def test_shards_that_were_made_otherwise_are_not_merged(listed, tmp_path):
+    out = tmp_path / "out"
+    for number in (1, 2):
+        given = (f"+input={listed}", f"+output_dir={out}", f"+shard={number}/2")
+        assert funasr(*given, f"+max_segment_s={number + 10}") == 0
+    with pytest.raises(ConfigError, match="made otherwise .max_segment_s was 12.0, is 11.0"):
+        merge(out, listed)
+    with pytest.raises(ConfigError, match="holds no results of shards"):
+        merge(tmp_path, listed)
+
+
+def test_a_shard_that_was_killed_goes_on(listed, tmp_path):
+    """SIGKILL, in the middle of its list: the next start does the rest."""
+    one, out = tmp_path / "one", tmp_path / "out"
+    assert funasr(f"+input={listed}", f"+output_dir={one}") == 0
+    plain = listed.read_text()
+    rest = plain.splitlines(keepends=True)
+    listed.write_text("".join([*rest[:2], f"{KEYS[2]} sleep 200; false |\n", *rest[3:]]))
+    given = [f"+input={listed}", f"+output_dir={out}", "+shard=1/1", "+resume=true"]
+    door = [sys.executable, str(ROOT / "bin" / "funasr.py"), f"+model={MODEL}", "+device=cpu"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*door, *given, "+batch_size_s=0.1"], **pipes) as process:
+        assert [process.stdout.readline().split()[0].decode() for _ in range(2)] == KEYS[:2]
+        with pytest.raises(ConfigError, match="another process writes this shard"):
+            claim(out, Shard(1, 1))
+        process.kill()
+    listed.write_text(plain)
+    (tmp_path / "out/shard.1/1best_recog/text").open("a").write("u2 half")
+    assert funasr(*given) == 0
+    assert merge(out, listed, ("min_success", 0.8)) == 0
+    assert files(out) == files(one)
