@@ -1,4 +1,4 @@
-# make install | demo [WAV=file] | test | test-fast | test-clients | lint | format | bench
+# make install | demo [WAV=file] | test | test-fast | test-clients | lint | format | bench | dist | check-dist
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +14,7 @@ WAV ?= paraformer/bundled/paraformer-zh-mini/example
 WORKERS ?= auto
 PARALLEL := -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: all install demo test test-fast test-clients lint format bench
+.PHONY: all install demo test test-fast test-clients lint format bench dist check-dist
 all: lint test
 
 install: $(STAMP)
@@ -57,6 +57,17 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The source distribution and the wheel, in dist/. PYTHON needs nothing but venv.
+dist:
+	rm -rf dist build
+	$(PYTHON) -m venv --clear .venv-dist
+	.venv-dist/bin/pip install --quiet build
+	.venv-dist/bin/python -m build --outdir dist
+
+# PYTHONS: those to try the wheel with; all from 3.10 to 3.14 that are there if none is named.
+check-dist: dist
+	PIP_ARGS="$(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)')" tests/check_dist.sh dist/*.whl $(PYTHONS)
 
 # Ours and the peers side by side. PEER (or PARAFORMER_PEER_PYTHON): python of a venv with funasr
 # 1.4.16; PEER_INSTALL=true makes one in .venv-peer. BENCH: options of tests/bench/run.py.
