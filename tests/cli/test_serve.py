@@ -51,7 +51,7 @@ def test_sigterm_in_the_middle_gives_the_final_and_ends_well():
     """Who is between two utterances is closed at once, who speaks when the time is up, and nobody
     new comes in.
     """
-    with started("+drain_s=2") as (process, port, _):
+    with started("+drain_s=15") as (process, port, _):
         address = f"ws://127.0.0.1:{port}"
         with connect(address) as speaking, connect(address) as ending, connect(address) as idle:
             for socket in (speaking, ending):
