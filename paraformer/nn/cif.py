@@ -16,6 +16,7 @@ from paraformer.nn.mask import length_mask, zero_padding
 
 # Weights that sum to less are none that could be scaled: tokens are 0 then, gradients finite.
 LEAST_TOTAL = 1e-12
+TOKENS = 256  # that recognition integrates at once: those of about a minute
 
 
 class CifOutput(NamedTuple):
@@ -122,9 +123,17 @@ def integrate(sums: Tensor, hidden: Tensor, count: int | Tensor) -> Tensor:
     tensor([[[3.]]])
     """
     with torch.autocast(hidden.device.type, enabled=False):  # sums of many frames need float32
-        learns = sums.requires_grad and torch.is_grad_enabled()
-        shares = _Shares.apply(sums, int(count)) if learns else _shares(sums, count)
-        return torch.bmm(shares, hidden.float())
+        frames = hidden.float()
+        if sums.requires_grad and torch.is_grad_enabled():
+            return torch.bmm(_Shares.apply(sums, int(count)), frames)
+        if isinstance(count, Tensor) or count <= TOKENS or frames.requires_grad:
+            return torch.bmm(_shares(sums, count), frames)
+        # A share for each pair would be most of the memory that half an hour takes.
+        tokens = frames.new_empty(len(frames), count, frames.size(2))
+        for first in range(0, count, TOKENS):
+            block = tokens[:, first : first + TOKENS]
+            block.copy_(torch.bmm(_shares(sums - first, block.size(1)), frames))
+        return tokens
 
 
 def fire_to(alphas: Tensor, hidden: Tensor, counts: Tensor, size: int | None = None) -> CifOutput:

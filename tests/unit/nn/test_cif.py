@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from paraformer.nn.cif import (
+    TOKENS,
     CifPredictor,
     fire_peaks,
     integrate,
@@ -138,6 +139,20 @@ def test_without_scaling_the_rest_below_1_is_dropped():
     for row, count in enumerate(counts):
         expected = by_loop(weights[row].double(), hidden[row].double(), count).float()
         torch.testing.assert_close(tokens[row, :count], expected, atol=1e-5, rtol=0)
+
+
+def test_the_tokens_of_a_long_utterance_are_the_loop_in_blocks_too():
+    frames = 3 * TOKENS * 3 + 7
+    weights, hidden = torch.rand(2, frames) * 0.6, torch.randn(2, frames, WIDTH)
+    sums = running_sum(weights)
+    count = int(sums[:, -1].min())
+    assert count > 2 * TOKENS
+    tokens = integrate(sums, hidden, count)
+    for row in range(2):
+        exact = by_loop(weights[row].double(), hidden[row].double(), count).float()
+        torch.testing.assert_close(tokens[row], exact, atol=1e-4, rtol=0)
+    whole = integrate(sums, hidden.requires_grad_(), count)  # all at once, as training does
+    torch.testing.assert_close(tokens, whole.detach(), atol=1e-6, rtol=0)
 
 
 def test_peaks_reach_1_where_a_token_fires():
