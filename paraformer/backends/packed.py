@@ -54,7 +54,7 @@ class _Product:
 
     def _part(self, rows: Tensor, then: str) -> Tensor:
         """(M, in), M up to ROWS -> (M, out)."""
-        rows = rows.to(self.dtype)
+        rows = rows.to(self.dtype).contiguous()
         count = len(rows)
         # oneDNN keeps up to a megabyte for each number of rows that it has met: let there be few.
         step = FEW_STEP if count <= FEW_ROWS else MANY_STEP
@@ -137,11 +137,12 @@ class PackedConv(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, T) -> (B, out, T - K + 1)."""
-        frames = x.transpose(1, 2)
+        frames = x.transpose(1, 2).flatten(1)
         (kernel,) = self.kernel_size
-        size = frames.size(1) - kernel + 1
-        around = [frames[:, place : place + size] for place in range(kernel)]
-        return self.product(torch.cat(around, dim=2)).transpose(1, 2)
+        width = self.in_channels
+        # A frame and those behind it lie in a row, so that this is a view.
+        around = frames.unfold(1, kernel * width, width)
+        return self.product(around).transpose(1, 2)
 
 
 class PackedPointwise(PackedConv, PointwiseConv):
