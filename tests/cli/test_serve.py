@@ -65,7 +65,8 @@ def test_sigterm_in_the_middle_gives_the_final_and_ends_well():
             with connect(address) as late, pytest.raises(ConnectionClosed) as closed:
                 late.recv(timeout=60)
             assert closed.value.rcvd.code == 1013
-            ending.send('{"is_speaking": false}')
+            with contextlib.suppress(ConnectionClosed):  # the time is up on a busy machine
+                ending.send('{"is_speaking": false}')
             assert until_final(ending)[-1]["text"] == "请把窗户关上外面的风太大了。"
             assert until_final(speaking)[-1]["text"] == "请把窗户关上外面的风太大了。"
         assert process.wait(60) == 0
