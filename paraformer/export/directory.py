@@ -31,7 +31,15 @@ from paraformer.export.proof import Passed, prove
 from paraformer.extras import load_extra
 from paraformer.files import check_folder, together
 from paraformer.hub.directories import BUNDLED
-from paraformer.models.kinds import PUNCTUATION, RECOGNISER, VAD, Kind, Release, kind_of
+from paraformer.models.kinds import (
+    PUNCTUATION,
+    RECOGNISER,
+    VAD,
+    Kind,
+    Release,
+    hears_streams,
+    kind_of,
+)
 from paraformer.models.release import (
     LISTING,
     TOKEN_LISTS,
@@ -47,7 +55,7 @@ DTYPES = ("fp32", "fp16", "int8")
 REPORT = "export.json"
 TOKEN_JSON, TOKEN_TXT = TOKEN_LISTS
 CMVN, CONFIG = "am.mvn", "config.yaml"
-GRAPH_NAMES = ("model", "model_quant", "model.int8")
+GRAPH_NAMES = tuple(f"{g}{d}" for g in ("model", "decoder") for d in ("", "_quant", ".int8"))
 STALE = (*(f"{name}.onnx" for name in GRAPH_NAMES), TOKEN_JSON, TOKEN_TXT, CMVN)
 CLIP = BUNDLED / "paraformer-zh-mini" / "example" / "asr_example.wav"
 TEXT = "今天下雨所以我们没有出门在家里看了一天的书明天你有空吗我想请你吃饭"
@@ -88,8 +96,17 @@ class Export:
         return lines
 
 
-def export_model(source: Path, out: Path, layout: str = BOTH, dtype: str = "fp32") -> Export:
-    """Write the graphs of a released directory into `out`, whole and proved, or nothing at all."""
+def export_model(
+    source: Path,
+    out: Path,
+    layout: str = BOTH,
+    dtype: str = "fp32",
+    streaming: bool | None = None,
+) -> Export:
+    """Write the graphs of a released directory into `out`, whole and proved, or nothing at all.
+
+    streaming: those that hear chunks; None: of a model that was made for streams.
+    """
     for name, value, known in (("layout", layout, LAYOUTS), ("dtype", dtype, DTYPES)):
         if value not in known:
             raise ConfigError(f"{name}={value}: not known; {', '.join(known)}")
@@ -102,13 +119,16 @@ def export_model(source: Path, out: Path, layout: str = BOTH, dtype: str = "fp32
     release = load_release(config, source, kind)
     if layout != FUNASR:
         _refuse_for_sherpa(release, kind, source, required=layout == SHERPA)
+    streaming = hears_streams(config) if streaming is None else streaming
+    if streaming and not (kind is RECOGNISER and release.model.streams):
+        raise ConfigError(f"{source}: does not stream; leave streaming out")
     if dtype == "fp16":
         round_to_half(release.model)
     new = not out.exists()
     try:
         with together(check_folder(out), (LISTING, CONFIG, REPORT), STALE) as draft:
             carry_over(source, draft, out)
-            graphs = graphs_of(release, kind, _clip(release), TEXT)
+            graphs = graphs_of(release, kind, _clip(release), TEXT, streaming)
             written = [_write(draft, graph, layout, dtype) for graph in graphs]
             _write_beside(draft, release, kind, layout, written)
             report = {
@@ -116,7 +136,7 @@ def export_model(source: Path, out: Path, layout: str = BOTH, dtype: str = "fp32
                 "layout": layout,
                 "dtype": dtype,
                 "opset": OPSET,
-                "times": kind is RECOGNISER and gives_times(release),
+                "times": kind is RECOGNISER and not streaming and gives_times(release),
                 "made_with": versions,
                 "graphs": [
                     {"file": w.file, "bytes": w.size, "trials": [t.as_json() for t in w.trials]}
@@ -209,6 +229,9 @@ def _write_beside(
         # Left out, dither would be 1; named, cmvn_file would be one argument too many.
         config["frontend_conf"] = {key: getattr(front, key) for key in FRONTEND_KEYS}
         config["frontend_conf"]["dither"] = 0.0
+    if kind is RECOGNISER:
+        named = {"threshold": 1.0, "tail_threshold": release.model.predictor.tail_threshold}
+        config["predictor_conf"] = {**named, **(config.get("predictor_conf") or {})}
     if kind is PUNCTUATION and release.config.get("jieba_usr_dict"):
         shutil.copyfile(release.config["jieba_usr_dict"], draft / "jieba_usr_dict")
         metas["jieba_usr_dict"] = "jieba_usr_dict"

@@ -18,8 +18,10 @@ from torch.nn.utils.rnn import pad_sequence
 from paraformer.models.fsmn_vad import FsmnState, FsmnVad
 from paraformer.models.kinds import PUNCTUATION, VAD, Kind, Release, marks_streams
 from paraformer.models.paraformer import Paraformer
+from paraformer.nn.chunks import streaming_rule
 from paraformer.nn.cif_v3 import FIRE
 from paraformer.nn.mask import length_mask
+from paraformer.nn.position import sinusoid
 
 START = 1  # of released token lists; blank and end are the model's
 # The log-probability of whatever a spare row does not say; finite, since runtimes may add it up.
@@ -27,6 +29,7 @@ NEVER = -1e4
 # A step that fires holds more, and one that does not fires in no rounding of either runtime.
 FIRES, HOLDS = 1.0, 0.9998
 STEP_MS = 20  # of us_cif_peak: both runtimes count in it, whatever a configuration says
+CHUNK = 20  # rows of a chunk of funasr-onnx: 5 back, 10 new, 5 ahead
 LONG, SEED = 4, 19  # the long trial is so many times the clip; where its noise begins
 
 Axes = Mapping[str, Mapping[int, str]]
@@ -106,6 +109,43 @@ class Recognition(nn.Module):
         return torch.where(length_mask(kept.sum(1), size)[..., None], rows, end)
 
 
+class StreamEncoder(nn.Module):
+    """A chunk of a stream, whose rows a runtime has given their position codes, alone."""
+
+    def __init__(self, model: Paraformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, ...]:
+        """speech (1, C, F), speech_lengths (1,) int32 -> enc (1, C, D), enc_len, alphas (1, C)."""
+        memory, alphas = self.model.hear_chunk(speech, speech_lengths.long())
+        return memory, speech_lengths + 0, alphas
+
+
+class StreamDecoder(nn.Module):
+    """The tokens that a runtime found in a chunk, by the weights of `StreamEncoder`."""
+
+    def __init__(self, model: Paraformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        enc: Tensor,
+        enc_len: Tensor,
+        acoustic_embeds: Tensor,
+        acoustic_embeds_len: Tensor,
+        *caches: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """enc (1, C, D), acoustic_embeds (1, U, D), lengths (1,) int32, caches (1, D, K - 1) ->
+        logits (1, U, V), sample_ids (1, U) int64, the next caches.
+        """
+        pasts = tuple(cache.transpose(1, 2) for cache in caches)
+        lengths, counts = enc_len.long(), acoustic_embeds_len.long()
+        logits, pasts = self.model.say_chunk(enc, lengths, acoustic_embeds, counts, pasts)
+        return (logits, logits.argmax(-1), *(past.transpose(1, 2) for past in pasts))
+
+
 class Silence(nn.Module):
     """A VAD over the frames that follow those that its caches stand for."""
 
@@ -148,14 +188,18 @@ class RealtimeMarks(Marks):
         return (self.model.forward_seen(inputs.long(), text_lengths.long(), seen),)
 
 
-def graphs_of(release: Release[Any], kind: Kind[Any], clip: Tensor, text: str) -> list[Graph]:
+def graphs_of(
+    release: Release[Any], kind: Kind[Any], clip: Tensor, text: str, streaming: bool = False
+) -> list[Graph]:
     """The graphs of a model of that kind; clip: samples (N,) of speech at its rate, text: words,
-    for the trials.
+    for the trials; streaming: those of a recogniser that hears chunks.
     """
     if kind is VAD:
         return [_silence(release, clip)]
     if kind is PUNCTUATION:
         return [_marks(release, text)]
+    if streaming:
+        return _streams(release, clip)
     return [_recognition(release, clip)]
 
 
@@ -188,6 +232,55 @@ def _recognition(release: Release[Any], clip: Tensor) -> Graph:
         [Trial(name, _batch(feats)) for name, feats in spoken_trials(release.frontend(clip))],
         _speech_metadata(release),
     )
+
+
+def _streams(release: Release[Any], clip: Tensor) -> list[Graph]:
+    model: Paraformer = release.model
+    state = model.initial_state(streaming_rule((0, CHUNK, 0), 0, 0))
+    feats = release.frontend(clip).repeat(LONG, 1)
+    width = model.encoder.output_size
+    rows = feats * width**0.5 + sinusoid(1, len(feats), feats.size(1))
+    chunks = {"traced": (CHUNK, 15), "chunk": (CHUNK, CHUNK), "one row": (1, 1), "long": (95, 95)}
+    heard, said, tokens = [], [], 2
+    size, before = state.decoder.pasts[0].size(2), state.decoder.pasts[0].size(1)
+    generator = torch.Generator().manual_seed(SEED)
+    caches = [torch.zeros(1, size, before) for _ in state.decoder.pasts]
+    for name, (count, true) in chunks.items():
+        length = torch.tensor([true], dtype=torch.int32)
+        heard.append(Trial(name, (rows[None, :count], length)))
+        with torch.inference_mode():
+            memory = model.hear_chunk(rows[None, :count], length)[0]
+        tokens = 1 + count // 5
+        embeds, real = memory[:, :tokens], torch.tensor([tokens], dtype=torch.int32)
+        said.append(Trial(name, (memory, length, embeds, real, *caches)))
+        caches = [torch.randn(1, size, before, generator=generator) for _ in caches]
+    into = tuple(f"in_cache_{number}" for number in range(len(caches)))
+    out = tuple(f"out_cache_{number}" for number in range(len(caches)))
+    metadata = _speech_metadata(release) | {
+        "encoder_output_size": str(width),
+        "decoder_num_blocks": str(len(caches)),
+        "decoder_kernel_size": str(before + 1),
+    }
+    frames, words = {1: "frames"}, {1: "tokens"}
+    return [
+        Graph(
+            "model",
+            StreamEncoder(model),
+            ("speech", "speech_lengths"),
+            ("enc", "enc_len", "alphas"),
+            {"speech": frames, "enc": frames, "alphas": frames},
+            heard,
+            metadata,
+        ),
+        Graph(
+            "decoder",
+            StreamDecoder(model),
+            ("enc", "enc_len", "acoustic_embeds", "acoustic_embeds_len", *into),
+            ("logits", "sample_ids", *out),
+            {"enc": frames, "acoustic_embeds": words, "logits": words, "sample_ids": words},
+            said,
+        ),
+    ]
 
 
 def spoken_trials(feats: Tensor) -> list[tuple[str, list[Tensor]]]:

@@ -67,7 +67,9 @@ def _compare(
         # Caches hold what features do, up to hundreds.
         scale = max(1.0, float(theirs.abs().max())) if name.startswith(CACHE) else 1.0
         differences[name] = float(gap.max()) / scale
-    changed, total = _changed(expected[0], found[0])
+    changed, total = 0, 0
+    if graph.outputs[0] == "logits":
+        changed, total = _changed(expected[0], found[0])
     return Passed(trial.name, tuple(trial.inputs[0].shape), differences, changed, total)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from paraformer.errors import ConfigError
 from paraformer.nn.bias import Bias, HotwordMemory
-from paraformer.nn.chunks import ChunkPlan, ChunkRule
+from paraformer.nn.chunks import ChunkPlan, ChunkRule, streaming_rule
 from paraformer.nn.cif import CifChunk, CifOutput, CifPredictor, CifState, fire_to
 from paraformer.nn.cif_v3 import CifPredictorV3, Timeline
 from paraformer.nn.conformer import ConformerEncoder
@@ -219,6 +219,29 @@ class Paraformer(nn.Module):
                 fired.embeds, fired.counts, memory, lengths, said, rule
             )
         return F.log_softmax(logits.float(), dim=-1), fired, StreamState(heard, cif, said)
+
+    def hear_chunk(self, rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of a chunk (B, C, D) that see nothing else, with their position codes -> encoder
+        output (B, C, D'), and weights (B, C) of which none has been cut.
+        """
+        memory = self._streaming_parts()[0].forward_coded(rows, lengths)
+        return memory, self.predictor.weights(memory, lengths)
+
+    def say_chunk(
+        self,
+        memory: Tensor,
+        lengths: Tensor,
+        embeds: Tensor,
+        counts: Tensor,
+        pasts: tuple[Tensor, ...],
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Tokens (B, U, D) that fired in such a chunk, behind the last inputs of each memory block
+        (B, K - 1, D) -> logits (B, U, V), the next such inputs.
+        """
+        decoder, alone = self._streaming_parts()[1], streaming_rule((0, memory.size(1), 0), 0, 0)
+        state = decoder.initial_state(len(embeds))._replace(pasts=pasts)
+        logits, state = decoder.forward_chunk(embeds, counts, memory, lengths, state, alone)
+        return logits, state.pasts
 
     def predict(self, memory: Tensor, memory_lengths: Tensor) -> CifOutput:
         """Encoder output -> acoustic embeddings, as many as the predictor hears tokens."""

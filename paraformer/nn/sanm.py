@@ -251,6 +251,11 @@ class SanmEncoder(nn.Module):
         memory, tapped = self._layers(self._position(x), frames, key_mask(lengths, x.size(1)), taps)
         return memory, lengths, tapped
 
+    def forward_coded(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """`forward` of rows (B, T, input_size) that are scaled and have their position codes."""
+        frames = length_mask(lengths, x.size(1))[..., None].to(x.dtype)
+        return self._layers(x, frames, key_mask(lengths, x.size(1)), ())[0] * frames
+
     def forward_in_chunks(
         self, x: Tensor, lengths: Tensor, plan: ChunkPlan, taps: Sequence[int] = ()
     ) -> tuple[Tensor, list[Tensor]]:

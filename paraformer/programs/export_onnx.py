@@ -20,7 +20,7 @@ def export_onnx(config: DictConfig) -> int:
     source = find_model(
         str(config.model), config.hub, config.model_revision, offline=config.offline
     )
-    export = export_model(source, Path(config.out), config.layout, config.dtype)
+    export = export_model(source, Path(config.out), config.layout, config.dtype, config.streaming)
     print("\n".join(export.table()))
     return 0
 

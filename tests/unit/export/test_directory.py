@@ -126,6 +126,17 @@ def test_a_realtime_punctuation_model_has_its_four_inputs(tmp_path):
     assert session.inputs == ["inputs", "text_lengths", "vad_masks", "sub_masks"]
 
 
+def test_a_streaming_model_has_an_encoder_and_a_decoder(tmp_path):
+    source = FIXTURES / "oracle/paraformer-streaming"
+    export = export_model(source, tmp_path / "out", "funasr-onnx")
+    assert [graph.file for graph in export.graphs] == ["model.onnx", "decoder.onnx"]
+    config = yaml.safe_load((export.directory / "config.yaml").read_text("utf-8"))
+    assert {"threshold", "tail_threshold"} <= config["predictor_conf"].keys()
+    assert len(Session(export.directory / "decoder.onnx").inputs) == (
+        4 + config["decoder_conf"]["num_blocks"]
+    )
+
+
 def test_a_baked_in_number_is_found_and_nothing_is_left(tmp_path, monkeypatch):
     source = tiny_directory(tmp_path / "model")
     monkeypatch.setattr(CifPredictor, "forward", _with_a_baked_count())

@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from paraformer.models.paraformer import CtcHead, Paraformer
+from paraformer.models.release import load_directory
+from paraformer.nn.chunks import streaming_rule
 from paraformer.nn.cif import CifOutput
+from paraformer.nn.position import sinusoid
 from tests import tiny
+from tests.parity.oracle import FIXTURES
 
 
 @pytest.fixture
@@ -131,3 +135,26 @@ def test_the_ctc_head_is_there_where_it_was_given(model):
     with_head = Paraformer(model.encoder, model.predictor, model.decoder, head)
     assert with_head.ctc_head is head
     assert "ctc.ctc_lo.weight" in with_head.state_dict()
+
+
+@torch.no_grad()
+def test_a_chunk_alone_is_that_of_a_stream_that_looks_nowhere_back():
+    """A runtime adds the position codes, sums the weights and holds the decoder's memory."""
+    model = load_directory(FIXTURES / "oracle/paraformer-streaming").model
+    width, rule = model.encoder.input_size, streaming_rule((0, 10, 0), 0, 0)
+    feats = torch.randn(1, 20, width, generator=torch.Generator().manual_seed(1)) * 3
+    coded = feats * model.encoder.output_size**0.5 + sinusoid(1, 20, width)
+    state = model.initial_state(rule)
+    pasts, cif, counted = state.decoder.pasts, state.cif, 0
+    length, final = torch.tensor([10]), torch.tensor([False])
+    for first in (0, 10):
+        chunk = slice(first, first + 10)
+        logp, fired, state = model.forward_chunk(feats[:, chunk], length, final, state, rule)
+        memory, weights = model.hear_chunk(coded[:, chunk], length)
+        own, cif = model.predictor.forward_chunk(memory, length, final, cif, rule)
+        torch.testing.assert_close(own.sums.diff(dim=1)[:, :10], weights.double())
+        logits, pasts = model.say_chunk(memory, length, own.embeds, own.counts, pasts)
+        torch.testing.assert_close(logits.log_softmax(-1), logp, atol=1e-5, rtol=1e-5)
+        assert own.counts.tolist() == fired.counts.tolist()
+        counted += int(own.counts)
+    assert counted > 0
