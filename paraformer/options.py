@@ -30,10 +30,6 @@ log = logging.getLogger(__name__)
 DEFAULT_MODEL = "paraformer-zh-mini"
 # Keywords of the reference whose work is not in this version.
 NOT_BUILT = (
-    "spk_model",
-    "spk_kwargs",
-    "spk_model_revision",
-    "spk_mode",
     "spk",
     "subtitle_segment_mode",
 )
@@ -56,10 +52,11 @@ ANY_LANGUAGE = (None, "", "auto")
 LOGGING = ("disable_log", "log_level")
 # Options whose values are paths, or may be.
 FILES = ("input", "hotword", "segments", "lm_file", "init_param")
-FOLDERS = ("model", "vad_model", "punc_model", "second_pass", "output_dir")
+FOLDERS = ("model", "vad_model", "punc_model", "spk_model", "second_pass", "output_dir")
 # Options that change nothing in a folder of results, or whose work is seen in the list of inputs.
 WITHOUT_RESULT = (
     *("hub", "model_revision", "vad_model_revision", "punc_model_revision", "offline"),
+    "spk_model_revision",
     *("device", "ncpu", "num_threads", "batch_size", "batch_size_s", "batch_frames", "streams"),
     *("name", "rttm", "audacity"),  # of make_fbank, and of segment, which writes them in the end
     *("key", "segments", "data_type", "cache", "is_final", "data", "out", "min_success"),
@@ -126,6 +123,12 @@ class BuildOptions(_Checked):
     punc_model: str = _option("", "model that puts marks into the text, such as ct-punc")
     punc_kwargs: dict[str, Any] = field(default_factory=dict, metadata={"help": "its options"})
     punc_model_revision: str = _option("", "its branch, tag or commit at the hub")
+    spk_model: str = _option("", "beside vad_model: model that tells who speaks, such as cam++")
+    spk_kwargs: dict[str, Any] = field(default_factory=dict, metadata={"help": "its options"})
+    spk_model_revision: str = _option("", "its branch, tag or commit at the hub")
+    spk_mode: str = _option(
+        "punc_segment", "sentences of speakers: punc_segment, at marks; vad_segment, of the VAD"
+    )
     second_pass: str = _option("", "streams: model that writes the final text of each segment")
     init_param: str = _option("", "another file of weights than the model directory's")
     disable_log: bool = _option(False, "no messages but errors")
@@ -193,6 +196,13 @@ class CallOptions(_Checked):
     )
     sentence_timestamp: bool = _option(False, "also sentence_info: sentences with their times")
     en_post_proc: bool = _option(False, "sentence_timestamp: English marks in the sentences")
+    preset_spk_num: int | None = _option(None, "spk_model: how many speakers there are", _COUNT)
+    min_spk_num: int = _option(1, "spk_model: fewest speakers, where that is not known", _COUNT)
+    max_spk_num: int = _option(15, "spk_model: most speakers, where that is not known", _COUNT)
+    return_spk_res: bool = _option(True, "spk_model: false leaves speakers out")
+    return_spk_center: bool = _option(
+        False, "spk_model: also spk_embedding_center, the mean embedding of each speaker"
+    )
     itn: bool = _option(
         False,
         "numbers of several characters in digits: 二零二六年 as 2026年, in streams those of final "

@@ -24,6 +24,8 @@ TESTED_BY = {
     "as_funasr.funasr": "cli/test_as_funasr.py",
     # Parts of what users call as one: their results are that one's.
     "api.alignment": "whole/test_word_times.py",
+    "api.detection": "unit/api/test_auto.py",
+    "api.keywords": "unit/api/test_auto.py",
     "api.tasks": "unit/api/test_auto.py",
     "api.speakers": "cli/test_embed.py",
     "decode.detector": "unit/api/test_live.py",

@@ -14,6 +14,9 @@ import torch
 
 from paraformer import options as opts
 from paraformer.api.alignment import AlignTask
+from paraformer.api.detection import VadTask
+from paraformer.api.diarization import MODES
+from paraformer.api.keywords import check_overrides, check_own, check_speakers, flatten
 from paraformer.api.live import LiveSession
 from paraformer.api.punctuation import PunctuationTask
 from paraformer.api.record import made_with
@@ -21,7 +24,6 @@ from paraformer.api.speakers import SpeakerTask
 from paraformer.api.tasks import (
     SpeechTask,
     Task,
-    VadTask,
     Work,
     speech_layout,
     stream_items,
@@ -62,7 +64,6 @@ from paraformer.models.release import (
     load_speakers,
     load_vad,
     merge,
-    override_keys,
     read_config,
 )
 from paraformer.output.result import Fields, Result
@@ -194,8 +195,13 @@ class AutoModel:
         config = read_config(self.directory, weights)
         _check_kinds(config, self.directories)
         check_overrides(config, given)
-        for part, own in (("vad", build.vad_kwargs), ("punc", build.punc_kwargs)):
-            _check_own(part, own, self.directories.get(f"{part}_model"))
+        for part, own in (
+            ("vad", build.vad_kwargs),
+            ("punc", build.punc_kwargs),
+            ("spk", build.spk_kwargs),
+        ):
+            check_own(part, own, self.directories.get(f"{part}_model"))
+        check_speakers(build)
         kind = kind_of(config)
         if kind in OTHER_TASKS:
             return OTHER_TASKS[kind](self.directory, {**given, **weights}, build)
@@ -216,7 +222,11 @@ class AutoModel:
         if build.second_pass:
             whole = load(RECOGNISER, self.directories["second_pass"], mapped=True)
             second = Recognizer(whole, device, dtype)
-        return SpeechTask(recognizer, streaming, vad, punctuator, second)
+        voices = None
+        if build.spk_model:
+            voices = Voices(load_speakers(self.directories["spk_model"], build.spk_kwargs), device)
+        mode = MODES[build.spk_mode or "default"]
+        return SpeechTask(recognizer, streaming, vad, punctuator, second, voices, mode)
 
     @property
     def model_path(self) -> str:
@@ -432,7 +442,12 @@ OTHER_TASKS: dict[Kind | None, Callable[[Path, dict[str, Any], opts.BuildOptions
     SPEAKER: _speaker_task,
 }
 # Which model each option takes beside a recogniser.
-BESIDE = {"vad_model": VAD, "punc_model": PUNCTUATION, "second_pass": RECOGNISER}
+BESIDE = {
+    "vad_model": VAD,
+    "punc_model": PUNCTUATION,
+    "spk_model": SPEAKER,
+    "second_pass": RECOGNISER,
+}
 
 
 def _models(model: str | Path, build: opts.BuildOptions) -> dict[str, tuple[str | Path, str]]:
@@ -440,6 +455,7 @@ def _models(model: str | Path, build: opts.BuildOptions) -> dict[str, tuple[str 
     others = {
         "vad_model": (build.vad_model, build.vad_model_revision),
         "punc_model": (build.punc_model, build.punc_model_revision),
+        "spk_model": (build.spk_model, build.spk_model_revision),
         "second_pass": (build.second_pass, ""),
     }
     return {"model": (model, build.model_revision), **{k: v for k, v in others.items() if v[0]}}
@@ -469,37 +485,3 @@ def _check_kinds(config: Config, directories: Mapping[str, Path]) -> None:
         if use in BESIDE:
             other = read_config(directory, {})
             refuse_other(other, BESIDE[use], where=f"{use}: {directory}")
-
-
-def _check_own(part: str, given: Mapping[str, Any], directory: Path | None) -> None:
-    """Refuse `vad_kwargs` or `punc_kwargs` that the model does not take, or that have no model."""
-    if not given:
-        return
-    if directory is None:
-        raise ConfigError(f"{part}_kwargs: options of {part}_model; give it too, or leave them out")
-    check_overrides(read_config(directory, {}), given, f"{part}_kwargs")
-
-
-def check_overrides(config: Config, given: Mapping[str, Any], where: str = "AutoModel") -> None:
-    """Refuse a keyword that is neither in the configuration nor known to its part."""
-    known = flatten(override_keys(config))
-    for key in flatten(given):
-        if key not in known:
-            options = opts.names(opts.BuildOptions, opts.CallOptions)
-            names = (*(options if where == "AutoModel" else ()), *known)
-            raise opts.unknown_key(key, names, where, "funasr")
-
-
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`.
-
-    >>> flatten({"a": {"b": 1}, "c": 2})
-    {'a.b': 1, 'c': 2}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import fields
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from paraformer.api.diarization import Heard, ListeningSegmenter, bounds_of, tell_speakers
 from paraformer.api.live import DEAF, FINAL, Event, LivePipeline
 from paraformer.api.streaming import Manner, OnlineModel, manner_of, stream_fields
 from paraformer.data.audio.soundfiles import header_samples
@@ -38,7 +40,8 @@ from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Recognizer, Search
 from paraformer.decode.streaming import Chunking, Streamer
 from paraformer.decode.text import join_texts
-from paraformer.decode.vad import PIECE_MS, VadState, VoiceActivity
+from paraformer.decode.vad import VoiceActivity
+from paraformer.decode.voices import Voices
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.models.release import Release
 from paraformer.options import CallOptions
@@ -52,19 +55,17 @@ from paraformer.output.result import (
     shown_text,
     silence,
     stream_result,
-    vad_result,
 )
 from paraformer.output.resume import Made
 from paraformer.output.sink import Output, Results
 from paraformer.output.subtitle_lines import tidy
-from paraformer.output.tables import SPEECH, TEXT, TIMED_SPEECH, Layout, check_format
+from paraformer.output.tables import SPEECH, TIMED_SPEECH, Layout, check_format
 from paraformer.output.timed_formats import is_timed
 
 log = logging.getLogger(__name__)
 
 # Of no more recordings than these the headers are read first, to know how long the work will be.
 MEASURED = 100
-MOST_PIECE_MS = 3_600_000  # an hour: a stream in longer pieces is none
 
 # Items, and how many there are, become their results.
 Work = Callable[[Iterator[Item], int], Iterator[Result]]
@@ -139,8 +140,13 @@ class SpeechTask(Task):
         vad: VoiceActivity | None = None,
         punctuator: Punctuator | None = None,
         second: Recognizer | None = None,
+        voices: Voices | None = None,
+        spk_mode: str = "",
     ) -> None:
-        """second: of streams, writes the text of what has ended anew."""
+        """second: of streams, writes the text of what has ended anew. voices: tells who speaks, in
+        sentences as `spk_mode` says.
+        """
+        self.voices, self.spk_mode = voices, spk_mode
         self.recognizer, self.streaming = recognizer, streaming
         self.device, self.release = recognizer.device, recognizer.release
         self.vad, self.punctuator, self.second = vad, punctuator, second
@@ -180,6 +186,8 @@ class SpeechTask(Task):
         """See `Task`."""
         live = self.streams(cut)
         search = self._search(call, live)
+        bounds_of(call)
+        heard = deque[Heard]()
         batching = Batching(call.batch_size, call.batch_size_s)
         if call.sentence_timestamp and not live and not self._times(search):
             log.warning(
@@ -191,10 +199,10 @@ class SpeechTask(Task):
         elif live:
             results = self._streams(items, total, call)
         elif self.vad is not None:
-            results = self._recordings(items, total, call, search, batching)
+            results = self._recordings(items, total, call, search, batching, heard)
         else:
             results = self._utterances(items, total, call, search, batching)
-        return self._marked(results, call)
+        return self._marked(results, call, heard)
 
     def _search(self, call: CallOptions, live: bool = False) -> Search:
         """The search that the call asks for; its hotwords are ready before any audio is read."""
@@ -204,6 +212,8 @@ class SpeechTask(Task):
         if live and (call.nbest > 1 or call.decoding_ctc_weight > 0):
             name = "nbest" if call.nbest > 1 else "decoding_ctc_weight"
             raise ConfigError(f"{name}: streams have one reading, the likeliest; leave it out")
+        if live and self.voices is not None:
+            raise ConfigError("spk_model: is for recordings as a whole, not for streams; leave it")
         listening = self.hotwords.listening(call.hotword)
         if listening is not None and live and self.second is None:
             raise ConfigError(DEAF)
@@ -219,8 +229,10 @@ class SpeechTask(Task):
         config = self.recognizer.release.config
         return manner_of(config, chunking(call), named, call.lm_weight)
 
-    def _marked(self, results: Iterator[Result], call: CallOptions) -> Iterator[Result]:
-        """Results with their marks and digits."""
+    def _marked(
+        self, results: Iterator[Result], call: CallOptions, heard: deque[Heard]
+    ) -> Iterator[Result]:
+        """Results with their marks, digits and speakers; heard: the voices of each."""
         numerals = shared_numerals() if call.itn else None
         for result in results:
             marked = self.punctuator is not None and result.error is None
@@ -235,6 +247,9 @@ class SpeechTask(Task):
                 result.sentence_info = sentence_info(
                     result, marked, call.en_post_proc, call.return_raw_text
                 )
+            voices = heard.popleft() if heard else None
+            if voices is not None and result.error is None and call.return_spk_res:
+                tell_speakers(result, voices, call, self.spk_mode, marked)
             yield result
 
     def _punctuate(self, result: Result, call: CallOptions) -> None:
@@ -281,12 +296,15 @@ class SpeechTask(Task):
         call: CallOptions,
         search: Search,
         batching: Batching,
+        heard: deque[Heard],
     ) -> Iterator[Result]:
         if search.nbest > 1:
             raise ConfigError("nbest: is for single utterances; leave out vad_model, or nbest")
         assert self.vad is not None
         cutting = Cutting(call.max_segment_s, call.merge_vad, call.merge_length_s)
-        segmenter = Segmenter(_adjusted(self.vad, call), cutting)
+        segmenter = Segmenter(adjusted(self.vad, call), cutting)
+        if self.voices is not None and call.return_spk_res:
+            segmenter = ListeningSegmenter(segmenter, self.voices, heard)
         rate = self.recognizer.release.frontend.fs
         whole: Iterable[Item] = items
         seconds = None
@@ -294,7 +312,7 @@ class SpeechTask(Task):
             whole = list(items)
             seconds = _seconds(whole, rate)
         with tqdm(total=seconds, unit="s", disable=call.disable_pbar or None, leave=False) as bar:
-            sources = ((item, _blocks(item, call.fs, rate, bar)) for item in whole)
+            sources = ((item, blocks_of(item, call.fs, rate, bar)) for item in whole)
             long = LongRecognizer(self.recognizer, segmenter)
             for item, recording in long.stream(sources, search, batching):
                 yield recording_result(item, recording, self._times(search))
@@ -313,7 +331,7 @@ class SpeechTask(Task):
         """Recordings by the live pipeline; marks come when a recording is whole."""
         pipeline = self.live(call, whole=True)
         for item in progress(items, total, call):
-            audio = Counted(_blocks(item, call.fs, pipeline.rate, None))
+            audio = Counted(blocks_of(item, call.fs, pipeline.rate, None))
             try:
                 ended = [e for e in pipeline.session().events(audio) if e.kind == FINAL]
             except ParaformerError as error:
@@ -329,8 +347,8 @@ class SpeechTask(Task):
     def feed(self, source: Any, call: CallOptions) -> Result:
         """See `Task`."""
         self._search(call, live=True)
-        item = _one_item(source, call)
-        end = _ends(item, call)
+        item = one_item(source, call)
+        end = ends(item, call)
         if self.vad or self.punctuator or self.second:
             return self._feed_live(item, call, end)
         no_digits(call)
@@ -365,7 +383,7 @@ class SpeechTask(Task):
         """Live recognition by all models that there are; whole: marks and digits are those of the
         text of a recording, so none are written here.
         """
-        vad = _adjusted(self.vad, call) if self.vad else None
+        vad = adjusted(self.vad, call) if self.vad else None
         punctuator = None if whole else self.punctuator
         return LivePipeline(
             self.online.recognizer(self._manner(call)),
@@ -377,71 +395,22 @@ class SpeechTask(Task):
         )
 
 
-class VadTask(Task):
-    """Segments of speech: `value` is a list of [start, end] in ms."""
-
-    def __init__(self, vad: VoiceActivity, device: torch.device) -> None:
-        self.vad, self.device, self.release = vad, device, vad.release
-
-    def layout(self, call: CallOptions, cut: bool) -> Layout:
-        """See `Task`."""
-        return TEXT
-
-    def silence(self, call: CallOptions, cut: bool) -> Result:
-        """See `Task`."""
-        return Result(value=[])
-
-    def results(
-        self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
-    ) -> Iterator[Result]:
-        """See `Task`; with chunk_size in ms the audio is heard in such pieces."""
-        vad = _adjusted(self.vad, call)
-        piece_ms = _piece_ms(call) if cut else PIECE_MS
-        for item in progress(items, total, call):
-            audio = Counted(_blocks(item, call.fs, vad.frontend.fs, None))
-            try:
-                spans = vad.segments(audio, piece_ms)
-                yield vad_result(item, spans, audio.samples / vad.frontend.fs)
-            except ParaformerError as error:
-                yield self.silence(call, cut).failed(item, error)
-
-    def feed(self, source: Any, call: CallOptions) -> Result:
-        """See `Task`: [start, -1] where speech begins, [-1, end] where it ends."""
-        vad, item = _adjusted(self.vad, call), _one_item(source, call)
-        rate = vad.frontend.fs
-        check_piece(item, call.fs, rate)
-        state: VadState = call.cache.get("state") or vad.initial_state()
-        end = _ends(item, call)
-        spans, state = vad.feed(item.piece(rate), state, end, _piece_ms(call))
-        call.cache.clear()
-        if not end:
-            call.cache["state"] = state
-        return Result(item.key, value=[list(span) for span in spans])
-
-
 def chunking(call: CallOptions) -> Chunking:
     """How a stream is cut."""
     return Chunking(
-        tuple(_sizes(call)),  # type: ignore[arg-type]  # its length is checked there
+        tuple(sizes_of(call)),  # type: ignore[arg-type]  # its length is checked there
         call.encoder_chunk_look_back,
         call.decoder_chunk_look_back,
     )
 
 
-def _sizes(call: CallOptions) -> list[int]:
+def sizes_of(call: CallOptions) -> list[int]:
+    """`chunk_size` as a list."""
     given: Any = call.chunk_size
     return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
 
 
-def _piece_ms(call: CallOptions) -> int:
-    """`chunk_size` of a VAD: milliseconds."""
-    sizes = _sizes(call)
-    if len(sizes) != 1 or not isinstance(sizes[0], int) or not 1 <= sizes[0] <= MOST_PIECE_MS:
-        raise ConfigError(f"chunk_size={call.chunk_size}: a VAD takes milliseconds, such as 200")
-    return sizes[0]
-
-
-def _adjusted(vad: VoiceActivity, call: CallOptions) -> VoiceActivity:
+def adjusted(vad: VoiceActivity, call: CallOptions) -> VoiceActivity:
     """The detector with the options of the call."""
     return vad.adjusted(
         max_end_silence_time=call.max_end_silence_time,
@@ -457,19 +426,20 @@ def no_digits(call: CallOptions) -> None:
         raise ConfigError("itn: a number may go on in the next piece of a stream; leave it out")
 
 
-def _one_item(source: Any, call: CallOptions) -> Item:
+def one_item(source: Any, call: CallOptions) -> Item:
+    """The piece of a stream that an input is."""
     items = list_items(source, call.key, call.segments, call.channel)
     if len(items) != 1 or call.output_dir:
         raise ConfigError("cache: give one piece of one stream a call, and no output_dir")
     return items[0]
 
 
-def _ends(item: Item, call: CallOptions) -> bool:
+def ends(item: Item, call: CallOptions) -> bool:
     """Whether a stream ends with this piece of it; a file is a whole one."""
     return call.is_final or isinstance(item.source, (str, Path))
 
 
-def _blocks(
+def blocks_of(
     item: Item, fs: int | None, rate: int, bar: tqdm[Any] | None
 ) -> Callable[[], Iterator[Tensor]]:
     """A function that gives the audio of an item in blocks, and moves the bar."""

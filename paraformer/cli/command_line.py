@@ -157,7 +157,7 @@ def type_config(
 
 def _config_keys(directory: Path) -> dict[str, Any]:
     """Keys of a model's config.yaml, nested ones with dots, and their values."""
-    from paraformer.api.auto import flatten
+    from paraformer.api.keywords import flatten
     from paraformer.models.release import override_keys, read_config
 
     return flatten(override_keys(read_config(directory, {})))

@@ -30,6 +30,7 @@ WORDS: dict[str, tuple[str, ...]] = {
 TASKS = {
     "vad_model": "voice-activity-detection",
     "punc_model": "punctuation",
+    "spk_model": "speaker-verification",
     "second_pass": "auto-speech-recognition",
 }
 

@@ -1,4 +1,4 @@
-"""The output of networks becomes text, times, marks, segments.
+"""The output of networks becomes text, times, marks, segments, speakers.
 
 Imports: the ground floor, backends, data.audio, data.corpus, data.features, data.inputs,
 data.text.

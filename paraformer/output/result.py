@@ -68,6 +68,7 @@ class Result:
     partial: str | None = None  # of a piece of a stream: what the next segment says so far
     error: str | None = None
     raw_text: str | None = None
+    spk_embedding_center: list[list[float]] | None = None  # of each speaker
     sentence_info: list[Fields] | None = None
     # What follows is no key of the dict.
     seconds: float = 0.0  # of audio, not rounded

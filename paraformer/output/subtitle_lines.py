@@ -213,6 +213,8 @@ def _stretches(result: Mapping[str, Any]) -> list[Line]:
 
 def _speaker(part: Mapping[str, Any]) -> str:
     found = part.get("speaker", part.get("spk"))
+    if isinstance(found, int):
+        return f"SPK{found}"
     return "" if found is None else str(found)
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from paraformer.api.auto import AutoModel
 from paraformer.data.audio.read import read_audio
 from paraformer.decode.clustering import Bounds, by_first, cluster
+from paraformer.decode.turns import sentence_speaker, turns, windows
 from paraformer.decode.voices import Voices
 from paraformer.models.release import load_speakers
 from tests.conftest import SHARED, needs_shared
@@ -102,3 +104,22 @@ def test_groups_that_were_drawn(name, known, arrays):
     bounds = Bounds(int(drawn.max()) + 1) if known else None
     found = cluster(arrays[f"cluster/{name}/embeddings"].numpy(), bounds)
     assert found.tolist() == by_first(drawn).tolist()
+
+
+def test_windows(facts):
+    table = facts["windows of 1.5 s / 0.75 s (samples -> [begin s, end s, samples])"]
+    assert len(table) == 10
+    for samples, expected in table.items():
+        found = list(windows(10.0, torch.zeros(int(samples)), 16000))
+        assert [[w.start, w.end, len(w.wave)] for w in found] == expected
+
+
+def test_turns_and_sentences(facts):
+    spans = facts["segments for postprocess"]
+    sentences = facts["sentences for distribute_spk (ms)"]
+    assert len(facts["postprocess"]) == 4
+    for labels, expected in facts["postprocess"].items():
+        found = turns(spans, by_first(np.array(json.loads(labels))).tolist())
+        assert [[*turn] for turn in found] == [pytest.approx(t) for t in expected["postprocess"]]
+        told = [sentence_speaker(start, end, found) for start, end in sentences]
+        assert told == expected["distribute_spk"]

@@ -303,7 +303,7 @@ def test_each_option_of_a_vad_stands_beside_its_configuration_or_in_it(nested):
         assert model.task.vad.options.lookback_time_start_point == 70
 
 
-@pytest.mark.parametrize("name", ["spk_model", "spk_mode", "spk"])
+@pytest.mark.parametrize("name", ["spk", "subtitle_segment_mode"])
 def test_what_is_not_built_yet_is_refused(model, name):
     with pytest.raises(ConfigError, match=f"{name}: not built yet"):
         AutoModel(MODEL, **{name: "x"})

@@ -32,7 +32,7 @@ def test_version(capsys):
         (["inpt=x.wav"], "did you mean 'input'?"),
         (["+modle=x", "a.wav"], "unknown key 'modle'; did you mean 'model'?"),
         (["+model=nowhere", "a.wav"], "no such directory or name"),
-        (["+spk_model=cam++", "a.wav"], "spk_model: not built yet"),
+        (["+spk_model=cam++", "a.wav"], "spk_model: hears the segments of a VAD; give vad_model"),
         (["+output_format=ass", "a.wav"], "use text, json, srt, "),
         (["+output_format=srt", "a.wav", "b.wav"], "give output_dir=FOLDER"),
         (["+nbest=many", "a.wav"], "nbest=many: not a number"),

@@ -34,6 +34,7 @@ PLACES = {
 BESIDE = {
     "vad_model": ("vad", "not a VAD such as fsmn-vad"),
     "punc_model": ("punctuation", "not a punctuation model such as ct-punc"),
+    "spk_model": ("speaker", "not a speaker model such as cam++"),
     "second_pass": ("recogniser", "not a recogniser such as paraformer-zh"),
 }
 LOADERS = {
@@ -75,6 +76,8 @@ def test_each_option_takes_its_kind_alone(directories, use, kind):
     own, wanted = BESIDE[use]
     model = {"model": str(directories["recogniser"]), "device": "cpu", use: str(directories[kind])}
     with_chunks = {"chunk_size": [0, 10, 5]} if use == "second_pass" else {}
+    if use == "spk_model":
+        with_chunks = {"vad_model": str(directories["vad"])}
     if kind == own:
         assert AutoModel(**model, **with_chunks).directories[use] == directories[kind]
         return

@@ -1,0 +1,100 @@
+"""Speakers beside recognition: voices are heard in the segments of the VAD, and told in results."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from paraformer.decode.clustering import Bounds, centres, cluster
+from paraformer.decode.longform import CutSegment, Segmenter
+from paraformer.decode.turns import Turn, sentence_speaker, turns, windows, word_speakers
+from paraformer.decode.voices import Voices
+from paraformer.errors import ConfigError, ParaformerError
+from paraformer.options import CallOptions
+from paraformer.output.result import Result, sentence_info
+
+BY_MARKS, BY_SEGMENTS = "punc_segment", "vad_segment"
+# Values of `spk_mode`; the reference's `default` is the first.
+MODES = {BY_MARKS: BY_MARKS, BY_SEGMENTS: BY_SEGMENTS, "default": BY_MARKS}
+
+
+@dataclass
+class Heard:
+    """The windows of one recording, with the embedding of the voice in each."""
+
+    spans: list[tuple[float, float]] = field(default_factory=list)
+    embeddings: list[Tensor] = field(default_factory=list)
+    error: ParaformerError | None = None
+
+
+class ListeningSegmenter(Segmenter):
+    """A segmenter that hears the voices of its segments; `heard` gets those of each recording, in
+    their order.
+    """
+
+    def __init__(self, segmenter: Segmenter, voices: Voices, heard: deque[Heard]) -> None:
+        super().__init__(segmenter.vad, segmenter.cutting)
+        self.voices, self.heard = voices, heard
+        if voices.rate != self.rate:
+            raise ConfigError(
+                f"spk_model: works at {voices.rate} Hz, vad_model at {self.rate} Hz; take two of "
+                "one rate"
+            )
+
+    def segments(self, blocks: Iterable[Tensor]) -> Iterator[CutSegment]:
+        """See `Segmenter`."""
+        heard = Heard()
+        self.heard.append(heard)
+        for segment in super().segments(blocks):
+            self._listen(segment, heard)
+            yield segment
+
+    def _listen(self, segment: CutSegment, heard: Heard) -> None:
+        found = list(windows(segment.start_ms / 1000, segment.wave, self.rate))
+        embedded = self.voices.embed([window.wave for window in found])
+        for window, embedding in zip(found, embedded, strict=True):
+            if isinstance(embedding, ParaformerError):
+                heard.error = heard.error or embedding
+                continue
+            heard.spans.append((window.start, window.end))
+            heard.embeddings.append(embedding)
+
+
+def bounds_of(call: CallOptions) -> Bounds:
+    """How many speakers the call says there are."""
+    if call.min_spk_num > call.max_spk_num:
+        raise ConfigError(
+            f"min_spk_num={call.min_spk_num}: is above max_spk_num={call.max_spk_num}; give less"
+        )
+    return Bounds(call.preset_spk_num, call.min_spk_num, call.max_spk_num)
+
+
+def tell_speakers(result: Result, heard: Heard, call: CallOptions, mode: str, marked: bool) -> None:
+    """Put speakers into the sentences and words of a result, or why there are none.
+
+    mode: where sentences end; marked: the result has marks.
+    """
+    if heard.error is not None:
+        result.error = f"spk_model: {heard.error}"
+        return
+    found = list[Turn]()
+    if heard.embeddings:
+        rows = np.stack([embedding.numpy() for embedding in heard.embeddings])
+        labels = cluster(rows, bounds_of(call))
+        found = turns(heard.spans, labels.tolist())
+        if call.return_spk_center:
+            result.spk_embedding_center = centres(rows, labels).tolist()
+    by_marks = marked and mode == BY_MARKS
+    told = sentence_info(result, by_marks, call.en_post_proc, call.return_raw_text)
+    for sentence in told:
+        sentence["spk"] = sentence_speaker(sentence["start"], sentence["end"], found)
+    result.sentence_info = told
+    if result.words is not None:
+        times = [(word["start"], word["end"]) for word in result.words]
+        speakers = word_speakers(times, found)
+        pairs = zip(result.words, speakers, strict=True)
+        result.words = [{**word, "spk": speaker} for word, speaker in pairs]
