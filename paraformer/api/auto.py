@@ -170,6 +170,7 @@ class AutoModel:
         self.defaults = _take(given, opts.CallOptions)
         opts.CallOptions(**self.defaults)  # refuses what is out of its limits
         check_channel(self.defaults.get("channel", MIX))
+        check_speakers(build)  # before any model is fetched
         _set_log_level(build)
         opts.remark_language(keywords)
         if build.ncpu is not None:
@@ -201,7 +202,6 @@ class AutoModel:
             ("spk", build.spk_kwargs),
         ):
             check_own(part, own, self.directories.get(f"{part}_model"))
-        check_speakers(build)
         kind = kind_of(config)
         if kind in OTHER_TASKS:
             return OTHER_TASKS[kind](self.directory, {**given, **weights}, build)
