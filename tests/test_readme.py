@@ -273,13 +273,15 @@ def test_the_index_names_every_program():
     assert {*table} == PROGRAMS | {"funasr"} and len(table) == len({*table})
 
 
-def test_those_that_take_resume_are_named():
-    line = re.search(r"^These take `resume`: (.*?)\. With", text_of("bin/README.md"), re.M | re.S)
+@pytest.mark.parametrize("option", ["resume", "shard"])
+def test_those_that_take_an_option_are_named(option):
+    named = rf"^These take `{option}`: (.*?)\. "
+    line = re.search(named, text_of("bin/README.md"), re.M | re.S)
     confs = {}
     for name in PROGRAMS:
         config = re.search(r'run\("(\w+)"', module_text(name))
         confs[name] = hydra_main.defaults_of(config[1])
-    taking = {name for name, conf in confs.items() if "resume" in conf and name != "find_lr"}
+    taking = {name for name, conf in confs.items() if option in conf and name != "find_lr"}
     assert {*re.findall(r"`(\w+)`", line[1])} == taking | {"funasr"}
 
 

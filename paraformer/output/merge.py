@@ -67,6 +67,10 @@ class Shards:
             if said:
                 raise ConfigError(f"{path}: its results were made otherwise ({said}); make it anew")
         self.names = sorted({name for path in self.made for name in _files(path)})
+        if "segments" in self.names:
+            raise ConfigError(
+                f"{folder}: its shards are data directories; give them to utils/combine_data.py"
+            )
 
     @property
     def record(self) -> Made:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 
@@ -9,15 +11,19 @@ import pytest
 from omegaconf import OmegaConf
 
 from paraformer.cli.main import main
+from paraformer.data.corpus.combination import combine
+from paraformer.data.corpus.datadir import DataDir
 from paraformer.errors import ConfigError, DataError
 from paraformer.output.shards import claim
+from paraformer.programs.decode import decode
 from paraformer.programs.hydra_main import defaults_of
 from paraformer.programs.merge_results import merge_results
+from paraformer.programs.segment import segment
 from paraformer.shard import Shard
 from tests.conftest import ROOT
 
 INPUTS = ROOT / "tests" / "fixtures" / "oracle" / "inputs"
-MODEL = ROOT / "tests" / "fixtures" / "oracle" / "paraformer"
+MODEL, VAD = (ROOT / "tests" / "fixtures" / "oracle" / name for name in ("paraformer", "fsmn_vad"))
 KEYS = [f"u{n}" for n in range(6)]
 
 
@@ -136,3 +142,41 @@ def test_a_shard_that_was_killed_goes_on(listed, tmp_path):
     assert funasr(*given) == 0
     assert merge(out, listed, ("min_success", 0.8)) == 0
     assert files(out) == files(one)
+
+
+@pytest.mark.parametrize("form", ["text", "json", "ctm", "vtt"])
+def test_programs_have_shards_too(form, tmp_path):
+    """With segments, whose times and files are of whole recordings."""
+    data = tmp_path / "data"
+    data.mkdir()
+    clips = {f"r{x}": INPUTS / f"clip_{x}.flac" for x in "abc"} | {"rx": tmp_path / "lost.wav"}
+    (data / "wav.scp").write_text("".join(f"{key} {path}\n" for key, path in clips.items()))
+    cuts = [(f"{key}-{n}", key, n * 0.4, n * 0.4 + 0.4) for key in clips for n in (0, 1)]
+    (data / "segments").write_text("".join(f"{k} {r} {a} {b}\n" for k, r, a, b in cuts))
+    values = {**defaults_of("decode"), "model": str(MODEL), "data": str(data), "min_success": 0}
+    values |= {"output_format": form, "pred_timestamp": True, "device": "cpu"}
+    one, out = tmp_path / "one", tmp_path / "out"
+    for place, shard in ((one, ""), (out, "2/2"), (out, "1/2")):
+        assert decode(OmegaConf.create({**values, "out": str(place), "shard": shard})) == 0
+    assert merge(out, data, ("min_success", 0.5)) == 0
+    ours, theirs = files(out), files(one)
+    assert ours.keys() == theirs.keys()
+    counts = [json.loads(found.pop("stats.json")) for found in (ours, theirs)]
+    assert [c["decoded"] for c in counts] == [6, 6] and len({c["utterances"] for c in counts}) == 1
+    for name in {"score", "results.jsonl"} & ours.keys():  # confidences are alike to 1e-4
+        rounded = [re.sub(rb"(\.\d{3})\d+", rb"\1", found.pop(name)) for found in (ours, theirs)]
+        assert rounded[0] == rounded[1], name
+    assert ours == theirs
+
+
+def test_shards_of_a_segmentation_are_data_directories(listed, tmp_path):
+    """Which utils/combine_data.py puts together: as of one run."""
+    values = {**defaults_of("segment"), "model": str(VAD), "data": str(listed), "min_success": 0}
+    one, out = tmp_path / "one", tmp_path / "out"
+    for place, shard in ((one, ""), (out, "1/2"), (out, "2/2")):
+        assert segment(OmegaConf.create({**values, "out": str(place), "shard": shard})) == 0
+    with pytest.raises(ConfigError, match="give them to utils/combine_data.py"):
+        merge(out, listed)
+    combine(tmp_path / "all", [DataDir(out / "shard.1"), DataDir(out / "shard.2")])
+    for name in ("wav.scp", "segments", "utt2dur"):
+        assert (tmp_path / "all" / name).read_bytes() == (one / name).read_bytes(), name
