@@ -138,9 +138,8 @@ class LivePipeline:
     Each is a name, a directory or what was made of one. model: whose words are shown as they come;
     vad_model ends segments, without it a stream is one segment; second_pass: a model of whole
     recordings that writes the final text of a segment, whose audio is kept until then; punc_model
-    puts marks into it. chunking, device and dtype are those of models to be loaded; search is
-    what is wanted of the second pass; itn writes the numbers of final texts in digits, not of
-    their tokens.
+    puts marks into it. chunking, device and dtype are those of models to be loaded; search is that
+    of the second pass; itn writes the numbers of final texts in digits, not of their tokens.
     """
 
     def __init__(

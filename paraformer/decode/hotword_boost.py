@@ -27,7 +27,7 @@ MOST_SCORES = 1 << 22
 # as N times CHANCE at least: measured in egs/mini_zh/s0/RESULTS.md.
 FEW = 500
 LARGE = 2.0
-CHANCE = 5e-7
+CHANCE = 1e-6
 
 
 def allowance(words: int) -> float:

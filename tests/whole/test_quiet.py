@@ -338,6 +338,9 @@ ROWS: list[tuple[str, dict[str, Any], bool]] = [
     ("plain", {"output_dir": "out", "output_format": "lrc", "max_line_chars": 4}, False),
     ("plain", {"max_line_s": 1.0}, False),
     ("plain", {"disable_pbar": True}, False),
+    ("list", {"shard": "1/2"}, True),
+    ("all", {"preset_spk_num": 2, "min_spk_num": 1, "max_spk_num": 3}, False),
+    ("all", {"return_spk_res": False, "return_spk_center": True}, False),
 ]
 
 

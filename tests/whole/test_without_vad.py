@@ -80,11 +80,11 @@ def test_sentences_are_read_as_each_alone_at_their_times(mini, tmp_path):
     options = {"max_whole_s": 20, "max_segment_s": 8, "output_dir": str(tmp_path)}
     (found,) = mini.generate(str(tmp_path / "long.wav"), output_format="srt", **options)
     tokens = [token for each in single for token in each["tokens"]]
-    assert Levenshtein.distance(found["tokens"], tokens) <= 0.15 * len(tokens)
-    first = {  # of each sentence that is read alike
+    assert Levenshtein.distance(found["tokens"], tokens) <= 0.2 * len(tokens)
+    first = {  # of each sentence whose beginning is read alike
         int(at) + each["words"][0]["start"]
         for at, each in zip(starts, single, strict=True)
-        if each["text"] in found["text"]
+        if " ".join(each["tokens"][:3]) in found["text"]
     }
     begins = np.array([word["start"] for word in found["words"]])
     assert all(np.abs(begins - at).min() <= 120 for at in first) and len(first) >= 3

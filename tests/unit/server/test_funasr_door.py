@@ -48,10 +48,10 @@ def test_partials_of_online_joined_are_the_stream_of_generate(server, model):
 
 
 def test_two_passes_give_sentences_with_times_from_the_start_of_the_utterance(server, texts):
-    sound = SAMPLES["demo_2"] + PAUSE * 2 + SAMPLES["demo_3"]
+    sound = SAMPLES["demo_2"] + PAUSE * 2 + SAMPLES["demo_4"]
     with server.connect() as socket:
         messages = say(socket, sound, wav_name="two")
-    assert final_texts(messages) == [texts["demo_2"], texts["demo_3"]]
+    assert final_texts(messages) == [texts["demo_2"], texts["demo_4"]]
     assert [m["is_final"] for m in messages] == [False] * (len(messages) - 1) + [True]
     sentences = [m for m in messages if m["mode"] == "2pass-offline"]
     assert [m["index"] for m in sentences] == [0, 1]
@@ -60,7 +60,7 @@ def test_two_passes_give_sentences_with_times_from_the_start_of_the_utterance(se
     assert begin < second[0][0] < second[-1][1] <= sentences[1]["end_time"]
     stamps = sentences[1]["stamp_sents"]
     assert [pair for part in stamps for pair in part["ts_list"]] == second
-    assert "".join(p["text_seg"].replace(" ", "") + p["punc"] for p in stamps) == texts["demo_3"]
+    assert "".join(p["text_seg"].replace(" ", "") + p["punc"] for p in stamps) == texts["demo_4"]
 
 
 def test_partials_never_take_back_a_word(server):
