@@ -22,11 +22,17 @@ settings.load_profile("tests")
 
 @pytest.fixture(autouse=True)
 def log_level():
-    """A model that was asked to be quiet does not silence the tests behind it."""
-    logger = logging.getLogger("paraformer")
-    level = logger.level
+    """A model or a command that was asked to be quiet does not silence the tests behind it."""
+    before = {name: logger.level for name, logger in ours().items()}
     yield
-    logger.setLevel(level)
+    for name, logger in ours().items():
+        logger.setLevel(before.get(name, logging.NOTSET))
+
+
+def ours() -> dict[str, logging.Logger]:
+    """The loggers of the package that are there."""
+    named = {n: g for n, g in logging.root.manager.loggerDict.items() if n.startswith("paraformer")}
+    return {name: logger for name, logger in named.items() if isinstance(logger, logging.Logger)}
 
 
 needs_shared = pytest.mark.skipif(

@@ -78,6 +78,12 @@ def begin() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
+def show(text: str) -> None:
+    """Print a text that may be longer than what waits for stdout, so that it may fail here."""
+    with writing("stdout"):
+        print(text)
+
+
 def flush() -> None:
     """Write what waits for stdout, so that it fails here and not behind the end."""
     with writing("stdout"):

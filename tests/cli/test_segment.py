@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from omegaconf import OmegaConf
 
-from paraformer.api import tasks
+from paraformer.api import detection
 from paraformer.data.corpus.datadir import DataDir
 from paraformer.data.corpus.tables import read_table
 from paraformer.errors import ConfigError, DataError
@@ -66,7 +66,7 @@ def test_segments_are_those_of_the_reference(data, tmp_path):
 def test_a_run_that_was_stopped_goes_on(data, tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run(data, whole) == 0
-    blocks = tasks._blocks
+    blocks = detection.blocks_of
 
     def stop_behind_the_first(item, *rest):
         if item.key == "lost":
@@ -74,14 +74,14 @@ def test_a_run_that_was_stopped_goes_on(data, tmp_path, monkeypatch):
         return blocks(item, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tasks, "_blocks", stop_behind_the_first)
+        patch.setattr(detection, "blocks_of", stop_behind_the_first)
         with pytest.raises(KeyboardInterrupt):
             run(data, parts)
     with pytest.raises(ConfigError, match=r"made otherwise \(max_end_silence_time was .*, is 300"):
         run(data, parts, resume=True, max_end_silence_time=300)
     keys = []
     monkeypatch.setattr(
-        tasks, "_blocks", lambda item, *rest: keys.append(item.key) or blocks(item, *rest)
+        detection, "blocks_of", lambda item, *rest: keys.append(item.key) or blocks(item, *rest)
     )
     assert run(data, parts, resume=True) == 0
     assert keys == ["lost", "quiet"]

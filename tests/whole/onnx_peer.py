@@ -41,7 +41,8 @@ def by_sherpa(folder, paths, batch):
     return texts
 
 
-runtime, folder, size, *paths = sys.argv[1:]
-recognise = {"funasr": by_funasr, "sherpa": by_sherpa}[runtime]
-texts = recognise(folder, paths, int(size))
-sys.stdout.write(f"TEXTS {json.dumps(texts, ensure_ascii=False)}\n")
+if __name__ == "__main__":
+    runtime, folder, size, *paths = sys.argv[1:]
+    recognise = {"funasr": by_funasr, "sherpa": by_sherpa}[runtime]
+    texts = recognise(folder, paths, int(size))
+    sys.stdout.write(f"TEXTS {json.dumps(texts, ensure_ascii=False)}\n")

@@ -103,11 +103,18 @@ def close(ours: Any, theirs: Any) -> None:
         assert ours == (pytest.approx(theirs, abs=1e-4) if type(ours) is float else theirs)
 
 
+def outer(heard: Heard) -> dict[str, Any]:
+    """The outputs of layers, but for those within a feed-forward layer, whose rows a packed one
+    makes in blocks.
+    """
+    return {name: each for name, each in heard.layers.items() if ".feed_forward." not in name}
+
+
 def shapes(heard: Heard, *facts: str) -> dict[str, list[tuple[Any, ...]]]:
     """What is known of each layer's outputs beside their values."""
     return {
         name: [tuple(getattr(output, fact) for fact in ("shape", *facts)) for output in outputs]
-        for name, outputs in heard.layers.items()
+        for name, outputs in outer(heard).items()
     }
 
 
@@ -119,7 +126,7 @@ def test_a_packed_model_is_the_model(directory, monkeypatch):
     assert shapes(packed, "dtype") == shapes(plain, "dtype")
     assert shapes(half, "dtype") == shapes(plain_half, "dtype")
     assert shapes(half) == shapes(packed)
-    for name, outputs in plain.layers.items():
+    for name, outputs in outer(plain).items():
         for own, ours, rounded in zip(outputs, packed.layers[name], half.layers[name], strict=True):
             torch.testing.assert_close(ours, own, atol=1e-4, rtol=1e-4, msg=name)
             assert (rounded.float() - own).norm() <= NEAR * own.norm(), name

@@ -158,7 +158,7 @@ def test_speakers_part_lines():
     ]
     result = {"key": "a", "text": "你好嗯", "audio_seconds": 1.0, "words": words}
     lines = transcript(result).lines(LineLimits())
-    assert [(line.text, line.speaker) for line in lines] == [("你好", "1"), ("嗯", "2")]
+    assert [(line.text, line.speaker) for line in lines] == [("你好", "1"), ("嗯", "SPK2")]
 
 
 def test_times_of_other_results():
