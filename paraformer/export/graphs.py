@@ -306,7 +306,7 @@ def _batch(feats: list[Tensor]) -> tuple[Tensor, ...]:
 
 
 def _speech_metadata(release: Release[Any]) -> dict[str, str]:
-    """What sherpa-onnx reads of a recogniser."""
+    """The metadata by which sherpa-onnx runs a recogniser."""
     frontend = release.frontend
     width, cmvn = frontend.output_size, frontend.cmvn
     shift = torch.zeros(width) if cmvn is None else cmvn.shift[:width]
@@ -380,7 +380,7 @@ def _seen(ids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mark_metadata(release: Release[Any]) -> dict[str, str]:
-    """What sherpa-onnx reads of a punctuation model."""
+    """The metadata by which sherpa-onnx runs a punctuation model."""
     tokens = release.tokenizer.tokens
     return {
         "model_type": "ct_transformer",

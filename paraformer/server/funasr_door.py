@@ -43,7 +43,7 @@ class _Stop(Exception):  # noqa: N818
 
 
 class _Inbox:
-    """What a client sends, read at once and held until its turn comes, so that a ping never waits
+    """The frames of a client, read at once and held until their turn comes: a ping never waits
     behind sound; GONE is the end.
     """
 
@@ -328,7 +328,7 @@ class _Connection:
 
 
 def _code(error: ParaformerError) -> str:
-    """What clients read as the kind of a fault."""
+    """The kind of a fault, as clients read it."""
     if isinstance(error, BusyError):
         return "busy"
     return "internal" if isinstance(error, BrokenError) else "invalid_request"
