@@ -78,12 +78,6 @@ def begin() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
-def show(text: str) -> None:
-    """Print a text that may be longer than what waits for stdout, so that it may fail here."""
-    with writing("stdout"):
-        print(text)
-
-
 def flush() -> None:
     """Write what waits for stdout, so that it fails here and not behind the end."""
     with writing("stdout"):
@@ -94,18 +88,22 @@ def refusal(error: OSError, remedy: str = "check the path") -> str:
     """The line for what the system refused, `where: what; remedy`, empty for a pipe that nobody
     reads any more. Nothing is left in stdout at which the end of the process would fail.
     """
-    _drop_stdout()
+    lost = _drop_stdout()
     if isinstance(error, BrokenPipeError):
         return ""
-    where = f"{error.filename}: " if error.filename else ""
+    name = error.filename or (lost.filename if lost and lost.errno == error.errno else "")
+    where = f"{name}: " if name else ""
     if error.errno in _FULL:
         remedy = "make room, or write elsewhere"
     return f"{where}{error.strerror or error}; {remedy}"
 
 
-def _drop_stdout() -> None:
+def _drop_stdout() -> OSError | None:
+    """Why what still waits for stdout cannot be written, if it cannot; it is let go."""
     try:
         flush()
-    except OSError:
+    except OSError as error:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return error
+    return None

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: list[str]) -> int:
     options = argv[: argv.index("--")] if "--" in argv else argv
     if {"--help", "-h"} & set(options):
-        ends.show(_help(options))
+        print(_help(options))
         return 0
     if "--version" in options:
         print(f"funasr (paraformer-toolkit) {__version__}")
@@ -90,7 +90,7 @@ def _command(name: str, arguments: Sequence[str]) -> int:
     if name == "completion" and len(arguments) == 1:
         from paraformer.cli.completion import completion
 
-        ends.show(completion(arguments[0], KNOWN, SHORT, COMMANDS))
+        print(completion(arguments[0], KNOWN, SHORT, COMMANDS))
         return 0
     if name == "doctor" and not (given := parse(arguments)).inputs:
         from paraformer.cli import doctor

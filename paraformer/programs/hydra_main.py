@@ -69,7 +69,7 @@ def _obey(config_name: str, function: Callable[[DictConfig], int | None]) -> int
     arguments, dashed = _parser().parse_known_intermixed_args()
     source = _source(config_name, arguments.config_dir, arguments.config_name)
     if arguments.help:
-        ends.show(_help(source, sys.modules[function.__module__].__doc__))
+        print(_help(source, sys.modules[function.__module__].__doc__))
         return 0
     config = _configure(source, [*arguments.overrides, *dashed])
     if arguments.cfg:

@@ -24,6 +24,7 @@ LINE = "stdout: No space left on device; make room, or write elsewhere\n"
 # One of each way in: the command, a program of bin, one of utils, one that runs jobs.
 WAYS = [["bin/funasr.py", "--help"], ["bin/compute_cer.py", "--help"]]
 WAYS += [["utils/copy_data_dir.py", "--help"], ["utils/run.py", "--help"]]
+WAYS += [["bin/funasr.py", "doctor"], ["bin/decode.py", "--cfg", "job"]]  # longer than a buffer
 
 
 def start(arguments: list[str], **streams) -> subprocess.Popen[str]:
