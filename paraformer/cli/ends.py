@@ -6,6 +6,7 @@ is no fault to speak of.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -37,7 +38,7 @@ def run(
     known: tuple[type[Exception], ...] = (ParaformerError, *faults)
     try:
         code = work() or 0
-        flush()
+        sys.stdout.flush()
         return code
     except known as error:
         say(" ".join(str(error).split()))
@@ -67,6 +68,17 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+class _Stdout(io.FileIO):
+    """Bytes of stdout, of which a write that the system refuses says that it was stdout's. Where a
+    text is longer than the buffers, whose size the system chooses, it is `print` that fails.
+    """
+
+    def write(self, data) -> int:  # type: ignore[no-untyped-def,override]
+        """Write these bytes and return how many were taken; OSError names stdout."""
+        with writing("stdout"):
+            return super().write(data)
+
+
 def begin() -> None:
     """Text of stdout and stderr is UTF-8; one that the caller has closed takes it and is silent."""
     for name in ("stdout", "stderr"):
@@ -76,34 +88,41 @@ def begin() -> None:
         stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    out = sys.stdout
+    if out is sys.__stdout__ and isinstance(out, io.TextIOWrapper) and not out.isatty():
+        sys.stdout = _named_stdout(out)
 
 
-def flush() -> None:
-    """Write what waits for stdout, so that it fails here and not behind the end."""
-    with writing("stdout"):
-        sys.stdout.flush()
+def _named_stdout(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """The same stdout, buffered as it was, whose faults name it."""
+    stream.flush()
+    raw = _Stdout(stream.fileno(), "wb", closefd=False)
+    unbuffered = isinstance(stream.buffer, io.RawIOBase)
+    return io.TextIOWrapper(
+        raw if unbuffered else io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def refusal(error: OSError, remedy: str = "check the path") -> str:
     """The line for what the system refused, `where: what; remedy`, empty for a pipe that nobody
     reads any more. Nothing is left in stdout at which the end of the process would fail.
     """
-    lost = _drop_stdout()
+    _drop_stdout()
     if isinstance(error, BrokenPipeError):
         return ""
-    name = error.filename or (lost.filename if lost and lost.errno == error.errno else "")
-    where = f"{name}: " if name else ""
+    where = f"{error.filename}: " if error.filename else ""
     if error.errno in _FULL:
         remedy = "make room, or write elsewhere"
     return f"{where}{error.strerror or error}; {remedy}"
 
 
-def _drop_stdout() -> OSError | None:
-    """Why what still waits for stdout cannot be written, if it cannot; it is let go."""
+def _drop_stdout() -> None:
     try:
-        flush()
-    except OSError as error:
+        sys.stdout.flush()
+    except OSError:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        return error
-    return None

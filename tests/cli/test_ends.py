@@ -24,7 +24,7 @@ LINE = "stdout: No space left on device; make room, or write elsewhere\n"
 # One of each way in: the command, a program of bin, one of utils, one that runs jobs.
 WAYS = [["bin/funasr.py", "--help"], ["bin/compute_cer.py", "--help"]]
 WAYS += [["utils/copy_data_dir.py", "--help"], ["utils/run.py", "--help"]]
-WAYS += [["bin/funasr.py", "doctor"], ["bin/decode.py", "--cfg", "job"]]  # longer than a buffer
+WAYS += [["bin/funasr.py", "doctor"], ["bin/decode.py", "--cfg", "job"]]
 
 
 def start(arguments: list[str], **streams) -> subprocess.Popen[str]:
@@ -43,6 +43,23 @@ def test_a_full_disk_behind_stdout_is_one_line():
     for process in processes:
         _, err = process.communicate(timeout=120)
         assert (process.returncode, err.count("\n")) == (1, 1) and err.endswith(LINE), err
+
+
+@needs_full
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_named_however_long_the_text_is(unbuffered):
+    """A text longer than the buffers fails where it is printed, a shorter one behind the end."""
+    says = "import sys; from paraformer.cli import ends\n"
+    says += "print_it = lambda: print('x' * int(sys.argv[1]))\n"
+    says += "sys.exit(ends.run(print_it, lambda text: print(text, file=sys.stderr)))"
+    for length in ("10", "5000", "9000", "100000"):
+        command = [sys.executable, "-c", says, length]
+        with open(FULL, "w") as full:
+            env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+            done = subprocess.run(
+                command, cwd=ROOT, env=env, stdout=full, stderr=subprocess.PIPE, text=True
+            )
+        assert (done.returncode, done.stderr) == (1, LINE)
 
 
 def test_a_reader_that_has_seen_enough_is_no_fault_to_speak_of():
