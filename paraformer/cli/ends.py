@@ -73,7 +73,7 @@ class _Stdout(io.FileIO):
     text is longer than the buffers, whose size the system chooses, it is `print` that fails.
     """
 
-    def write(self, data) -> int:  # type: ignore[no-untyped-def,override]
+    def write(self, data) -> int:  # type: ignore[no-untyped-def]
         """Write these bytes and return how many were taken; OSError names stdout."""
         with writing("stdout"):
             return super().write(data)
