@@ -74,6 +74,7 @@ ALIASES = {
 # Values of `dtype`; the last two are also switches of their own: bf16=True is dtype="bf16".
 NUMBER_FORMATS = ("fp32", "bf16", "fp16")
 FORMAT_SWITCHES = NUMBER_FORMATS[1:]
+BACKENDS = ("", "torch", "onnx")
 # Options of which several may be given, in any form.
 _SEVERAL = ("hotword", "key", "chunk_size", "data_type")
 THREADS = Limits(1, 1024, whole=True)  # far more than that ends the process
@@ -113,6 +114,9 @@ class BuildOptions(_Checked):
     )
     dtype: str = _option(
         "fp32", "number format of model: fp32, bf16, or on a GPU fp16 (bf16=true, fp16=true)"
+    )
+    backend: str = _option(
+        "", "onnx: compute with the graphs of a directory; torch: with its network; what is there"
     )
     vad_model: str = _option("", "model that finds speech in long recordings, such as fsmn-vad")
     vad_kwargs: dict[str, Any] = field(

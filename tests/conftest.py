@@ -35,6 +35,18 @@ def ours() -> dict[str, logging.Logger]:
     return {name: logger for name, logger in named.items() if isinstance(logger, logging.Logger)}
 
 
+@pytest.fixture(scope="session")
+def mini_export(tmp_path_factory):
+    """The bundled recogniser as graphs for both runtimes."""
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    from paraformer.export.directory import export_model
+    from paraformer.hub.directories import BUNDLED
+
+    source = BUNDLED / "paraformer-zh-mini"
+    return export_model(source, tmp_path_factory.mktemp("export") / "graphs")
+
+
 needs_shared = pytest.mark.skipif(
     not (SHARED / "oracle").is_dir(),
     reason="oracle material not here: set PARAFORMER_SHARED to its folder",

@@ -16,7 +16,13 @@ from paraformer import options as opts
 from paraformer.api.alignment import AlignTask
 from paraformer.api.detection import VadTask
 from paraformer.api.diarization import MODES
-from paraformer.api.keywords import check_overrides, check_own, check_speakers, flatten
+from paraformer.api.keywords import (
+    check_overrides,
+    check_own,
+    check_speakers,
+    chosen_weights,
+    flatten,
+)
 from paraformer.api.live import LiveSession
 from paraformer.api.punctuation import PunctuationTask
 from paraformer.api.record import made_with
@@ -65,6 +71,7 @@ from paraformer.models.release import (
     load_vad,
     merge,
     read_config,
+    weights_for,
 )
 from paraformer.output.result import Fields, Result
 from paraformer.output.resume import Made
@@ -192,7 +199,7 @@ class AutoModel:
 
     def _load(self, build: opts.BuildOptions, given: dict[str, Any]) -> Task:
         """The task of the model, by what its config.yaml says it is."""
-        weights = {"init_param": build.init_param} if build.init_param else {}
+        weights = chosen_weights(self.directory, build)
         config = read_config(self.directory, weights)
         _check_kinds(config, self.directories)
         check_overrides(config, given)
@@ -211,22 +218,27 @@ class AutoModel:
         recognizer = Recognizer(release, device, dtype)
         vad = punctuator = None
         if build.vad_model:
-            vad = VoiceActivity(load_vad(self.directories["vad_model"], build.vad_kwargs))
+            vad = VoiceActivity(load_vad(*self._beside("vad_model", build.vad_kwargs)))
         if build.punc_model:
-            punctuation = load_punctuation(self.directories["punc_model"], build.punc_kwargs)
+            punctuation = load_punctuation(*self._beside("punc_model", build.punc_kwargs))
             punctuator = Punctuator(punctuation, device)
         streaming = _hears_streams(config, self.defaults)
         second = None
         if build.second_pass and not streaming:
             raise ConfigError("second_pass: goes with a streaming model, or with chunk_size")
         if build.second_pass:
-            whole = load(RECOGNISER, self.directories["second_pass"], mapped=True)
+            whole = load(RECOGNISER, *self._beside("second_pass", {}), mapped=True)
             second = Recognizer(whole, device, dtype)
         voices = None
         if build.spk_model:
-            voices = Voices(load_speakers(self.directories["spk_model"], build.spk_kwargs), device)
+            voices = Voices(load_speakers(*self._beside("spk_model", build.spk_kwargs)), device)
         mode = MODES[build.spk_mode or "default"]
         return SpeechTask(recognizer, streaming, vad, punctuator, second, voices, mode)
+
+    def _beside(self, use: str, given: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+        """The directory of a model beside the first one, its weights for the backend, the rest."""
+        folder = self.directories[use]
+        return folder, {**weights_for(folder, self._build.backend, required=False), **given}
 
     @property
     def model_path(self) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 
 from paraformer import options as opts
 from paraformer.api.diarization import MODES
+from paraformer.backends.devices import check_backend
 from paraformer.errors import ConfigError
-from paraformer.models.release import Config, override_keys, read_config
+from paraformer.models.graphs import is_graph
+from paraformer.models.release import Config, override_keys, read_config, weights_for
 
 
 def check_speakers(build: opts.BuildOptions) -> None:
@@ -18,6 +20,18 @@ def check_speakers(build: opts.BuildOptions) -> None:
         raise ConfigError("spk_model: hears the segments of a VAD; give vad_model=fsmn-vad too")
     if build.spk_mode and build.spk_mode not in MODES:
         raise ConfigError(f"spk_mode={build.spk_mode}: not known; use {', '.join(MODES)}")
+
+
+def chosen_weights(directory: Path, build: opts.BuildOptions) -> dict[str, Any]:
+    """`init_param` of a model, where the directory's own are not what its options ask for."""
+    check_backend(build.backend)
+    if not build.init_param:
+        return weights_for(directory, build.backend)
+    if build.backend and is_graph(build.init_param) != (build.backend == "onnx"):
+        raise ConfigError(
+            f"backend={build.backend}: does not compute init_param={build.init_param}; leave it out"
+        )
+    return {"init_param": build.init_param}
 
 
 def check_own(part: str, given: Mapping[str, Any], directory: Path | None) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from paraformer.backends.forks import check_gpu
 from paraformer.errors import ConfigError
-from paraformer.options import NUMBER_FORMATS
+from paraformer.options import BACKENDS, NUMBER_FORMATS
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,12 @@ def is_usable(device: torch.device) -> bool:
     """Whether there is such a GPU."""
     there = device.type == "cuda" and torch.cuda.is_available()
     return there and (device.index or 0) < torch.cuda.device_count()
+
+
+def check_backend(name: str) -> None:
+    """Refuse the name of a backend that there is not."""
+    if name not in BACKENDS:
+        raise ConfigError(f"backend={name}: not known; use {' or '.join(BACKENDS[1:])}")
 
 
 def choose_format(name: str, device: torch.device) -> torch.dtype | None:

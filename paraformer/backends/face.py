@@ -20,14 +20,17 @@ from paraformer.models.campplus import LEAST_FRAMES as LEAST_FRAMES
 from paraformer.models.fsmn_vad import VadOptions as VadOptions
 from paraformer.models.release import NO_MARK as NO_MARK
 from paraformer.models.release import AlignerRelease as AlignerRelease
+from paraformer.models.release import Graphs as Graphs
 from paraformer.models.release import PunctuationRelease as PunctuationRelease
 from paraformer.models.release import Release as Release
 from paraformer.models.release import SpeakerRelease as SpeakerRelease
 from paraformer.models.release import VadRelease as VadRelease
 from paraformer.nn.bias import SHORTLIST as SHORTLIST
 from paraformer.nn.bias import Bias as Bias
+from paraformer.nn.cif import integrate as integrate
 from paraformer.nn.cif_v3 import Timeline as Timeline
 from paraformer.nn.mask import length_mask as length_mask
+from paraformer.nn.position import sinusoid_at as sinusoid_at
 
 NOT_FINITE = (
     "the model's output is not finite; its weights are damaged, or compute in float32 (dtype=fp32)"
@@ -103,6 +106,9 @@ class RecognitionEngine(Engine):
     times_tokens: bool  # whether it gives a timeline unasked
     has_ctc: bool
     hears_hotwords: bool  # whether it learnt to
+
+    def check(self, asked: Asked) -> None:  # noqa: B027 (most can do all)
+        """Refuse, before anything is heard, what it cannot give beside the decoder's posteriors."""
 
     def listen(self, feats: Sequence[Tensor], asked: Asked) -> list[Heard]:
         """Features (T, D) of utterances -> what is heard in them, in order, in one part or more."""

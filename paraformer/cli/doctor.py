@@ -22,6 +22,7 @@ from paraformer.extras import DISTRIBUTION, load_torchaudio, pip_line
 from paraformer.hub.directories import BUNDLED, HUBS, RELEASED, bundled_models, find_models
 from paraformer.hub.modelscope import flat_revision
 from paraformer.hub.repository import Repository, digest, named_files
+from paraformer.models.graphs import find_graph
 from paraformer.options import DEFAULT_MODEL, unknown_key
 
 _EXTRA = re.compile(r"""^([\w.-]+).*;.*\bextra == ['"]([\w-]+)['"]""")
@@ -61,6 +62,8 @@ def tell_models(asked: Mapping[str, str]) -> int:
     found = find_models(wanted, asked.get("hub", "ms"), offline=True)
     for key, folder in found.items():
         weights = folder / named_files(folder)["init_param"]
+        if not weights.is_file():
+            weights = find_graph(folder) or weights
         if not weights.is_file():
             raise CheckpointError(f"{weights}: no such file; the model has no weights")
         print(f"{key:<{_WIDTH}} {folder.absolute()}")

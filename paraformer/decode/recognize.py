@@ -174,6 +174,7 @@ class Recognizer:
                 f"decoding_ctc_weight={search.decoding_ctc_weight}: this model has no CTC head; "
                 "leave it out"
             )
+        self.engine.check(_asked(search))
 
     @property
     def times_tokens(self) -> bool:
@@ -187,9 +188,7 @@ class Recognizer:
     @torch.inference_mode()
     def _decode(self, feats: Sequence[Tensor], search: Search) -> list[Outcome]:
         """Outcomes of a batch, in halves where the device has no memory for its search."""
-        memory = None if search.hotwords is None else search.hotwords.memory
-        bias = Bias(memory, search.nfilter, search.seaco_weight, search.clas_scale)
-        asked = Asked(search.with_ctc, search.pred_timestamp, bias)
+        asked = _asked(search)
 
         def read(part: Sequence[Tensor]) -> list[Outcome]:
             parts = self.engine.listen(part, asked)
@@ -290,6 +289,13 @@ class Recognizer:
             tight = postprocess(tokens).tight
             text = tight if words is None else " ".join(word.text for word in words)
         return Reading(found.ids, tokens, text, tight, found.score, found.confidences, times, words)
+
+
+def _asked(search: Search) -> Asked:
+    """What a search asks of an engine."""
+    memory = None if search.hotwords is None else search.hotwords.memory
+    bias = Bias(memory, search.nfilter, search.seaco_weight, search.clas_scale)
+    return Asked(search.with_ctc, search.pred_timestamp, bias)
 
 
 def _is_empty(job: Job[Any, Tensor] | Done[Any, Any]) -> bool:

@@ -1,4 +1,4 @@
 """A model becomes ONNX graphs that funasr-onnx and sherpa-onnx read, each proved beside torch.
 
-Imports: the ground floor, data.audio, data.features, data.text, hub, models, nn.
+Imports: the ground floor, backends, data.audio, data.features, data.text, hub, models, nn.
 """

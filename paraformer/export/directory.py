@@ -17,6 +17,7 @@ from paraformer import __version__
 from paraformer.data.audio.read import read_audio
 from paraformer.data.features.cmvn import Cmvn, write_cmvn
 from paraformer.data.text.tokenizer import SentencepieceTokenizer, write_token_list
+from paraformer.documents import flat_names
 from paraformer.errors import ConfigError
 from paraformer.export.graphs import Graph, gives_times, graphs_of
 from paraformer.export.onnx_file import (
@@ -42,10 +43,12 @@ from paraformer.models.kinds import (
 )
 from paraformer.models.release import (
     LISTING,
+    NAMES,
     TOKEN_LISTS,
     load_release,
     portable,
     read_config,
+    read_yaml,
 )
 from paraformer.models.side_files import carry_over
 
@@ -56,6 +59,7 @@ REPORT = "export.json"
 TOKEN_JSON, TOKEN_TXT = TOKEN_LISTS
 CMVN, CONFIG = "am.mvn", "config.yaml"
 GRAPH_NAMES = tuple(f"{g}{d}" for g in ("model", "decoder") for d in ("", "_quant", ".int8"))
+WRITTEN = ("init_param", "config", "frontend_conf.cmvn_file")
 STALE = (*(f"{name}.onnx" for name in GRAPH_NAMES), TOKEN_JSON, TOKEN_TXT, CMVN)
 CLIP = BUNDLED / "paraformer-zh-mini" / "example" / "asr_example.wav"
 TEXT = "今天下雨所以我们没有出门在家里看了一天的书明天你有空吗我想请你吃饭"
@@ -116,7 +120,7 @@ def export_model(
         raise ConfigError(f"{out}: is the model itself; give another folder for its graphs")
     config = read_config(source, {})
     kind = _exported_kind(config, source)
-    release = load_release(config, source, kind)
+    release = load_release(config, source, kind, graphs=False)
     if layout != FUNASR:
         _refuse_for_sherpa(release, kind, source, required=layout == SHERPA)
     streaming = hears_streams(config) if streaming is None else streaming
@@ -131,6 +135,8 @@ def export_model(
             graphs = graphs_of(release, kind, _clip(release), TEXT, streaming)
             written = [_write(draft, graph, layout, dtype) for graph in graphs]
             _write_beside(draft, release, kind, layout, written)
+            if streaming:
+                _name_stream(draft / CONFIG)
             report = {
                 "model": str(config["model"]),
                 "layout": layout,
@@ -232,9 +238,7 @@ def _write_beside(
     if kind is RECOGNISER:
         named = {"threshold": 1.0, "tail_threshold": release.model.predictor.tail_threshold}
         config["predictor_conf"] = {**named, **(config.get("predictor_conf") or {})}
-    if kind is PUNCTUATION and release.config.get("jieba_usr_dict"):
-        shutil.copyfile(release.config["jieba_usr_dict"], draft / "jieba_usr_dict")
-        metas["jieba_usr_dict"] = "jieba_usr_dict"
+    _copy_named(draft, release.config, metas)
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     _put(draft / CONFIG, text)
     listing = {
@@ -245,6 +249,25 @@ def _write_beside(
         "file_path_metas": metas,
     }
     _put(draft / LISTING, json.dumps(listing, indent=1) + "\n")
+
+
+def _copy_named(draft: Path, config: Mapping[str, Any], metas: dict[str, Any]) -> None:
+    """Copy the files that a configuration names, but for those that are written anew: words of
+    jieba, pieces of words, n-grams.
+    """
+    for key, name in flat_names(NAMES).items():
+        group, _, leaf = key.rpartition(".")
+        place = (config.get(group) or {} if group else config).get(leaf)
+        if place and key not in WRITTEN:
+            shutil.copyfile(place, draft / name)
+            (metas.setdefault(group, {}) if group else metas)[leaf] = name
+
+
+def _name_stream(path: Path) -> None:
+    """A configuration beside the graphs of streams is that of a model that hears streams."""
+    if path.is_file():
+        config = read_yaml(path) | {"model": "ParaformerStreaming", "predictor": "CifPredictorV2"}
+        _put(path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def _put(path: Path, text: str) -> None:

@@ -62,8 +62,8 @@ class Recognition(nn.Module):
     """Features to tidy rows of posteriors, from which both runtimes read the same text and times.
 
     Rows whose best id is blank, start or end, and those behind the count, stand behind the others
-    and say `</s>`; there is one at least. So sherpa-onnx, which reads to the first `</s>`, and
-    funasr-onnx, which counts, agree.
+    and say `</s>`, those that do so by themselves first; there is one at least. So sherpa-onnx,
+    which reads to the first `</s>`, and funasr-onnx, which counts, agree.
     """
 
     def __init__(self, model: Paraformer, timed: bool) -> None:
@@ -84,9 +84,10 @@ class Recognition(nn.Module):
         logp = model.decode(embeds, counts, memory, lengths)
         kept = length_mask(counts, logp.size(1))
         best = logp.argmax(-1)
+        ends = kept & (best == model.eos)
         for token in self.special:
             kept = kept & (best != token)
-        rows, said = self._tidy(logp, kept), kept.sum(1)
+        rows, said = self._tidy(logp, kept, ends), kept.sum(1)
         token_num = (said + model.predictor_bias).int()
         if not self.timed:
             return rows, token_num
@@ -97,16 +98,18 @@ class Recognition(nn.Module):
         peaks = torch.where(timeline.peaks >= FIRE, fired, held) * there
         return rows, token_num, timeline.weights.float(), peaks.float()
 
-    def _tidy(self, logp: Tensor, kept: Tensor) -> Tensor:
-        """Rows (B, U, V) in their order, those that are not kept (B, U) behind as ends."""
+    def _tidy(self, logp: Tensor, kept: Tensor, ends: Tensor) -> Tensor:
+        """Rows (B, U, V) in their order, behind those that are kept (B, U) the ends (B, U), and all
+        others as ends.
+        """
         batch, size, width = logp.shape
         place = torch.arange(size, device=logp.device)
-        order = torch.argsort(place + size * (~kept).long(), dim=1)
+        order = torch.argsort(place + size * (2 - 2 * kept.long() - ends.long()), dim=1)
         first = torch.arange(batch, device=logp.device)[:, None] * size
         rows = logp.flatten(0, 1).index_select(0, (order + first).flatten()).view(logp.shape)
         end = torch.full((width,), NEVER, device=logp.device)
         end[self.model.eos] = 0.0
-        return torch.where(length_mask(kept.sum(1), size)[..., None], rows, end)
+        return torch.where(length_mask((kept | ends).sum(1), size)[..., None], rows, end)
 
 
 class StreamEncoder(nn.Module):
@@ -260,6 +263,7 @@ def _streams(release: Release[Any], clip: Tensor) -> list[Graph]:
         "encoder_output_size": str(width),
         "decoder_num_blocks": str(len(caches)),
         "decoder_kernel_size": str(before + 1),
+        "tail_threshold": str(model.predictor.tail_threshold),
     }
     frames, words = {1: "frames"}, {1: "tokens"}
     return [

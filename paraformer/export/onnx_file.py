@@ -1,4 +1,4 @@
-"""A module becomes a file of ONNX, in full, half or 8-bit numbers, and the file a session."""
+"""A module becomes a file of ONNX, in full, half or 8-bit numbers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from paraformer.errors import CheckpointError
 from paraformer.export.graphs import Graph
 from paraformer.extras import load_extra
 
@@ -95,42 +94,6 @@ def store_int8(path: Path) -> None:
             nodes_to_exclude=kept,
         )
     whole.unlink()
-
-
-class Session:
-    """A graph as onnxruntime runs it on the CPU."""
-
-    def __init__(self, path: Path) -> None:
-        """A file that onnxruntime does not take is refused."""
-        runtime = load_extra("onnxruntime", WHAT)
-        state = runtime.capi.onnxruntime_pybind11_state
-        self.faults = (
-            *(state.Fail, state.InvalidArgument, state.InvalidGraph),
-            *(state.NotImplemented, state.RuntimeException),
-        )
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4
-        self.path = path
-        try:
-            self.session = runtime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except self.faults as error:
-            raise self._refused(error) from error
-        self.inputs = [each.name for each in self.session.get_inputs()]
-
-    def run(self, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-        """Inputs by position -> outputs by position."""
-        fed = {name: x.numpy() for name, x in zip(self.inputs, inputs, strict=True)}
-        try:
-            return [torch.from_numpy(y) for y in self.session.run(None, fed)]
-        except self.faults as error:
-            raise self._refused(error) from error
-
-    def _refused(self, error: Exception) -> CheckpointError:
-        reason = " ".join(str(error).split())
-        return CheckpointError(f"{self.path.name}: onnxruntime refuses it ({reason[:300]})")
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from paraformer.backends.onnx_session import Session
 from paraformer.errors import CheckpointError
 from paraformer.export.graphs import Graph, Trial
-from paraformer.export.onnx_file import Session
 
 # Largest differences: of log-probabilities, and of all else.
 LOGITS_DIFFER, OTHERS_DIFFER = 1e-3, 1e-4

@@ -180,8 +180,8 @@ def _absent(name: str, repository: Repository, places: str) -> str:
 
 
 def _with_weights(path: Path) -> Path:
-    """A directory that at least has a configuration and the weights it should have."""
-    if (path / "configuration.json").is_file():
+    """A directory that at least has a configuration and the weights it should have, or graphs."""
+    if (path / "configuration.json").is_file() or any(path.glob("*.onnx")):
         return path
     for name in ("config.yaml", "model.pt"):
         if not (path / name).is_file():

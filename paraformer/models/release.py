@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from paraformer.data.corpus.tables import write_text
-from paraformer.data.features.cmvn import read_cmvn, write_cmvn
+from paraformer.data.features.cmvn import Cmvn, read_cmvn, write_cmvn
 from paraformer.data.features.frontend import Frontend
 from paraformer.data.text.tokenizer import (
     CharTokenizer,
@@ -39,6 +39,15 @@ from paraformer.models.builders import (
 )
 from paraformer.models.builders import NO_MARK as NO_MARK
 from paraformer.models.fsmn_vad import VadOptions
+from paraformer.models.graphs import Graphs as Graphs
+from paraformer.models.graphs import (
+    check_graphs,
+    class_of,
+    config_of,
+    find_graph,
+    is_graph,
+    open_graphs,
+)
 from paraformer.models.kinds import (
     ALIGNER,
     PUNCTUATION,
@@ -70,6 +79,7 @@ NAMES = {  # where each file of a directory without configuration.json lies
     "lm_file": "ngrams.lm",
 }
 LISTING = "configuration.json"
+GRAPH_ALONE = "is a graph, which cannot be changed; give the model that it was made of"
 TOKEN_LISTS = ("tokens.json", "tokens.txt")
 
 
@@ -78,9 +88,10 @@ def load(
     path: str | Path,
     overrides: Mapping[str, Any] | None = None,
     mapped: bool = False,
+    graphs: bool = True,
 ) -> Made:
     """The model of a released directory, which has to be of that kind, with all its weights
-    (strict); mapped: as of `load_weights`.
+    (strict); mapped: as of `load_weights`; graphs: as of `load_release`.
 
     overrides replace values of config.yaml, nested dicts key by key; options of a VAD may stand
     beside `model_conf`.
@@ -89,7 +100,7 @@ def load(
     if kind is VAD:
         named = {key: values.pop(key) for key in VAD_KEYS & set(values)}
         values = merge({"model_conf": named}, values)
-    return load_release(read_config(Path(path), values), Path(path), kind, mapped)
+    return load_release(read_config(Path(path), values), Path(path), kind, mapped, graphs)
 
 
 def load_release(
@@ -97,10 +108,16 @@ def load_release(
     directory: Path | None = None,
     kind: Kind[Any] = RECOGNISER,
     mapped: bool = False,
+    graphs: bool = True,
 ) -> Any:
     """The model of a configuration that `read_config` gave, with the weights that it names; mapped:
-    as of `load_weights`.
+    as of `load_weights`. Where these are a graph, `model` is `Graphs`, for engines alone; graphs:
+    such are not refused.
     """
+    if is_graph(config["init_param"]):
+        if not graphs:
+            raise CheckpointError(f"{config['init_param']}: {GRAPH_ALONE}")
+        return _with_graphs(config, kind, directory)
     release = build(config, kind, directory, fresh=False)
     load_weights(release.model, Path(config["init_param"]), mapped)
     release.model.eval()
@@ -146,15 +163,15 @@ def read_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
     if listing.is_file():
         metas = read_listing(listing)
         config_file = directory / str(metas.get("config", "config.yaml"))
-    if not config_file.is_file():
-        if half_written(directory):
-            raise CheckpointError(f"{directory}: {HALF_WRITTEN}")
-        raise CheckpointError(
-            f"{config_file}: no such file; a model directory holds config.yaml and model.pt"
-        )
-    config = read_yaml(config_file)
-    config = merge(config, _existing(NAMES, directory))
-    config = merge(config, _existing(metas, directory))
+    files = merge(_existing(NAMES, directory), _existing(metas, directory))
+    given = overrides.get("init_param") or files.get("init_param")
+    graph = Path(given) if given else find_graph(directory)
+    if graph is not None and is_graph(graph) and graph.is_file():
+        files["init_param"] = str(graph)
+        config = _graph_config(config_file, open_graphs(graph))
+    else:
+        config = _network_config(config_file)
+    config = merge(config, files)
     kind = kind_of(config)
     if kind is not None and "tokenizer" in kind.parts:
         config = merge(config, _token_list(directory, config))
@@ -165,20 +182,73 @@ def read_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
     return config
 
 
+def _network_config(path: Path) -> Config:
+    if path.is_file():
+        return read_yaml(path)
+    if half_written(path.parent):
+        raise CheckpointError(f"{path.parent}: {HALF_WRITTEN}")
+    raise CheckpointError(f"{path}: no such file; a model directory holds config.yaml and model.pt")
+
+
+def weights_for(directory: Path, backend: str, required: bool = True) -> Config:
+    """`init_param` of the weights that a backend of `options.BACKENDS` computes with; nothing where
+    the directory's own are such, or, if they are not required, where it has none.
+    """
+    if not backend or not directory.is_dir():
+        return {}
+    graph = find_graph(directory)
+    own = weights_of(directory)
+    if is_graph(own) == (backend == "onnx"):
+        return {}
+    found = graph if backend == "onnx" else directory / "model.pt"
+    if found is not None and found.is_file():
+        return {"init_param": str(found)}
+    if not required:
+        return {}
+    if backend == "onnx":
+        raise CheckpointError(
+            f"{directory}: holds no graph for backend=onnx; make one by bin/export_onnx.py"
+        )
+    raise CheckpointError(f"{own}: is a graph; leave backend={backend} out")
+
+
+def _graph_config(config_file: Path, graphs: Graphs) -> Config:
+    """The configuration of graphs, where there is one, else what they say of themselves."""
+    if not config_file.is_file():
+        return config_of(graphs)
+    config = read_yaml(config_file, named=False)
+    known = isinstance(config.get("model"), str) and kind_of(config) is not None
+    return config if known else {**config, "model": class_of(graphs)}
+
+
+def _with_graphs(config: Config, kind: Kind[Any], directory: Path | None) -> Any:
+    refuse_other(config, kind, where=directory)
+    frontend, tokenizer = build_parts(config, kind)
+    tokens = len(tokenizer.tokens) if tokenizer is not None else 0
+    width = frontend.output_size if frontend is not None else 0
+    graphs = open_graphs(Path(config["init_param"]))
+    check_graphs(graphs, kind.task, tokens, width)
+    if frontend is not None and frontend.cmvn is None and "neg_mean" in graphs.main.metadata:
+        vectors = (graphs.main.numbers(key, width) for key in ("neg_mean", "inv_stddev"))
+        frontend.cmvn = Cmvn(*(torch.tensor(vector) for vector in vectors))
+    parts = cast(Any, graphs), cast(Frontend, frontend), cast(Tokenizer, tokenizer)
+    return kind.release(*parts, config, directory)
+
+
 def weights_of(directory: Path) -> Path:
     """The file of weights of a released directory, which has to be there."""
     return Path(read_config(directory, {}).get("init_param") or directory / "model.pt")
 
 
-def read_yaml(path: Path) -> Config:
-    """A config.yaml as it stands."""
+def read_yaml(path: Path, named: bool = True) -> Config:
+    """A config.yaml as it stands; named: it says which model it is of."""
     try:
         config = parse_yaml(path.read_text(encoding="utf8"))
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}; is it a model's folder?") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: is not YAML ({error}); make it again") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model"), str):
+    if not isinstance(config, dict) or (named and not isinstance(config.get("model"), str)):
         raise CheckpointError(f"{path}: names no `model`; is it a model's config.yaml?")
     return config
 
@@ -264,13 +334,19 @@ def build(
     """
     refuse_other(config, kind, where=directory)
     assert kind.build is not None  # or no configuration is of that kind
-    tokenizer = build_tokenizer(config) if "tokenizer" in kind.parts else None
-    frontend = build_frontend(config, kind.frontend) if "frontend" in kind.parts else None
+    frontend, tokenizer = build_parts(config, kind)
     tokens = len(tokenizer.tokens) if tokenizer is not None else 0
     with parameters(fresh):
         model = kind.build(config, tokens, frontend.output_size if frontend is not None else 0)
     parts = cast(Frontend, frontend), cast(Tokenizer, tokenizer)  # None: see `Release`
     return kind.release(model, *parts, config, directory)
+
+
+def build_parts(config: Config, kind: Kind[Any]) -> tuple[Frontend | None, Tokenizer | None]:
+    """The front end and the tokenizer of a configuration, where its kind has them."""
+    tokenizer = build_tokenizer(config) if "tokenizer" in kind.parts else None
+    frontend = build_frontend(config, kind.frontend) if "frontend" in kind.parts else None
+    return frontend, tokenizer
 
 
 def build_any(config: Config) -> Release[Paraformer] | AlignerRelease:

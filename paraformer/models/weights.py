@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from paraformer.errors import CheckpointError
 from paraformer.files import replacing
+from paraformer.models.graphs import is_graph
 from paraformer.models.integrity import REMEDY, Remembered, damage_of, is_zip, refuse_unusable
 from paraformer.models.mapped import is_mapped, mark_mapped
 
@@ -58,6 +59,8 @@ def _read(path: Path, mapped: bool = False) -> tuple[Any, Remembered]:
 
 def _load(path: Path, mapped: bool) -> tuple[Any, str]:
     """The content of a file, or why it cannot be read. A damaged one raises errors of any kind."""
+    if is_graph(path):
+        return None, "a graph has none that could be changed"
     if _is_foreign_pickle(path):
         return None, _FOREIGN
     mapped = mapped and is_zip(path)

@@ -26,7 +26,7 @@ from paraformer.decode.vad import decibels
 from paraformer.errors import AudioError, ConfigError
 from paraformer.hub.directories import find_model
 from paraformer.models.fsmn_vad import VadOptions
-from paraformer.models.release import VadRelease, load_vad
+from paraformer.models.release import VAD, VadRelease, load
 from paraformer.programs.hydra_main import run
 from paraformer.train.vad import FrameCounts, Spans, frame_labels, read_spans
 
@@ -144,8 +144,10 @@ def score_vad(config: DictConfig) -> int:
     """Print and write the figures of `config.model` on `config.data`."""
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    release = load_vad(find_model(config.model))
-    reference = load_vad(find_model(config.reference_vad)) if config.reference_vad else None
+    release = load(VAD, find_model(config.model), graphs=False)
+    reference = None
+    if config.reference_vad:
+        reference = load(VAD, find_model(config.reference_vad), graphs=False)
     scores: dict[str, Score] = {}
     left_out: list[str] = []
     for name, right, found in compare(Path(config.data), release, reference, left_out):

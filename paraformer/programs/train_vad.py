@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from paraformer.files import check_folder
 from paraformer.models.kinds import VAD, VadRelease
-from paraformer.models.release import build, load_vad
+from paraformer.models.release import build, load
 from paraformer.programs.hydra_main import run
 from paraformer.programs.run_folder import make_writer
 from paraformer.programs.schedule import run_schedule
@@ -38,7 +38,7 @@ def make_release(config: dict[str, Any]) -> VadRelease:
     """`model` of the configuration; with `init` the weights and the CMVN of that directory."""
     release = build(part(config, "model"), VAD)
     if config["init"]:
-        given = load_vad(Path(config["init"]), part(config, "model"))
+        given = load(VAD, Path(config["init"]), part(config, "model"), graphs=False)
         release.model.load_state_dict(given.model.state_dict())
         release.frontend.cmvn = given.frontend.cmvn
     return release

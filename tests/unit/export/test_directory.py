@@ -27,16 +27,10 @@ from tests.parity.oracle import FIXTURES
 pytest.importorskip("onnx", reason="needs the extra onnx")
 pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 
-from paraformer.export.onnx_file import Session  # noqa: E402
+from paraformer.backends.onnx_session import Session  # noqa: E402
 
 MINI = BUNDLED / "paraformer-zh-mini"
 EOS = 2
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """The bundled recogniser, for both runtimes."""
-    return export_model(MINI, tmp_path_factory.mktemp("export") / "graphs")
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +56,10 @@ def as_sherpa(logits, row):
     return ids[: ids.index(EOS)]
 
 
-def test_both_runtimes_read_the_text_of_the_library_alone_and_in_a_batch(exported, release):
+def test_both_runtimes_read_the_text_of_the_library_alone_and_in_a_batch(mini_export, release):
     feats = feats_of(release, 47, 30, 12)
     wanted = Recognizer(release).engine
-    logits, counts, _, peaks = run(exported.directory / "model.onnx", feats)
+    logits, counts, _, peaks = run(mini_export.directory / "model.onnx", feats)
     (heard,) = wanted.listen(feats, Asked())
     texts = [found.ids for found in greedy_search(heard.logp, heard.counts)]
     assert [as_sherpa(logits, row) for row in range(3)] == texts and all(texts)
@@ -74,9 +68,9 @@ def test_both_runtimes_read_the_text_of_the_library_alone_and_in_a_batch(exporte
     assert fires == counts.tolist()
 
 
-def test_times_of_the_fires_are_those_of_the_library(exported, release):
+def test_times_of_the_fires_are_those_of_the_library(mini_export, release):
     (feats,) = feats_of(release, 47)
-    peaks = run(exported.directory / "model.onnx", [feats])[3][0]
+    peaks = run(mini_export.directory / "model.onnx", [feats])[3][0]
     fires = (peaks > 1.0 - 1e-4).nonzero().flatten().tolist()
     plain = replace(release, config={**release.config, "token_ends": "released"})
     (heard,) = Recognizer(plain).recognize([read_audio(CLIP)], Search())
@@ -84,9 +78,9 @@ def test_times_of_the_fires_are_those_of_the_library(exported, release):
     assert starts == [int(max(fire - 1.5, 0.0) * 20) for fire in fires[:-1]]
 
 
-def test_what_lies_beside_the_graph_is_what_the_runtimes_read(exported):
+def test_what_lies_beside_the_graph_is_what_the_runtimes_read(mini_export):
     onnx = pytest.importorskip("onnx")
-    folder = exported.directory
+    folder = mini_export.directory
     config = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
     assert config["frontend_conf"]["dither"] == 0.0 and "cmvn_file" not in config["frontend_conf"]
     assert config["model_conf"]["predictor_bias"] == 1
@@ -184,5 +178,5 @@ def test_the_program_prints_the_proof(tmp_path, monkeypatch, capsys):
     assert len(trials) == 5 and trials[0].startswith("model.onnx")
     assert sorted(path.name for path in out.iterdir() if path.is_file()) == [
         *("am.mvn", "config.yaml", "configuration.json", "export.json", "model.onnx"),
-        "tokens.json",
+        *("seg_dict", "tokens.json"),
     ]
