@@ -324,6 +324,22 @@ class ServeOptions(_Checked):
     drain_s: float = _option(30.0, "SIGTERM: seconds for what is open to end", _SECONDS)
 
 
+@dataclass(frozen=True)
+class ExportOptions(_Checked):
+    """Keys of `funasr export` and `bin/export_onnx.py`."""
+
+    model: str = _option("", "directory of a model, or its name: bundled or at the hub")
+    out: str = _option("", "a folder of its own; whole and proved, or not there")
+    layout: str = _option("both", "both, funasr-onnx or sherpa-onnx: the files beside the graphs")
+    streaming: bool | None = _option(
+        None, "true: encoder and decoder of chunks; by default of a model made for streams"
+    )
+    dtype: str = _option("fp32", "fp32; fp16: weights stored in half; int8: products in 8 bits")
+    hub: str = _option("ms", "ms (ModelScope) or hf (Hugging Face): whose models are meant")
+    model_revision: str | None = _option(None, "its branch, tag or commit at the hub")
+    offline: bool = _option(False, "fetch no model")
+
+
 def as_option(name: str) -> Any:
     """A field of a dataclass with the default and the limits of that option of `generate`."""
     option = all_fields(CallOptions)[name]

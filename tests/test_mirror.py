@@ -24,6 +24,7 @@ TESTED_BY = {
     "as_funasr.funasr": "cli/test_as_funasr.py",
     # Parts of what users call as one: their results are that one's.
     "api.alignment": "whole/test_word_times.py",
+    "api.graphs": "unit/cli/test_export.py",
     "api.detection": "unit/api/test_auto.py",
     "api.keywords": "unit/api/test_auto.py",
     "api.tasks": "unit/api/test_auto.py",

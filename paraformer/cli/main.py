@@ -7,6 +7,7 @@
   funasr doctor                    # versions, device, extras, models; whether recognition works
   funasr doctor +model=NAME        # its directory, revision, and the SHA-256 of its weights
   funasr serve                     # websocket and HTTP, see funasr serve --help
+  funasr export +model=NAME +out=DIR   # ONNX graphs, see funasr export --help
   funasr completion bash           # or zsh, fish: a script that completes these options
 
 key=value, +key=value, ++key=value, --key=value and --key value are equal, and a value means itself.
@@ -45,6 +46,7 @@ COMMANDS = {
     "doctor": "[+model=NAME ...]",
     "completion": "bash|zsh|fish",
     "serve": "[+model=NAME +port=10095 ...]",
+    "export": "+model=NAME +out=DIR [+layout=both +dtype=fp32 ...]",
 }
 
 
@@ -82,6 +84,10 @@ def _help(options: Sequence[str]) -> str:
         from paraformer.cli import serve
 
         return serve.help_text()
+    if options[0] == "export":
+        from paraformer.cli import export
+
+        return export.help_text()
     return help_text(__doc__ or "")
 
 
@@ -100,6 +106,10 @@ def _command(name: str, arguments: Sequence[str]) -> int:
         from paraformer.cli import serve
 
         return serve.main(given.values)
+    if name == "export" and not (given := parse(arguments)).inputs:
+        from paraformer.cli import export
+
+        return export.main(given.values)
     raise ConfigError(f"{name}: write `funasr {name} {COMMANDS[name]}`")
 
 

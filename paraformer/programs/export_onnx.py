@@ -1,4 +1,5 @@
-"""Write a model as ONNX graphs for funasr-onnx and sherpa-onnx, with all files that they want.
+"""Write a model as ONNX graphs for funasr-onnx, sherpa-onnx and `backend=onnx`, with all files that
+they want.
 
 Each graph is run by onnxruntime beside torch on a real recording and on other shapes before
 anything is written; differences and sizes are printed, and stand in export.json.
@@ -6,22 +7,16 @@ anything is written; differences and sizes are printed, and stand in export.json
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
-from paraformer.export.directory import export_model
-from paraformer.hub.directories import find_model
-from paraformer.programs.hydra_main import run
+from paraformer.api.graphs import write_graphs
+from paraformer.options import ExportOptions
+from paraformer.programs.hydra_main import plain, run
 
 
 def export_onnx(config: DictConfig) -> int:
     """Write `config.out`."""
-    source = find_model(
-        str(config.model), config.hub, config.model_revision, offline=config.offline
-    )
-    export = export_model(source, Path(config.out), config.layout, config.dtype, config.streaming)
-    print("\n".join(export.table()))
+    print("\n".join(write_graphs(ExportOptions(**plain(config))).table()))
     return 0
 
 

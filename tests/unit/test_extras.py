@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 
+from paraformer.backends.onnx_session import Session
 from paraformer.data.text.score import pinyin, score, units
 from paraformer.data.text.words import jieba_segmenter
 from paraformer.decode.clustering import Bounds, cluster
 from paraformer.decode.itn import Numerals
 from paraformer.decode.language_model import LanguageModel
 from paraformer.errors import ConfigError
-from paraformer.export.onnx_file import Session, store_half, store_int8
+from paraformer.export.onnx_file import store_half, store_int8
 from paraformer.extras import EXTRAS, load_extra, load_torchaudio, torchaudio_release
 from paraformer.output.timed_formats import check_extra
 from paraformer.programs.run_folder import make_writer
@@ -48,7 +49,7 @@ ROADS = {
         "plot_alignment: ",
     ),
     "onnx": (store_half, "export to ONNX: "),
-    "onnxruntime": (Session, "export to ONNX: "),
+    "onnxruntime": (Session, "graphs of ONNX: "),
     "onnxruntime.quantization": (store_int8, "export to ONNX: "),
     "opencc": (lambda file: units("好", simplified=True), "simplified: "),
     "praatio.textgrid": (lambda file: check_extra("textgrid"), "output_format=textgrid: "),

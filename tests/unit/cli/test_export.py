@@ -1,0 +1,42 @@
+"""`funasr export` is bin/export_onnx.py by another door."""
+
+from __future__ import annotations
+
+import pytest
+
+from paraformer import AutoModel
+from paraformer.cli.main import main
+from paraformer.export.directory import CLIP
+from paraformer.models.release import save_directory
+from paraformer.options import ExportOptions, all_fields, default_of
+from paraformer.programs.hydra_main import defaults_of
+from tests import tiny
+
+
+def test_both_doors_have_the_same_options():
+    own = {name: default_of(option) for name, option in all_fields(ExportOptions).items()}
+    required = {"model": "", "out": ""}
+    assert own == {**defaults_of("export_onnx"), **required}
+
+
+def test_what_is_exported_is_a_model(tmp_path, capsys):
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    source = save_directory(tmp_path / "model", tiny.release(seed=3))
+    out = tmp_path / "out"
+    command = ["export", f"+model={source}", "--out", str(out), "--layout", "funasr-onnx"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith("graph ")
+    texts = [AutoModel(str(folder)).generate(str(CLIP))[0]["text"] for folder in (source, out)]
+    assert texts[0] == texts[1] != ""
+    assert main(command[:2]) == 1
+    assert "funasr: export: give model and out" in capsys.readouterr().err
+
+
+def test_wrong_keys_are_told_apart(capsys):
+    assert main(["export", "+layot=both"]) == 1
+    assert "export: unknown key 'layot'; did you mean 'layout'?" in capsys.readouterr().err
+    assert main(["export", "x.wav"]) == 1
+    assert "write `funasr export +model=NAME +out=DIR" in capsys.readouterr().err
+    assert main(["export", "--help"]) == 0
+    assert "  layout=both " in capsys.readouterr().out
