@@ -241,7 +241,7 @@ class CallOptions(_Checked):
     shard: str = _option(
         "",
         "a part of a list, by ids: 2/8, or auto (auto/8) in a job of an array; results go into "
-        "output_dir/shard.2, and funasr-merge_results makes one folder of all",
+        "output_dir/shard.2, and `funasr merge` makes one folder of all",
     )
     output_format: str = _option(
         "text",

@@ -17,7 +17,7 @@ from tests.test_layers import MODULES, imports_of_ours
 
 TESTS = ROOT / "tests"
 TESTED_BY = {
-    **dict.fromkeys(("output.merge", "programs.merge_results"), "cli/test_shards.py"),
+    **dict.fromkeys(("output.merge", "programs.merge_results", "cli.merge"), "cli/test_shards.py"),
     # A door: what stands behind it is tested through it.
     "__main__": "cli/test_funasr.py",
     "as_funasr.__main__": "cli/test_as_funasr.py",

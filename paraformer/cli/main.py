@@ -8,6 +8,7 @@
   funasr doctor +model=NAME        # its directory, revision, and the SHA-256 of its weights
   funasr serve                     # websocket and HTTP, see funasr serve --help
   funasr export +model=NAME +out=DIR   # ONNX graphs, see funasr export --help
+  funasr merge                     # one folder of the results of shards, see funasr merge --help
   funasr completion bash           # or zsh, fish: a script that completes these options
 
 key=value, +key=value, ++key=value, --key=value and --key value are equal, and a value means itself.
@@ -47,6 +48,7 @@ COMMANDS = {
     "completion": "bash|zsh|fish",
     "serve": "[+model=NAME +port=10095 ...]",
     "export": "+model=NAME +out=DIR [+layout=both +dtype=fp32 ...]",
+    "merge": "+input=LIST +output_dir=FOLDER",
 }
 
 
@@ -88,6 +90,10 @@ def _help(options: Sequence[str]) -> str:
         from paraformer.cli import export
 
         return export.help_text()
+    if options[0] == "merge":
+        from paraformer.cli import merge
+
+        return merge.help_text()
     return help_text(__doc__ or "")
 
 
@@ -110,6 +116,10 @@ def _command(name: str, arguments: Sequence[str]) -> int:
         from paraformer.cli import export
 
         return export.main(given.values)
+    if name == "merge":
+        from paraformer.cli import merge
+
+        return merge.main(parse(arguments))
     raise ConfigError(f"{name}: write `funasr {name} {COMMANDS[name]}`")
 
 

@@ -8,11 +8,15 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
+from itertools import islice
 from operator import and_
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from paraformer.data.audio.channels import MIX
 from paraformer.data.corpus.origins import Origins
+from paraformer.data.inputs.data_folder import data_items, stored_items
+from paraformer.data.inputs.sources import Inputs
 from paraformer.errors import ConfigError, DataError
 from paraformer.files import replacing
 from paraformer.output.resume import FAILED, MADE_WITH, Made, encoded, sort_tables, table_lines
@@ -26,6 +30,7 @@ log = logging.getLogger(__name__)
 
 MISSING = "missing"
 STATS = "stats.json"
+SHOWN = 5  # ids of what is missing or has failed
 # Tables of programs in which an utterance may have any number of lines, or none.
 _SEVERAL = ("intervals", *TIMED_TABLES, FAILED)
 # Tables of programs that write times alone, as they are.
@@ -146,6 +151,40 @@ class Shards:
                     _copy(self.folder / name, [path / name for path in self.made])
 
 
+def merge(out: str, data: str, segments: str = "") -> Merged:
+    """Merge the shards in `out`; what is missing or has failed is named and counted. data: the list
+    or the data directory that they were given, segments: the segments file.
+    """
+    folder = Path(out)
+    if not folder.is_dir():
+        raise ConfigError(f"{out}: no such folder; give the one that holds the shards")
+    shards = Shards(folder)
+    merged = shards.write(*_list(data, segments, shards))
+    if absent := shards.absent():
+        log.warning("not there: shards %s", " ".join(map(str, absent)))
+    for name in ("failed", MISSING):
+        if count := getattr(merged, name):
+            with (folder / name).open(encoding="utf-8", errors="replace") as file:
+                ids = [line.split(" ", 1)[0].rstrip() for line in islice(file, SHOWN)]
+            shown = " ".join(ids) + (" ..." if count > SHOWN else "")
+            log.warning("%d utterances %s: %s (%s)", count, name, shown, folder / name)
+    log.info("merged %d of %d utterances", merged.done, merged.total)
+    return merged
+
+
+def _list(data: str, segments: str, shards: Shards) -> tuple[list[str], Origins]:
+    """The ids of all that the shards were given, in the order of one run, and their origins."""
+    folder, options = Path(data), shards.record.options
+    channel = options.get("channel", MIX)
+    if shards.of_command or not folder.is_dir():
+        inputs = Inputs(data, segments=segments, channel=channel)
+        return [key for key, _ in inputs.keyed()], inputs.origins
+    has_feats = "token" in shards.names and (folder / "feats.scp").is_file()
+    stored = has_feats and options.get("use_feats", True) and "vad_model" not in options
+    items = stored_items(folder) if stored else data_items(folder, channel)
+    return [item.key for item in items], items.origins
+
+
 def _of_all(made: Made) -> Made:
     return made._replace(options={k: v for k, v in made.options.items() if k != "shard"})
 
@@ -218,7 +257,8 @@ def _add_up(path: Path, parts: Iterable[Path]) -> None:
     if sums.get("audio_seconds"):
         sums["rtf"] = round(sums["elapsed_seconds"] / sums["audio_seconds"], 5)
     with replacing(path) as draft:
-        draft.write_text(json.dumps(sums, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(sums, ensure_ascii=False, indent=1) + "\n"
+        draft.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _is_spread(value: object) -> bool:

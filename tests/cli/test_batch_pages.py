@@ -22,13 +22,12 @@ CLIP = ROOT / "tests" / "fixtures" / "oracle" / "inputs" / "clip_a.flac"
 
 @pytest.fixture
 def place(tmp_path):
-    """A folder with a list, and programs of the checkout by their installed names."""
+    """A folder with a list, and the command of the checkout by its installed name."""
     (tmp_path / "wav.scp").write_text("".join(f"u{n} {CLIP}\n" for n in range(3)))
     (tmp_path / "bin").mkdir()
-    for name, door in {"funasr": "funasr", "funasr-merge_results": "merge_results"}.items():
-        script = tmp_path / "bin" / name
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/bin/{door}.py" "$@"\n')
-        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    script = tmp_path / "bin" / "funasr"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/bin/funasr.py" "$@"\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return tmp_path
 
 
@@ -76,8 +75,3 @@ def test_the_manifest_is_of_an_indexed_job_whose_options_there_are(monkeypatch):
     for index in range(spec["completions"]):
         monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
         assert read_shard(given["shard"]) == (index + 1, spec["completions"])
-
-
-def test_the_package_has_the_programs_that_the_pages_start():
-    listed = (ROOT / "setup.cfg").read_text("utf-8")
-    assert "funasr-merge_results = " in listed

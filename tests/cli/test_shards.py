@@ -98,6 +98,26 @@ def test_shards_merged_are_one_run_to_the_byte(form, listed, tmp_path, capsys, c
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] in ([], ["u5"])
 
 
+def test_the_command_merges_as_the_program_does(listed, tmp_path, capsys):
+    one, out = tmp_path / "one", tmp_path / "out"
+    for place, more in ((one, ()), (out, ("+shard=2/2",)), (out, ("+shard=1/2",))):
+        assert funasr(f"+input={listed}", f"+output_dir={place}", *more) == 0
+    names = [("+min_success=0.8", "input=", "+output_dir=")]
+    names += [("--min-success", "0.8", "data=", "out=")]
+    for *least, given, place in names:
+        (out / "failed").unlink(missing_ok=True)
+        assert main(["merge", *least, f"{given}{listed}", f"{place}{out}"]) == 0
+        assert files(out) == files(one)
+    assert main(["merge", str(listed), f"+output_dir={out}"]) == 1  # five of six
+    capsys.readouterr()
+    assert main(["merge", str(listed)]) == 1
+    assert "merge: give input=LIST, that of the shards, and output_dir=" in capsys.readouterr().err
+    assert main(["merge", str(listed), "+out_dir=x"]) == 1
+    assert "unknown key 'out_dir'; did you mean 'output_dir'?" in capsys.readouterr().err
+    assert main(["merge", "--help"]) == 0
+    assert "  min_success=0.95 " in capsys.readouterr().out
+
+
 def test_what_is_missing_is_named(listed, tmp_path, caplog):
     out = tmp_path / "out"
     assert funasr(f"+input={listed}", f"+output_dir={out}", "+shard=1/3") == 0
