@@ -59,7 +59,7 @@ WITHOUT_RESULT = (
     "spk_model_revision",
     *("device", "ncpu", "num_threads", "batch_size", "batch_size_s", "batch_frames", "streams"),
     *("name", "rttm", "audacity"),  # of make_fbank, and of segment, which writes them in the end
-    *("key", "segments", "data_type", "cache", "is_final", "data", "out", "min_success"),
+    *("key", "segments", "data_type", "cache", "is_final", "data", "text", "out", "min_success"),
     *("resume", "disable_log", "log_level", "disable_pbar"),
     *("return_raw_text", "sentence_timestamp", "en_post_proc"),
 )

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 from paraformer.data.audio.channels import MIX
 from paraformer.data.corpus.origins import Origins
+from paraformer.data.corpus.texts import read_texts
 from paraformer.data.inputs.data_folder import data_items, stored_items
+from paraformer.data.inputs.lists import JSON
 from paraformer.data.inputs.sources import Inputs
 from paraformer.errors import ConfigError, DataError
 from paraformer.files import replacing
@@ -174,6 +176,8 @@ def merge(out: str, data: str, segments: str = "") -> Merged:
 
 def _list(data: str, segments: str, shards: Shards) -> tuple[list[str], Origins]:
     """The ids of all that the shards were given, in the order of one run, and their origins."""
+    if (texts := _text_ids(Path(data), shards)) is not None:
+        return texts, Origins()
     folder, options = Path(data), shards.record.options
     channel = options.get("channel", MIX)
     if shards.of_command or not folder.is_dir():
@@ -183,6 +187,26 @@ def _list(data: str, segments: str, shards: Shards) -> tuple[list[str], Origins]
     stored = has_feats and options.get("use_feats", True) and "vad_model" not in options
     items = stored_items(folder) if stored else data_items(folder, channel)
     return [item.key for item in items], items.origins
+
+
+def _text_ids(data: Path, shards: Shards) -> list[str] | None:
+    """The ids of the texts in a file, of which the shards hold the first that they do; None of
+    others.
+    """
+    if data.suffix.lower() in JSON or not data.is_file():
+        return None
+    if {Path(name).name for name in shards.names} - {"text", FAILED}:
+        return None
+    rows = (
+        line.key
+        for path in shards.made
+        for name in shards.tables
+        for line in table_lines(path / name)
+    )
+    ids = [*read_texts(data).table]
+    if next(rows, b"") not in {*map(encoded, ids)}:
+        return None
+    return ids if shards.of_command else sorted(ids)
 
 
 def _of_all(made: Made) -> Made:

@@ -18,12 +18,14 @@ from paraformer.output.shards import claim
 from paraformer.programs.decode import decode
 from paraformer.programs.hydra_main import defaults_of
 from paraformer.programs.merge_results import merge_results
+from paraformer.programs.punctuate import punctuate
 from paraformer.programs.segment import segment
 from paraformer.shard import Shard
 from tests.conftest import ROOT
 
 INPUTS = ROOT / "tests" / "fixtures" / "oracle" / "inputs"
 MODEL, VAD = (ROOT / "tests" / "fixtures" / "oracle" / name for name in ("paraformer", "fsmn_vad"))
+MARKS = ROOT / "tests" / "fixtures" / "oracle" / "ct_punc"
 KEYS = [f"u{n}" for n in range(6)]
 
 
@@ -187,6 +189,32 @@ def test_programs_have_shards_too(form, tmp_path):
         rounded = [re.sub(rb"(\.\d{3})\d+", rb"\1", found.pop(name)) for found in (ours, theirs)]
         assert rounded[0] == rounded[1], name
     assert ours == theirs
+
+
+@pytest.mark.parametrize("lines", ["u2 今天\tOK\nu1 你好\nu3\n", "今天天气怎么样\n\n你好吗\n"])
+def test_texts_have_shards_too(lines, tmp_path):
+    """A table of texts as of one run, and plain lines by their numbers."""
+    text, one, out = (tmp_path / name for name in ("l.txt", "one", "out"))
+    text.write_text(lines, "utf-8")
+    values = {**defaults_of("punctuate"), "model": str(MARKS), "text": str(text)}
+    assert punctuate(OmegaConf.create({**values, "out": str(one)})) == 0
+    for shard in ("1/2", "2/2"):
+        more = {"out": str(out), "shard": shard, "resume": True}
+        assert punctuate(OmegaConf.create({**values, **more})) == 0
+    assert merge(out, text) == 0
+    made = [row.partition(" ") for row in rows(out / "text")]
+    if lines.startswith("u2"):
+        assert rows(out / "text") == rows(one)
+    else:
+        assert [(key, said) for key, _, said in made] == [
+            (f"text_{n}", row) for n, row in enumerate(rows(one), 1) if row
+        ]
+    with pytest.raises(ConfigError, match="resume: goes on in the folder of a shard"):
+        punctuate(OmegaConf.create({**values, "out": str(one), "resume": True}))
+    given = (f"+model={MARKS}", f"+input={text}", f"+output_dir={tmp_path / 'command'}")
+    assert [main([*given, "+device=cpu", f"+shard={n}/2"]) for n in (1, 2)] == [0, 0]
+    assert main(["merge", str(text), given[-1]]) == 0
+    assert sorted(rows(tmp_path / "command/1best_recog/text")) == rows(out / "text")
 
 
 def test_shards_of_a_segmentation_are_data_directories(listed, tmp_path):
