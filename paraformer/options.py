@@ -51,7 +51,7 @@ ANY_LANGUAGE = (None, "", "auto")
 # Options of a model that the reference takes in each call too, where they change no result.
 LOGGING = ("disable_log", "log_level")
 # Options whose values are paths, or may be.
-FILES = ("input", "hotword", "segments", "lm_file", "init_param")
+FILES = ("input", "hotword", "segments", "lm_file", "init_param", "certfile", "keyfile")
 FOLDERS = ("model", "vad_model", "punc_model", "spk_model", "second_pass", "output_dir")
 # Options that change nothing in a folder of results, or whose work is seen in the list of inputs.
 WITHOUT_RESULT = (

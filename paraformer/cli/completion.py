@@ -44,18 +44,29 @@ class Values(NamedTuple):
     folders: bool = False
 
 
+Keys = Mapping[str, Field[Any]]
+
+
 def completion(
-    shell: str, known: Mapping[str, Field[Any]], short: Mapping[str, str], commands: Iterable[str]
+    shell: str,
+    known: Keys,
+    short: Mapping[str, str],
+    commands: Iterable[str],
+    own: Mapping[str, Keys],
 ) -> str:
-    """The script. known: keys with their defaults; short: letters of `-m value` and their keys."""
+    """The script. known: keys with their defaults; short: letters of `-m value` and their keys;
+    own: commands that have keys of their own, and these.
+    """
     if shell not in SHELLS:
         raise ConfigError(f"completion {shell}: not known; use bash, zsh or fish")
-    values = [values_of(key, option) for key, option in known.items()]
+    everything = {key: option for keys in (*own.values(), known) for key, option in keys.items()}
+    values = [values_of(key, option) for key, option in everything.items()]
     write = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]
     blocks = {
         "values": "\n".join(write(each) for each in values if any(each[1:])),
         "short": "\n".join(_short(shell, f"-{s}", key) for s, key in short.items()),
-        "keys": " ".join(f"{key}=" for key in known),
+        "keys": _keys(known),
+        "own": "\n".join(_own(shell, name, keys) for name, keys in own.items()),
         "commands": " ".join(commands),
         "shells": " ".join(SHELLS),
     }
@@ -79,6 +90,18 @@ def values_of(key: str, option: Field[Any]) -> Values:
 def _task(name: str) -> str:
     listing = json.loads((BUNDLED / name / "configuration.json").read_text("utf-8"))
     return str(listing["task"])
+
+
+def _keys(keys: Keys) -> str:
+    return " ".join(f"{key}=" for key in keys)
+
+
+def _own(shell: str, command: str, keys: Keys) -> str:
+    """The line that offers the keys of a command in the place of all."""
+    if shell == "fish":
+        return f"                case {command}\n                    set words {_keys(keys)}"
+    name = {"bash": "words", "zsh": "keys"}[shell]
+    return f"        {command}) {name}='{_keys(keys)}' ;;"
 
 
 def _short(shell: str, flag: str, key: str) -> str:

@@ -100,9 +100,10 @@ def _help(options: Sequence[str]) -> str:
 def _command(name: str, arguments: Sequence[str]) -> int:
     """Each is a module of its own, which does without torch if it can."""
     if name == "completion" and len(arguments) == 1:
+        from paraformer.cli import serve
         from paraformer.cli.completion import completion
 
-        print(completion(arguments[0], KNOWN, SHORT, COMMANDS))
+        print(completion(arguments[0], KNOWN, SHORT, COMMANDS, {"serve": serve.KEYS}))
         return 0
     if name == "doctor" and not (given := parse(arguments)).inputs:
         from paraformer.cli import doctor

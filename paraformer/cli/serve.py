@@ -13,7 +13,6 @@ given, and are those of every client.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +21,6 @@ from paraformer import options as opts
 from paraformer import server
 from paraformer.cli.arguments import typed
 from paraformer.cli.command_line import KNOWN, help_line, type_config, type_known
-from paraformer.decode import hotwords
 from paraformer.errors import ConfigError
 
 # Beside the bundled model, where none is named.
@@ -33,6 +31,8 @@ IDLE = {*opts.names(opts.CommandOptions)} - {"model", "verbose"} | {
     *("key", "segments", "channel", "data_type", "cache", "is_final", "nbest", "fs"),
     *("output_dir", "output_format", "resume"),
 }
+# All that it takes.
+KEYS = {**OWN, **{key: option for key, option in KNOWN.items() if key not in IDLE}}
 
 
 def main(values: Mapping[str, str]) -> int:
@@ -64,9 +64,7 @@ def split(values: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
         if key in IDLE:
             raise ConfigError(f"serve: {key} belongs to recordings that are named; leave it out")
         if key in OWN:
-            # A shell does not make a home of `~` behind `+key=`.
-            path = os.path.expanduser(value) if key in ("certfile", "keyfile") else value
-            own[key] = typed(path, opts.default_of(OWN[key]), key)
+            own[key] = typed(value, opts.default_of(OWN[key]), key)
         elif key not in KNOWN and opts.nearest(key, OWN):
             raise opts.unknown_key(key, OWN, "serve", "funasr serve")
         else:
@@ -81,6 +79,8 @@ def help_text() -> str:
 
 def _begin_log(verbose: bool, quiet: bool) -> None:
     """Messages go to stderr: warnings, and a line for each utterance; never what clients say."""
+    from paraformer.decode import hotwords
+
     level = logging.INFO if verbose else logging.WARNING
     line = "%(asctime)s %(levelname)s %(message)s"
     logging.basicConfig(level=level, format=line, stream=sys.stderr)

@@ -19,7 +19,7 @@ from paraformer.errors import DataError, ParaformerError
 from paraformer.server import funasr_messages as messages
 from paraformer.server.funasr_messages import Start
 from paraformer.server.scheduler import BrokenError, BusyError, Scheduler
-from paraformer.server.sessions import Sessions
+from paraformer.server.sessions import GoneError, Sessions, unless_gone
 from paraformer.server.sound import SoundStream, Upload, code_of
 from paraformer.server.web import WebSocket, WebSocketDisconnect
 
@@ -295,18 +295,10 @@ class _Connection:
         if self.utterance is None and not message:
             return
         utterance, begun = self._utterance(message), time.perf_counter()
-        finishing = asyncio.create_task(utterance.finish(self._say))
-        gone = asyncio.create_task(self.inbox.gone.wait())
         try:
-            await asyncio.wait({finishing, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-            if not finishing.done():
-                finishing.cancel()
-                await asyncio.wait({finishing})
-        if finishing.cancelled():
+            seconds = await unless_gone(utterance.finish(self._say), self.inbox.gone.wait())
+        except GoneError:
             return
-        seconds = finishing.result()
         mode, waited = utterance.start.mode, time.perf_counter() - begun
         self.scheduler.metrics.ended(DOOR, "ok", waited)
         line = "id=%s door=%s mode=%s outcome=ok seconds=%.2f waited=%.3f"

@@ -16,10 +16,11 @@ from paraformer.errors import ParaformerError
 from paraformer.options import ServeOptions
 from paraformer.server.gate import failure
 from paraformer.server.scheduler import BrokenError, BusyError, Scheduler
-from paraformer.server.sessions import Sessions
+from paraformer.server.sessions import GoneError, Sessions, unless_gone
 from paraformer.server.sound import TooLargeError, Upload
 from paraformer.server.turns import StoppedError
 from paraformer.server.web import (
+    ClientDisconnect,
     FormData,
     HTTPException,
     JSONResponse,
@@ -51,6 +52,8 @@ LANGUAGES = {
 }
 NAMES = {"zh": "chinese", "en": "english"}
 PART = 1 << 20
+# The status of an answer that nobody reads, since the client has left.
+LEFT = 499
 
 
 class ApiError(Exception):
@@ -298,6 +301,9 @@ class OpenaiDoor:
                 return await self._transcribed(request)
         except ApiError as error:
             return self._refused(error)
+        except (ClientDisconnect, GoneError):
+            log.info("id=%s door=%s outcome=gone", request.state.request_id, DOOR)
+            return Response(status_code=LEFT)
         except BusyError as error:
             return self._refused(as_api_error(error), error.retry_seconds)
         except ParaformerError as error:
@@ -318,7 +324,8 @@ class OpenaiDoor:
             )
         finally:
             await asyncio.to_thread(upload.close)
-        answer = await self.scheduler.recognise(wave, wanted.wishes)
+        work = self.scheduler.recognise(wave, wanted.wishes)
+        answer = await unless_gone(work, _left(request))
         waited = time.perf_counter() - begun
         self.scheduler.metrics.ended(DOOR, "ok", waited)
         line = "id=%s door=%s outcome=ok seconds=%.2f waited=%.3f"
@@ -359,6 +366,12 @@ def _limited(request: Request, most: int) -> Request:
         return message
 
     return Request(request.scope, counted)
+
+
+async def _left(request: Request) -> None:
+    """Wait until the client, whose request was read, has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _copy(file: BinaryIO, upload: Upload) -> None:

@@ -20,7 +20,7 @@ from paraformer.api.service import Answer, Fed, News, ServedModel, Wishes
 from paraformer.errors import ParaformerError
 from paraformer.options import ServeOptions
 from paraformer.server.metrics import Metrics
-from paraformer.server.turns import Turns
+from paraformer.server.turns import StoppedError, Turns
 
 # Of each stream no more is heard at a time, so that one that comes faster than it is spoken does
 # not hold up the others; no more streams than these are one batch.
@@ -150,7 +150,7 @@ class Scheduler:
         self._recordings: deque[_Recording] = deque()
         self._stream_due, self._recording_due = asyncio.Event(), asyncio.Event()
         self._backlog = 0  # samples of all streams
-        self._decoding = 0  # recordings
+        self._group: Sequence[_Recording] = ()  # those that are decoded
 
     async def run(self) -> None:
         """Load the model, then work until cancelled."""
@@ -158,14 +158,14 @@ class Scheduler:
         self.model = await loop.run_in_executor(self._live, self._loaded)
         self.metrics.watch(
             lambda: self._backlog / self.model.rate,
-            lambda: len(self._recordings) + self._decoding,
+            lambda: len(self._recordings) + len(self._group),
         )
         self.ready.set()
         await asyncio.gather(self._streams(), self._whole_ones())
 
     def _loaded(self) -> ServedModel:
         """The model, which has heard a second of silence in every way that it hears."""
-        model = self._load(self._turns.give_way)
+        model = self._load(self._between)
         silence = torch.zeros(model.rate)
         with self._turns.streams():
             model.recognise([silence], Wishes())
@@ -280,9 +280,9 @@ class Scheduler:
 
     async def _decode(self, group: Sequence[_Recording]) -> None:
         answers: list[Answer] = []
-        self._decoding = len(group)
+        self._group = group
         failed = await self._computed(self._whole, self._recognise, group, answers)
-        self._decoding = 0
+        self._group = ()
         answers = answers or [Answer("", error=failed) for _ in group]
         for recording, answer in zip(group, answers, strict=True):
             if not recording.answer.done():
@@ -292,8 +292,18 @@ class Scheduler:
         with self._turns.recordings():
             begun = time.perf_counter()
             answers += self.model.recognise([each.wave for each in group], group[0].wishes)
-            seconds = sum(len(each.wave) for each in group) / self.model.rate
-            self.metrics.computed("recording", seconds, time.perf_counter() - begun)
+            pairs = zip(group, answers, strict=True)
+            samples = sum(len(each.wave) for each, answer in pairs if answer.error is None)
+            took = time.perf_counter() - begun
+            self.metrics.computed("recording", samples / self.model.rate, took)
+
+    def _between(self) -> None:
+        """Ahead of each batch of recordings, in their thread: nothing more is computed for a group
+        of which nobody waits any more, and streams go first.
+        """
+        if self._group and all(each.answer.done() for each in self._group):
+            raise StoppedError("nobody waits for it any more")
+        self._turns.give_way()
 
     async def _computed(
         self, pool: ThreadPoolExecutor, work: Callable[..., None], *given: Any

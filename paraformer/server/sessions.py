@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from paraformer.options import ServeOptions
 from paraformer.server.metrics import Metrics
@@ -12,6 +13,25 @@ from paraformer.server.scheduler import BusyError
 
 # Of the time to end, the share in which clients may end by themselves.
 OWN_SHARE = 0.8
+Found = TypeVar("Found")
+
+
+class GoneError(Exception):
+    """The client has left before its answer was there."""
+
+
+async def unless_gone(work: Coroutine[Any, Any, Found], gone: Awaitable[Any]) -> Found:
+    """The result of the work, which is stopped with a `GoneError` where `gone` comes first."""
+    tasks = asyncio.ensure_future(work), asyncio.ensure_future(gone)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise GoneError
+        return tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 class Sessions:

@@ -24,6 +24,9 @@ _funasr() {
     none)
       prefix=${word%%[!+-]*}
       words='@keys@'
+      case ${COMP_WORDS[1]} in
+@own@
+      esac
       [[ -z $prefix ]] && words+=' @commands@' && files=-f
       value=${word#"$prefix"}
       compopt -o nospace 2> /dev/null

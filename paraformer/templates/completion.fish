@@ -21,6 +21,9 @@ function __funasr_words
         case none
             set prefix (string match --regex -- '^(?:\+\+|\+|--)?' $word)
             set words @keys@
+            switch (commandline --tokenize --cut-at-cursor)[2]
+@own@
+            end
             test -z "$prefix"; and set --append words @commands@
     end
     for each in $words

@@ -1,7 +1,7 @@
 #compdef funasr
 # Completion of funasr in zsh: eval "$(funasr completion zsh)", after compinit.
 _funasr() {
-  local key before=$words[CURRENT-1]
+  local key keys before=$words[CURRENT-1] command=$words[2]
   if [[ $PREFIX == *=* ]]; then
     key=${PREFIX%%=*}
     key=${${${key#+}#+}#--}
@@ -19,7 +19,11 @@ _funasr() {
     none)
       [[ -z $PREFIX || $PREFIX != [+-]* ]] && { compadd -- @commands@; _files; }
       compset -P '(++|+|--)'
-      compadd -S '' -- @keys@
+      keys='@keys@'
+      case $command in
+@own@
+      esac
+      compadd -S '' -- ${=keys}
       ;;
   esac
 }

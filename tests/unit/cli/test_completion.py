@@ -11,6 +11,7 @@ from paraformer import options as opts
 from paraformer.cli.command_line import KNOWN
 from paraformer.cli.completion import SHELLS, TASKS, WORDS, completion
 from paraformer.cli.main import COMMANDS, main
+from paraformer.cli.serve import KEYS as SERVED
 from paraformer.hub.directories import bundled_models
 from paraformer.options import FILES, FOLDERS
 from paraformer.output.tables import FORMATS
@@ -32,7 +33,8 @@ printf '%s\n' "${COMPREPLY[@]}"
 
 @pytest.fixture(scope="module")
 def scripts():
-    return {shell: completion(shell, KNOWN, {"m": "model"}, COMMANDS) for shell in SHELLS}
+    given = KNOWN, {"m": "model"}, COMMANDS, {"serve": SERVED}
+    return {shell: completion(shell, *given) for shell in SHELLS}
 
 
 @pytest.fixture
@@ -85,6 +87,11 @@ def offered(scripts, tmp_path):
         ("funasr -m para", {"paraformer-zh-mini"}),
         ("funasr completion ", set(SHELLS)),
         ("funasr +fs=", set()),
+        ("funasr serve +max_u", {"+max_upload_mb="}),
+        ("funasr serve +", {f"+{key}=" for key in SERVED}),
+        ("funasr serve +insecure=", {"true", "false"}),
+        ("funasr serve +certfile=a", {"a.wav", "a_model"}),
+        ("funasr serve +output_f", set()),
     ],
 )
 def test_what_bash_offers(offered, line, expected):
@@ -100,6 +107,8 @@ def test_what_bash_offers(offered, line, expected):
         ("funasr ++output_f", {"++output_format="}),
         ("funasr +input=a.", {"+input=a.wav"}),
         ("funasr completion f", {"fish"}),
+        ("funasr serve +max_u", {"+max_upload_mb="}),
+        ("funasr serve +output_f", set()),
         ("funasr -m para", {"paraformer-zh-mini"}),
     ],
 )
@@ -119,7 +128,8 @@ def test_the_scripts_are_whole(scripts, shell):
 
 
 def test_the_tables_name_options_that_there_are():
-    assert {*WORDS, *FILES, *FOLDERS, *TASKS} <= set(KNOWN)
+    assert {*WORDS, *FILES, *FOLDERS, *TASKS} <= {*KNOWN, *SERVED}
+    assert {"port", "model", "hotword", "verbose"} <= {*SERVED} and "input" not in SERVED
     assert opts.default_of(KNOWN["output_format"]) in WORDS["output_format"]
 
 

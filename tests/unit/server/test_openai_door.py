@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 import threading
 
 import numpy as np
@@ -12,6 +14,12 @@ import soundfile
 from tests.serving import CLIPS, clip, running
 
 SOUNDS = {name: clip(name).read_bytes() for name in CLIPS}
+
+
+def form(content):
+    """A file as a form with this border."""
+    head = b'--border\r\nContent-Disposition: form-data; name="file"; filename="x.wav"\r\n\r\n'
+    return head + content + b"\r\n--border--\r\n"
 
 
 def events(content):
@@ -203,7 +211,7 @@ def test_recordings_that_find_no_room_are_refused_at_once(server, texts):
     ]
     with scheduler._turns.streams():
         threads[0].start()  # the one that is next has left the queue
-        until(lambda: scheduler._decoding)
+        until(lambda: scheduler._group)
         for thread in threads[1:]:
             thread.start()
         until(lambda: len(found) >= 3)
@@ -216,3 +224,43 @@ def test_recordings_that_find_no_room_are_refused_at_once(server, texts):
     for thread in threads:
         thread.join()
     assert [a.json["text"] for a in found if a.status == 200] == [texts["demo_2"]] * 9
+
+
+def test_the_work_for_a_client_that_vanishes_ends(server, texts):
+    """Whether its recording waits or is decoded; what stands behind it is answered."""
+    scheduler, wait = server.service.scheduler, threading.Event()
+    decoded = scheduler.metrics.audio.labels("recording")
+
+    def until(done):
+        for _ in range(600):
+            if done():
+                return True
+            wait.wait(0.05)
+        return False
+
+    def sent():
+        body = form(SOUNDS["demo_2"])
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        kind = {"Content-Type": "multipart/form-data; boundary=border"}
+        connection.request("POST", "/v1/audio/transcriptions", body, kind)
+        return connection
+
+    before = decoded._value.get()
+    with scheduler._turns.streams():
+        first = sent()
+        assert until(lambda: scheduler._group)
+        second = sent()
+        assert until(lambda: scheduler._recordings)
+        second.close()
+        assert until(lambda: not scheduler._recordings)
+        first.close()
+        assert until(lambda: not server.service.sessions.open)
+    assert until(lambda: not scheduler._group)
+    assert decoded._value.get() == before
+    half = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    half.sendall(b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n")
+    half.sendall(b"Content-Type: multipart/form-data; boundary=border\r\n\r\n--border\r\n")
+    assert until(lambda: server.service.sessions.open)
+    half.close()
+    assert until(lambda: not server.service.sessions.open)
+    assert server.upload(SOUNDS["demo_2"]).json["text"] == texts["demo_2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 import torch
@@ -151,7 +152,7 @@ def test_no_more_recordings_wait_than_are_allowed_and_who_leaves_makes_room():
 
         with scheduler._turns.streams():
             decoded = asked("a")
-            while not scheduler._decoding:
+            while not scheduler._group:
                 await asyncio.sleep(0.001)
             waiting, leaving, refused = asked("b"), asked("c"), asked("d")
             await asyncio.sleep(0)
@@ -164,3 +165,28 @@ def test_no_more_recordings_wait_than_are_allowed_and_who_leaves_makes_room():
 
     texts, model = scheduled(work, max_queue=2)
     assert texts == ["10"] * 3 and len(model.recognised) == 3
+
+
+def test_a_recording_for_which_nobody_waits_any_more_is_not_decoded_to_the_end():
+    async def work(scheduler):
+        at_forty, go_on, batches = threading.Event(), threading.Event(), []
+
+        def recognise(waves, wishes):
+            for _ in range(100):
+                scheduler._between()
+                batches.append(len(waves[0]))
+                if len(batches) == 40:
+                    at_forty.set()
+                    go_on.wait(30)
+            return [Answer(str(len(wave))) for wave in waves]
+
+        scheduler.model.recognise = recognise
+        leaving = asyncio.create_task(scheduler.recognise(torch.zeros(5), Wishes()))
+        await asyncio.to_thread(at_forty.wait, 30)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        go_on.set()
+        assert (await scheduler.recognise(torch.zeros(7), Wishes())).text == "7"
+        return batches
+
+    assert scheduled(work)[0] == [5] * 40 + [7] * 100
