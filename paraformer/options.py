@@ -340,6 +340,18 @@ class ExportOptions(_Checked):
     offline: bool = _option(False, "fetch no model")
 
 
+@dataclass(frozen=True)
+class ClientOptions(_Checked):
+    """Keys of `funasr client`, besides those of `funasr` that it takes."""
+
+    mode: str = _option("offline", "offline: recordings as a whole; 2pass, online: as streams")
+    connections: int = _option(4, "connections side by side", THREADS)
+    token: str = _option("", "what the server asks for (or $FUNASR_TOKEN)")
+    certfile: str = _option("", "wss: certificate, as PEM, of a server that signs for itself")
+    insecure: bool = _option(False, "wss: do not ask who the server is")
+    timeout_s: float = _option(600.0, "seconds to wait for an answer", _SECONDS)
+
+
 def as_option(name: str) -> Any:
     """A field of a dataclass with the default and the limits of that option of `generate`."""
     option = all_fields(CallOptions)[name]

@@ -59,6 +59,7 @@ TESTED_BY = {
     "hub.transport": "unit/hub/test_download.py",
     "hub.weights": "unit/hub/test_directories.py",
     # What of the server is seen from outside alone.
+    "server.client": "cli/test_client.py",
     "server.metrics": "unit/server/test_app.py",
     "server.run": "cli/test_serve.py",
     "server.web": "cli/test_serve.py",

@@ -19,7 +19,7 @@ import pytest
 import soundfile
 
 from paraformer import as_funasr
-from paraformer.cli import serve
+from paraformer.cli import client, serve
 from paraformer.cli.command_line import parse, type_known
 from paraformer.cli.main import COMMANDS
 from paraformer.cli.main import main as funasr
@@ -44,7 +44,7 @@ NOT_RUN = {
     r"run(_heads)?\.sh": "a recipe takes minutes or hours; tests/recipes runs them all",
     r"^(local|utils|steps)/|exp/(tts|kokoro)|^export |^printf |^cd egs": "a step of a recipe",
     r"^arecord": "needs a microphone",
-    r"^funasr serve|^curl": "a server, and what asks it; tests/cli/test_serve.py",
+    r"^funasr serve|^funasr client|^curl": "a server, and what asks it; tests/cli/test_serve.py",
     r"paraformer\.as_funasr": "switches on a name; tests/cli/test_as_funasr.py",
     rf"(model|-m)[= ]({'|'.join(map(re.escape, RELEASED))}|iic/\S+)( |$)": "needs a hub",
     r"embeddings=exp/voices": "needs what a model of a hub gives; tests/cli/test_embed.py",
@@ -235,6 +235,9 @@ def check_funasr(arguments: list[str]) -> None:
     if arguments and arguments[0] == "serve":
         _, rest = serve.split(parse(arguments[1:]).values)
         arguments = [f"{key}={value}" for key, value in rest.items()]
+    elif arguments and arguments[0] == "client":
+        assert {*parse(arguments[1:]).values} <= {*client.KEYS}
+        return
     elif arguments and arguments[0] in COMMANDS:
         arguments = arguments[1:]
     _, unknown = type_known(parse(arguments).values)

@@ -9,6 +9,7 @@
   funasr serve                     # websocket and HTTP, see funasr serve --help
   funasr export +model=NAME +out=DIR   # ONNX graphs, see funasr export --help
   funasr merge                     # one folder of the results of shards, see funasr merge --help
+  funasr client ws://HOST:PORT x.wav    # recognise by a server, see funasr client --help
   funasr completion bash           # or zsh, fish: a script that completes these options
 
 key=value, +key=value, ++key=value, --key=value and --key value are equal, and a value means itself.
@@ -49,6 +50,7 @@ COMMANDS = {
     "serve": "[+model=NAME +port=10095 ...]",
     "export": "+model=NAME +out=DIR [+layout=both +dtype=fp32 ...]",
     "merge": "+input=LIST +output_dir=FOLDER",
+    "client": "ws://HOST:PORT x.wav [+connections=4 ...]",
 }
 
 
@@ -94,16 +96,21 @@ def _help(options: Sequence[str]) -> str:
         from paraformer.cli import merge
 
         return merge.help_text()
+    if options[0] == "client":
+        from paraformer.cli import client
+
+        return client.help_text()
     return help_text(__doc__ or "")
 
 
 def _command(name: str, arguments: Sequence[str]) -> int:
     """Each is a module of its own, which does without torch if it can."""
     if name == "completion" and len(arguments) == 1:
-        from paraformer.cli import serve
+        from paraformer.cli import client, serve
         from paraformer.cli.completion import completion
 
-        print(completion(arguments[0], KNOWN, SHORT, COMMANDS, {"serve": serve.KEYS}))
+        own = {"serve": serve.KEYS, "client": client.KEYS}
+        print(completion(arguments[0], KNOWN, SHORT, COMMANDS, own))
         return 0
     if name == "doctor" and not (given := parse(arguments)).inputs:
         from paraformer.cli import doctor
@@ -121,6 +128,10 @@ def _command(name: str, arguments: Sequence[str]) -> int:
         from paraformer.cli import merge
 
         return merge.main(parse(arguments))
+    if name == "client":
+        from paraformer.cli import client
+
+        return client.main(parse(arguments))
     raise ConfigError(f"{name}: write `funasr {name} {COMMANDS[name]}`")
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from io import BufferedReader
@@ -90,7 +90,7 @@ def recognise(
     output_format = str(settings.get("output_format", "text"))
     if folder and "-" not in inputs:
         settings["resume"] = goes_on(folder, settings.get("resume", False))
-    _check_output(output_format, alone, bool(folder))
+    check_output(output_format, alone, bool(folder))
     stdin = with_head(cast(BufferedReader, sys.stdin.buffer)) if "-" in inputs else None
     model = None  # of a list that is shared, or goes on: loaded by whoever finds that it is needed
     if alone or (command.nj == 1 and (pair or not settings.get("resume"))):
@@ -125,7 +125,7 @@ def _is_pair(inputs: list[str], command: opts.CommandOptions, settings: dict[str
         return False
 
 
-def _check_output(output_format: str, alone: bool, has_folder: bool) -> None:
+def check_output(output_format: str, alone: bool, has_folder: bool) -> None:
     """Refuse a format that is not known, or whose files have no place, before any work is done."""
     from paraformer.output.tables import TIMED_FILES, check_format
     from paraformer.output.timed_formats import check_extra
@@ -204,15 +204,32 @@ def _print_results(
     small: SmallModel,
 ) -> int:
     """Print the results of a list, or of one input that is alone."""
+
+    def results() -> Results:
+        return _results(sources[0] if len(sources) == 1 else sources, command, settings, model)
+
+    return print_results(results, command, settings, alone, small.add)
+
+
+def print_results(
+    make: Callable[[], Results],
+    command: opts.CommandOptions,
+    settings: dict[str, Any],
+    alone: bool,
+    watch: Callable[[dict[str, Any]], None] = lambda result: None,
+) -> int:
+    """Print results as they come; the exit code says whether enough succeeded. watch: is given
+    each.
+    """
     from paraformer.cli.show import printing
 
     begun, counts = time.perf_counter(), Counts()
     try:
-        results = _results(sources[0] if len(sources) == 1 else sources, command, settings, model)
+        results = make()
         with closing(results), printing(results.origins, settings, alone) as show:
             for result in results:
                 counts.add(result)
-                small.add(result)
+                watch(result)
                 if "error" in result and command.strict:
                     raise DataError(f"stopped at '{result['key']}', as strict=true asks")
                 show(result)

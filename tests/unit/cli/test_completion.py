@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from paraformer import options as opts
+from paraformer.cli.client import KEYS as ASKED
 from paraformer.cli.command_line import KNOWN
 from paraformer.cli.completion import SHELLS, TASKS, WORDS, completion
 from paraformer.cli.main import COMMANDS, main
@@ -33,7 +34,7 @@ printf '%s\n' "${COMPREPLY[@]}"
 
 @pytest.fixture(scope="module")
 def scripts():
-    given = KNOWN, {"m": "model"}, COMMANDS, {"serve": SERVED}
+    given = KNOWN, {"m": "model"}, COMMANDS, {"serve": SERVED, "client": ASKED}
     return {shell: completion(shell, *given) for shell in SHELLS}
 
 
@@ -90,6 +91,7 @@ def offered(scripts, tmp_path):
         ("funasr serve +max_u", {"+max_upload_mb="}),
         ("funasr serve +", {f"+{key}=" for key in SERVED}),
         ("funasr serve +insecure=", {"true", "false"}),
+        ("funasr client ws://x +conn", {"+connections="}),
         ("funasr serve +certfile=a", {"a.wav", "a_model"}),
         ("funasr serve +output_f", set()),
     ],
