@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 import uuid
 import wave
 from contextlib import contextmanager
@@ -104,6 +105,14 @@ def until_final(socket):
     while not messages or not messages[-1]["is_final"]:
         messages.append(json.loads(socket.recv(timeout=SECONDS)))
     return messages
+
+
+def until(done):
+    """Wait until something is so; whether it came to be."""
+    end = time.monotonic() + SECONDS
+    while not (found := done()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(found)
 
 
 @contextmanager

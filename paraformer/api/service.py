@@ -20,6 +20,7 @@ from paraformer.data.inputs.sources import Item
 from paraformer.decode.hotwords import held_hotwords, is_given
 from paraformer.decode.itn import rewrite_result, shared_numerals
 from paraformer.decode.streaming import Chunking
+from paraformer.decode.text import join_texts
 from paraformer.decode.timestamps import cut_sentences, spoken_words
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.models.kinds import hears_streams
@@ -131,6 +132,7 @@ class ServedModel:
         self.languages = frozenset(_languages(tokens))
         self.deaf = self._why_deaf()  # why it hears no streams; empty if it does
         self.writes_digits = _writes_digits()
+        self.turns = _turns(task, self.defaults)  # how the VAD ends segments; None without one
 
     def _why_deaf(self) -> str:
         try:
@@ -255,6 +257,22 @@ def _sentences(text: str, words: Sequence[Fields]) -> list[Fields]:
         start, end = (times[0][0], times[-1][1]) if times else (0, 0)
         return [{"text": text, "start": start, "end": end, "timestamp": times}]
     return [sentence._asdict() for sentence in found]
+
+
+def joined(answers: Sequence[Answer]) -> str:
+    """The texts of segments as one."""
+    return join_texts(answer.text for answer in answers)
+
+
+def _turns(task: SpeechTask, call: CallOptions) -> dict[str, float] | None:
+    if task.vad is None:
+        return None
+    own, silence, threshold = task.vad.options, call.max_end_silence_time, call.speech_noise_thres
+    return {
+        "threshold": own.speech_noise_thres if threshold is None else threshold,
+        "prefix_padding_ms": own.lookback_time_start_point,
+        "silence_duration_ms": own.max_end_silence_time if silence is None else silence,
+    }
 
 
 def _writes_digits() -> bool:

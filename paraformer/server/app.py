@@ -13,6 +13,7 @@ from paraformer.options import ServeOptions
 from paraformer.server.funasr_door import FunasrDoor
 from paraformer.server.gate import Gate
 from paraformer.server.openai_door import OpenaiDoor
+from paraformer.server.realtime_door import RealtimeDoor
 from paraformer.server.scheduler import Scheduler
 from paraformer.server.sessions import Sessions
 from paraformer.server.web import (
@@ -44,6 +45,7 @@ class Service:
         self.sessions = Sessions(options, self.scheduler.metrics)
         openai = OpenaiDoor(self.scheduler, self.sessions)
         funasr = FunasrDoor(self.scheduler, self.sessions)
+        realtime = RealtimeDoor(self.scheduler, self.sessions)
         gates = [Middleware(Gate, options=options)]
         if options.origins:
             gates.insert(0, Middleware(CORSMiddleware, **_cors(options.origins)))
@@ -53,6 +55,7 @@ class Service:
                 Route("/ready", self.is_ready),
                 Route("/metrics", self.metrics),
                 *openai.routes(),
+                WebSocketRoute("/v1/realtime", realtime.serve),
                 WebSocketRoute("/{path:path}", funasr.serve),
             ],
             middleware=gates,

@@ -42,6 +42,7 @@ ALIASES = (
     "gpt-transcribe",
     "gpt-4o-transcribe",
     "gpt-4o-mini-transcribe",
+    "gpt-live-transcribe",
 )
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
 GRANULARITIES = ("word", "segment")
@@ -105,7 +106,7 @@ def read_wanted(form: FormData, model: ServedModel, options: ServeOptions) -> Wa
         not granularities or "segment" in granularities,
         _text(form, "stream").lower() in ("true", "1"),
         "logprobs" in _list(form, "include"),
-        _language(form, model),
+        known_language([*_list(form, "language"), *_list(form, "languages")], model),
         Wishes(tuple(dict.fromkeys(hotwords)), itn=model.defaults.itn),
     )
 
@@ -123,9 +124,10 @@ def _list(form: FormData, name: str) -> list[str]:
     return [value for value in values if isinstance(value, str) and value]
 
 
-def _language(form: FormData, model: ServedModel) -> str:
+def known_language(wished: Sequence[str], model: ServedModel) -> str:
+    """The code of the first language that is wished, or of the model's; `ApiError` for another."""
     known = sorted(model.languages, reverse=True) or ["zh"]
-    for given in [*_list(form, "language"), *_list(form, "languages")]:
+    for given in wished:
         base = given.lower().replace("_", "-").partition("-")[0]
         found = [code for code, names in LANGUAGES.items() if base in names]
         if base == "auto":

@@ -159,14 +159,24 @@ def _decoded(source: bytes | Path, rate: int, most_seconds: float) -> Tensor:
 class SoundStream:
     """The bytes of a stream become samples as they come; those of a file when it is whole."""
 
-    def __init__(self, name: str, fs: int, rate: int, most_bytes: int, most_seconds: float) -> None:
-        """name: of the format, by the client; fs: of its samples; rate: the model's."""
+    def __init__(
+        self,
+        name: str,
+        fs: int,
+        rate: int,
+        most_bytes: int,
+        most_seconds: float,
+        raw: bool = False,
+    ) -> None:
+        """name: of the format, by the client; fs: of its samples; rate: the model's; raw: it is
+        never that of a file.
+        """
         self._code = code_of(name)
         self._rate, self._fs = rate, check_rate(fs, NAME)
         self._most = most_bytes, most_seconds
         self._resampling = Resampling(fs, rate)
         self._held = b""  # a beginning that does not tell what it is, or half a sample
-        self._begun = bool(self._code)
+        self._begun = raw or bool(self._code)
         self._file: Upload | None = None
 
     def take(self, part: bytes) -> Tensor:

@@ -45,6 +45,31 @@ except BadRequestError as error:
 found.append(client.models.retrieve("whisper-1").id)
 print(json.dumps(found))
 """
+REALTIME = """
+import base64, json, sys, wave
+from openai import OpenAI
+
+where, found = sys.argv[1], []
+urls = {"base_url": f"http://{where}/v1", "websocket_base_url": f"ws://{where}/v1"}
+client, query = OpenAI(api_key="none", **urls), {"intent": "transcription"}
+for path in sys.argv[2:]:
+    with wave.open(path) as file:
+        sound, rate = file.readframes(file.getnframes()), file.getframerate()
+    with client.realtime.connect(model="gpt-live-transcribe", extra_query=query) as live:
+        form = {"format": {"type": "audio/pcm", "rate": rate}, "turn_detection": None}
+        live.session.update(session={"type": "transcription", "audio": {"input": form}})
+        for place in range(0, len(sound), 9600):
+            part = base64.b64encode(sound[place : place + 9600]).decode()
+            live.input_audio_buffer.append(audio=part)
+        live.input_audio_buffer.commit()
+        for event in live:
+            if event.type == "error":
+                sys.exit(event.error.message)
+            if event.type.endswith("input_audio_transcription.completed"):
+                found.append(event.transcript)
+                break
+print(json.dumps(found))
+"""
 POOLED = """
 import asyncio, json, sys
 from funasr_client import create_async_client
@@ -146,6 +171,13 @@ def test_openai(server, texts, version):
     for (said, words, head), text in zip(found, texts, strict=False):
         assert set(said) == {text} and head == "1\n"
         assert words == sum(sign.isalnum() for sign in text)
+
+
+def test_openai_realtime(server, texts):
+    """Its own package of websockets is older than ours: an environment of its own."""
+    python = environment("openai[realtime]==3.57.0") / "python"
+    printed_texts = printed(python, "-c", REALTIME, f"127.0.0.1:{server.port}", *paths())
+    assert json.loads(printed_texts) == texts
 
 
 def test_the_command_of_openai(server, texts):

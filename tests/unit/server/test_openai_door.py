@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.serving import CLIPS, clip, running
+from tests.serving import CLIPS, clip, running, until
 
 SOUNDS = {name: clip(name).read_bytes() for name in CLIPS}
 
@@ -197,14 +197,7 @@ def test_limits_and_token(served, texts):
 
 def test_recordings_that_find_no_room_are_refused_at_once(server, texts):
     """So many wait while a stream has the turn; the others are decoded."""
-    scheduler, found, wait = server.service.scheduler, [], threading.Event()
-
-    def until(done):
-        for _ in range(600):
-            if done():
-                return
-            wait.wait(0.05)
-
+    scheduler, found = server.service.scheduler, []
     threads = [
         threading.Thread(target=lambda: found.append(server.upload(SOUNDS["demo_2"])))
         for _ in range(12)
@@ -228,15 +221,8 @@ def test_recordings_that_find_no_room_are_refused_at_once(server, texts):
 
 def test_the_work_for_a_client_that_vanishes_ends(server, texts):
     """Whether its recording waits or is decoded; what stands behind it is answered."""
-    scheduler, wait = server.service.scheduler, threading.Event()
+    scheduler = server.service.scheduler
     decoded = scheduler.metrics.audio.labels("recording")
-
-    def until(done):
-        for _ in range(600):
-            if done():
-                return True
-            wait.wait(0.05)
-        return False
 
     def sent():
         body = form(SOUNDS["demo_2"])
