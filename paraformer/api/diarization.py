@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
@@ -12,7 +10,7 @@ from torch import Tensor
 from paraformer.decode.clustering import Bounds, centres, cluster
 from paraformer.decode.longform import CutSegment, Segmenter
 from paraformer.decode.turns import Turn, sentence_speaker, turns, windows, word_speakers
-from paraformer.decode.voices import Voices
+from paraformer.decode.voices import Voice, Voices
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.options import CallOptions
 from paraformer.output.result import Result, sentence_info
@@ -22,23 +20,12 @@ BY_MARKS, BY_SEGMENTS = "punc_segment", "vad_segment"
 MODES = {BY_MARKS: BY_MARKS, BY_SEGMENTS: BY_SEGMENTS, "default": BY_MARKS}
 
 
-@dataclass
-class Heard:
-    """The windows of one recording, with the embedding of the voice in each."""
-
-    spans: list[tuple[float, float]] = field(default_factory=list)
-    embeddings: list[Tensor] = field(default_factory=list)
-    error: ParaformerError | None = None
-
-
 class ListeningSegmenter(Segmenter):
-    """A segmenter that hears the voices of its segments; `heard` gets those of each recording, in
-    their order.
-    """
+    """A segmenter that hears the voices of its segments."""
 
-    def __init__(self, segmenter: Segmenter, voices: Voices, heard: deque[Heard]) -> None:
+    def __init__(self, segmenter: Segmenter, voices: Voices) -> None:
         super().__init__(segmenter.vad, segmenter.cutting)
-        self.voices, self.heard = voices, heard
+        self.voices = voices
         if voices.rate != self.rate:
             raise ConfigError(
                 f"spk_model: works at {voices.rate} Hz, vad_model at {self.rate} Hz; take two of "
@@ -47,21 +34,12 @@ class ListeningSegmenter(Segmenter):
 
     def segments(self, blocks: Iterable[Tensor]) -> Iterator[CutSegment]:
         """See `Segmenter`."""
-        heard = Heard()
-        self.heard.append(heard)
         for segment in super().segments(blocks):
-            self._listen(segment, heard)
-            yield segment
-
-    def _listen(self, segment: CutSegment, heard: Heard) -> None:
-        found = list(windows(segment.start_ms / 1000, segment.wave, self.rate))
-        embedded = self.voices.embed([window.wave for window in found])
-        for window, embedding in zip(found, embedded, strict=True):
-            if isinstance(embedding, ParaformerError):
-                heard.error = heard.error or embedding
-                continue
-            heard.spans.append((window.start, window.end))
-            heard.embeddings.append(embedding)
+            found = list(windows(segment.start_ms / 1000, segment.wave, self.rate))
+            embedded = self.voices.embed([window.wave for window in found])
+            pairs = zip(found, embedded, strict=True)
+            voices = (Voice(window.start, window.end, embedding) for window, embedding in pairs)
+            yield segment._replace(voices=tuple(voices))
 
 
 def bounds_of(call: CallOptions) -> Bounds:
@@ -73,21 +51,24 @@ def bounds_of(call: CallOptions) -> Bounds:
     return Bounds(call.preset_spk_num, call.min_spk_num, call.max_spk_num)
 
 
-def tell_speakers(result: Result, heard: Heard, call: CallOptions, mode: str, marked: bool) -> None:
-    """Put speakers into the sentences and words of a result, or why there are none.
+def tell_speakers(result: Result, call: CallOptions, mode: str, marked: bool) -> None:
+    """Put speakers into the sentences and words of a result, by the voices that it has, or why
+    there are none.
 
     mode: where sentences end; marked: the result has marks.
     """
-    if heard.error is not None:
-        result.error = f"spk_model: {heard.error}"
-        return
-    found = list[Turn]()
-    if heard.embeddings:
-        rows = np.stack([embedding.numpy() for embedding in heard.embeddings])
-        labels = cluster(rows, bounds_of(call))
-        found = turns(heard.spans, labels.tolist())
+    voices, result.voices = result.voices, ()
+    found, rows = list[Turn](), list[np.ndarray]()
+    for voice in voices:
+        if isinstance(voice.embedding, ParaformerError):
+            result.error = f"spk_model: {voice.embedding}"
+            return
+        rows.append(voice.embedding.numpy())
+    if rows:
+        labels = cluster(np.stack(rows), bounds_of(call))
+        found = turns([(voice.start, voice.end) for voice in voices], labels.tolist())
         if call.return_spk_center:
-            result.spk_embedding_center = centres(rows, labels).tolist()
+            result.spk_embedding_center = centres(np.stack(rows), labels).tolist()
     by_marks = marked and mode == BY_MARKS
     told = sentence_info(result, by_marks, call.en_post_proc, call.return_raw_text)
     for sentence in told:

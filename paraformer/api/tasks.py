@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import fields
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from paraformer.api.diarization import Heard, ListeningSegmenter, bounds_of, tell_speakers
+from paraformer.api.diarization import ListeningSegmenter, bounds_of, tell_speakers
 from paraformer.api.live import DEAF, FINAL, Event, LivePipeline
 from paraformer.api.streaming import Manner, OnlineModel, manner_of, stream_fields
 from paraformer.data.audio.soundfiles import header_samples
@@ -187,7 +186,6 @@ class SpeechTask(Task):
         live = self.streams(cut)
         search = self._search(call, live)
         bounds_of(call)
-        heard = deque[Heard]()
         batching = Batching(call.batch_size, call.batch_size_s)
         if call.sentence_timestamp and not live and not self._times(search):
             log.warning(
@@ -199,10 +197,10 @@ class SpeechTask(Task):
         elif live:
             results = self._streams(items, total, call)
         elif self.vad is not None:
-            results = self._recordings(items, total, call, search, batching, heard)
+            results = self._recordings(items, total, call, search, batching)
         else:
             results = self._utterances(items, total, call, search, batching)
-        return self._marked(results, call, heard)
+        return self._marked(results, call)
 
     def _search(self, call: CallOptions, live: bool = False) -> Search:
         """The search that the call asks for; its hotwords are ready before any audio is read."""
@@ -229,10 +227,8 @@ class SpeechTask(Task):
         config = self.recognizer.release.config
         return manner_of(config, chunking(call), named, call.lm_weight)
 
-    def _marked(
-        self, results: Iterator[Result], call: CallOptions, heard: deque[Heard]
-    ) -> Iterator[Result]:
-        """Results with their marks, digits and speakers; heard: the voices of each."""
+    def _marked(self, results: Iterator[Result], call: CallOptions) -> Iterator[Result]:
+        """Results with their marks, digits and speakers."""
         numerals = shared_numerals() if call.itn else None
         for result in results:
             marked = self.punctuator is not None and result.error is None
@@ -247,9 +243,8 @@ class SpeechTask(Task):
                 result.sentence_info = sentence_info(
                     result, marked, call.en_post_proc, call.return_raw_text
                 )
-            voices = heard.popleft() if heard else None
-            if voices is not None and result.error is None and call.return_spk_res:
-                tell_speakers(result, voices, call, self.spk_mode, marked)
+            if self.voices is not None and call.return_spk_res and result.error is None:
+                tell_speakers(result, call, self.spk_mode, marked)
             yield result
 
     def _punctuate(self, result: Result, call: CallOptions) -> None:
@@ -296,7 +291,6 @@ class SpeechTask(Task):
         call: CallOptions,
         search: Search,
         batching: Batching,
-        heard: deque[Heard],
     ) -> Iterator[Result]:
         if search.nbest > 1:
             raise ConfigError("nbest: is for single utterances; leave out vad_model, or nbest")
@@ -304,7 +298,7 @@ class SpeechTask(Task):
         cutting = Cutting(call.max_segment_s, call.merge_vad, call.merge_length_s)
         segmenter = Segmenter(adjusted(self.vad, call), cutting)
         if self.voices is not None and call.return_spk_res:
-            segmenter = ListeningSegmenter(segmenter, self.voices, heard)
+            segmenter = ListeningSegmenter(segmenter, self.voices)
         rate = self.recognizer.release.frontend.fs
         whole: Iterable[Item] = items
         seconds = None

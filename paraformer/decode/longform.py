@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,6 +26,7 @@ from paraformer.decode.pool import Batching, Done, Job
 from paraformer.decode.recognize import Outcome, Recognizer, Search, feats_job
 from paraformer.decode.token_ends import loud_frames, stretches
 from paraformer.decode.vad import VoiceActivity
+from paraformer.decode.voices import Voice
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.limits import check_fields
 from paraformer.options import as_option
@@ -62,6 +63,7 @@ class CutSegment(NamedTuple):
     start_ms: int
     end_ms: int
     wave: Tensor
+    voices: tuple[Voice, ...] = ()  # in it, of a segmenter that hears them
 
 
 class HeardSegment(NamedTuple):
@@ -79,6 +81,7 @@ class HeardRecording(NamedTuple):
     seconds: float
     error: ParaformerError | None = None  # its audio could not be read (to the end)
     whole: bool = False  # it was not cut: one segment, or only the error
+    voices: Sequence[Voice] = ()  # see `CutSegment`
 
 
 class Tape(NamedTuple):
@@ -337,7 +340,7 @@ class LongRecognizer:
         """
         frontend = self.recognizer.release.frontend
         for payload, source in recordings:
-            error, whole = None, True
+            error, whole, voices = None, True, list[Voice]()
             if isinstance(source, ParaformerError):
                 seconds, error = 0.0, source
             elif isinstance(source, Features):
@@ -351,11 +354,12 @@ class LongRecognizer:
                 try:
                     for segment in self.segmenter.segments(counted):
                         span = Span(segment.start_ms, segment.end_ms)
+                        voices += segment.voices
                         yield feats_job(span, frontend(segment.wave))
                 except ParaformerError as reason:
                     error = reason
                 seconds = counted.samples / frontend.fs
-            yield Done((payload, HeardRecording([], seconds, error, whole)), None)
+            yield Done((payload, HeardRecording([], seconds, error, whole, voices)), None)
 
 
 class Counted:

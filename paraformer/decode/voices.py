@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,14 @@ from paraformer.errors import AudioError, ParaformerError
 # Two voices whose embeddings are this alike are one speaker's: model card of the release.
 SAME_SPEAKER = 0.31
 Embedding = Tensor | ParaformerError  # (E,), or why there is none
+
+
+class Voice(NamedTuple):
+    """The voice in a stretch of a recording, in seconds."""
+
+    start: float
+    end: float
+    embedding: Embedding
 
 
 class Voices:

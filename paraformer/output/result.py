@@ -31,6 +31,7 @@ from paraformer.decode.timestamps import (
     one_line,
     spoken_words,
 )
+from paraformer.decode.voices import Voice
 from paraformer.errors import ParaformerError
 from paraformer.output.tables import numbers_of
 
@@ -74,6 +75,7 @@ class Result:
     seconds: float = 0.0  # of audio, not rounded
     rows: list[Row] = field(default_factory=list)  # of each reading, the best one first
     skipped: tuple[str, ...] = ()  # see `Item`
+    voices: Sequence[Voice] = ()  # until speakers are told
     # From the end of the first token to its text, and from that of the audio to the last text.
     delays_ms: tuple[float | None, float] | None = None
 
@@ -178,7 +180,7 @@ def recording_result(item: Item, recording: HeardRecording, timed: bool = False)
         "audio_seconds": round(recording.seconds, 3),
         "segments": segments,
     }
-    result = Result.of(item, **found, seconds=recording.seconds)
+    result = Result.of(item, **found, seconds=recording.seconds, voices=recording.voices)
     error = recording.error or (errors[0] if errors else None)
     result.error = None if error is None else str(error)
     tight = join_texts(segment["text"] for segment in segments)
