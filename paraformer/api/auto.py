@@ -26,7 +26,7 @@ from paraformer.api.keywords import (
 from paraformer.api.live import LiveSession
 from paraformer.api.punctuation import PunctuationTask
 from paraformer.api.record import made_with
-from paraformer.api.speakers import SpeakerTask
+from paraformer.api.speakers import DiarizationTask, SpeakerTask
 from paraformer.api.tasks import (
     SpeechTask,
     Task,
@@ -443,7 +443,11 @@ def _align_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions
 def _speaker_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
     device = choose_device(build.device)
     release = load_speakers(directory, given)
-    return SpeakerTask(Voices(release, device, choose_format(build.dtype, device)))
+    voices = Voices(release, device, choose_format(build.dtype, device))
+    if not build.vad_model:
+        return SpeakerTask(voices)
+    place = find_model(build.vad_model, build.hub, build.vad_model_revision, offline=True)
+    return DiarizationTask(voices, VoiceActivity(load_vad(place, build.vad_kwargs)))
 
 
 # What is not recognition.
@@ -491,7 +495,9 @@ def _check_kinds(config: Config, directories: Mapping[str, Path]) -> None:
     """Refuse directories of other models than their options take, the first one's configuration
     being `config`; what works beside another one goes with a recogniser.
     """
-    alone = () if len(directories) > 1 else (VAD, PUNCTUATION, ALIGNER, SPEAKER)
+    alone: tuple[Kind[Any], ...] = (VAD, PUNCTUATION, ALIGNER, SPEAKER)
+    if len(directories) > 1:  # a speaker model tells turns in the segments of a VAD
+        alone = (SPEAKER,) if {*directories} == {"model", "vad_model"} else ()
     refuse_other(config, RECOGNISER, *alone, where=f"model: {directories['model']}")
     for use, directory in directories.items():
         if use in BESIDE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -11,9 +11,9 @@ from paraformer.decode.clustering import Bounds, centres, cluster
 from paraformer.decode.longform import CutSegment, Segmenter
 from paraformer.decode.turns import Turn, sentence_speaker, turns, windows, word_speakers
 from paraformer.decode.voices import Voice, Voices
-from paraformer.errors import ConfigError, ParaformerError
+from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.options import CallOptions
-from paraformer.output.result import Result, sentence_info
+from paraformer.output.result import Fields, Result, sentence_info
 
 BY_MARKS, BY_SEGMENTS = "punc_segment", "vad_segment"
 # Values of `spk_mode`; the reference's `default` is the first.
@@ -51,6 +51,30 @@ def bounds_of(call: CallOptions) -> Bounds:
     return Bounds(call.preset_spk_num, call.min_spk_num, call.max_spk_num)
 
 
+def speakers_of(voices: Sequence[Voice], call: CallOptions) -> tuple[list[Turn], np.ndarray]:
+    """The voices of a recording, in the order of time -> who speaks when, and the centre (E,) of
+    each speaker.
+    """
+    rows = list[np.ndarray]()
+    for voice in voices:
+        if isinstance(voice.embedding, ParaformerError):
+            raise DataError(f"spk_model: {voice.embedding}")
+        rows.append(voice.embedding.numpy())
+    if not rows:
+        return [], np.zeros((0, 0), np.float32)
+    labels = cluster(np.stack(rows), bounds_of(call))
+    spans = [(voice.start, voice.end) for voice in voices]
+    return turns(spans, labels.tolist()), centres(np.stack(rows), labels)
+
+
+def told_turns(found: Sequence[Turn]) -> list[Fields]:
+    """Turns as a result tells them, in ms."""
+    return [
+        {"start": round(1000 * turn.start), "end": round(1000 * turn.end), "spk": turn.speaker}
+        for turn in found
+    ]
+
+
 def tell_speakers(result: Result, call: CallOptions, mode: str, marked: bool) -> None:
     """Put speakers into the sentences and words of a result, by the voices that it has, or why
     there are none.
@@ -58,17 +82,14 @@ def tell_speakers(result: Result, call: CallOptions, mode: str, marked: bool) ->
     mode: where sentences end; marked: the result has marks.
     """
     voices, result.voices = result.voices, ()
-    found, rows = list[Turn](), list[np.ndarray]()
-    for voice in voices:
-        if isinstance(voice.embedding, ParaformerError):
-            result.error = f"spk_model: {voice.embedding}"
-            return
-        rows.append(voice.embedding.numpy())
-    if rows:
-        labels = cluster(np.stack(rows), bounds_of(call))
-        found = turns([(voice.start, voice.end) for voice in voices], labels.tolist())
-        if call.return_spk_center:
-            result.spk_embedding_center = centres(np.stack(rows), labels).tolist()
+    try:
+        found, middles = speakers_of(voices, call)
+    except DataError as error:
+        result.error = str(error)
+        return
+    result.turns = told_turns(found)
+    if call.return_spk_center:
+        result.spk_embedding_center = middles.tolist()
     by_marks = marked and mode == BY_MARKS
     told = sentence_info(result, by_marks, call.en_post_proc, call.return_raw_text)
     for sentence in told:

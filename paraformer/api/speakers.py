@@ -1,18 +1,26 @@
-"""Speaker models as a task of `AutoModel`: recordings become embeddings of whoever speaks."""
+"""Speaker models as tasks of `AutoModel`: recordings become embeddings of whoever speaks or,
+beside a VAD, turns of speakers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from paraformer.api.tasks import Task, progress
+from paraformer.api.diarization import ListeningSegmenter, bounds_of, speakers_of, told_turns
+from paraformer.api.tasks import Task, adjusted, blocks_of, progress
 from paraformer.data.inputs.audio_items import Cache
 from paraformer.data.inputs.sources import Item
+from paraformer.decode.longform import Counted, Cutting, Segmenter
+from paraformer.decode.vad import VoiceActivity
 from paraformer.decode.voices import Voices
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.options import CallOptions
-from paraformer.output.result import Result, embedding_result
-from paraformer.output.tables import TEXT, Layout
+from paraformer.output.result import Result, embedding_result, turns_result
+from paraformer.output.tables import LINES, TEXT, Layout, check_format
+
+# What can be written of turns without words.
+TURN_FORMATS = (*LINES, "rttm", "textgrid")
 
 
 class SpeakerTask(Task):
@@ -54,3 +62,41 @@ class SpeakerTask(Task):
     def feed(self, source: Any, call: CallOptions) -> NoReturn:
         """See `Task`."""
         raise ConfigError("cache: a speaker model hears recordings as a whole; leave it out")
+
+
+class DiarizationTask(SpeakerTask):
+    """Who speaks when, in the segments that a VAD finds."""
+
+    def __init__(self, voices: Voices, vad: VoiceActivity) -> None:
+        super().__init__(voices)
+        self.vad = vad
+
+    def layout(self, call: CallOptions, cut: bool) -> Layout:
+        """See `Task`."""
+        check_format(call.output_format, TURN_FORMATS)
+        return TEXT
+
+    def silence(self, call: CallOptions, cut: bool) -> Result:
+        """See `Task`."""
+        return Result(turns=[], audio_seconds=0.0)
+
+    def results(
+        self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
+    ) -> Iterator[Result]:
+        """See `Task`."""
+        bounds_of(call)
+        rate = self.voices.rate
+        segmenter = Segmenter(adjusted(self.vad, call), Cutting(call.max_segment_s))
+        listening = ListeningSegmenter(segmenter, self.voices)
+        for item in progress(items, total, call):
+            audio = Counted(blocks_of(item, call.fs, rate, None))
+            try:
+                heard = [v for segment in listening.segments(audio) for v in segment.voices]
+                found, middles = speakers_of(heard, call)
+            except ParaformerError as error:
+                yield self.silence(call, cut).failed(item, error, audio.samples / rate)
+                continue
+            result = turns_result(item, told_turns(found), audio.samples / rate)
+            if call.return_spk_center:
+                result.spk_embedding_center = middles.tolist()
+            yield result

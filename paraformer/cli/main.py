@@ -15,9 +15,9 @@
 key=value, +key=value, ++key=value, --key=value and --key value are equal, and a value means itself.
 One recording prints its text, a list or several files a line `key text` each (blanks in a key
 become `_`), output_format=json an object a line. Subtitles (srt, vtt, lrc, tsv) and textgrid are
-files in output_dir, or on stdout if there is one input; ctm and stm are a table, sorted as sclite
-wants it. Of segments these are files and times of whole recordings. Results go to stdout, all else
-to stderr. A command (`id sox x.mp3 -t wav - |`) runs only from a list of lines.
+files in output_dir, or on stdout if there is one input; ctm, stm and rttm are a table, sorted as
+sclite wants it. Of segments these are files and times of whole recordings. Results go to stdout,
+all else to stderr. A command (`id sox x.mp3 -t wav - |`) runs only from a list of lines.
 Exit code 1 if the only input fails, or less than min_success of a list; 130 after Ctrl-C and 143
 after SIGTERM: what is finished is in output_dir, and the same command with resume=true does the
 rest, what has failed included. Finished texts are not printed again.

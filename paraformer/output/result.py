@@ -69,6 +69,7 @@ class Result:
     partial: str | None = None  # of a piece of a stream: what the next segment says so far
     error: str | None = None
     raw_text: str | None = None
+    turns: list[Fields] | None = None  # who speaks when
     spk_embedding_center: list[list[float]] | None = None  # of each speaker
     sentence_info: list[Fields] | None = None
     # What follows is no key of the dict.
@@ -284,6 +285,14 @@ def embedding_result(item: Item, embedding: Tensor, seconds: float) -> Result:
     row: Row = {"text": json.dumps(numbers_of(embedding))}
     embedding = embedding[None]
     return Result.of(item, spk_embedding=embedding, seconds=seconds, rows=[row])
+
+
+def turns_result(item: Item, found: Sequence[Fields], seconds: float) -> Result:
+    """Result of who speaks when: turns [start, end] in ms, each with its speaker `spk`."""
+    speakers = {turn["spk"] for turn in found}
+    row: Row = {"text": json.dumps(found, ensure_ascii=False), "speakers": str(len(speakers))}
+    told = round(seconds, 3)
+    return Result.of(item, turns=[*found], audio_seconds=told, seconds=seconds, rows=[row])
 
 
 def shown_text(result: Mapping[str, Any]) -> str:

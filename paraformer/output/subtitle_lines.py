@@ -68,13 +68,21 @@ class Transcript(NamedTuple):
     stretches: list[Line]  # what has times where no word has
     channel: str = "1"  # of the recording
     speaker: str = ""  # of all of it
+    turns: tuple[Line, ...] = ()  # who speaks when, without what, where that is known
 
     def moved(self, by: int) -> Transcript:
         """The same in a recording in which it begins so many ms after the start."""
         words = [w._replace(start=w.start + by, end=w.end + by) for w in self.words]
         stretches = [s._replace(start=s.start + by, end=s.end + by) for s in self.stretches]
+        turns = tuple(t._replace(start=t.start + by, end=t.end + by) for t in self.turns)
         length = self.milliseconds + by
-        return self._replace(words=words, stretches=stretches, milliseconds=length)
+        return self._replace(words=words, stretches=stretches, turns=turns, milliseconds=length)
+
+    def speakers(self) -> list[str]:
+        """Who speaks, in the order in which they begin; none where that is not known."""
+        spoken: list[Word | Line] = [*self.turns, *self.words, *self.stretches]
+        begun = sorted(spoken, key=lambda span: span.start)
+        return [name for name in dict.fromkeys(span.speaker for span in begun) if name]
 
     def sentences(self) -> list[Line]:
         """Lines that end with a sentence, a change of speaker or a second of silence."""
@@ -155,6 +163,10 @@ def transcript(result: Mapping[str, Any], exact: bool = False) -> Transcript:
     to stay exact.
     """
     key = str(result.get("key", ""))
+    turns = _turns(result)
+    if "text" not in result and "turns" in result:
+        length = int(1000 * float(result.get("audio_seconds") or 0.0))
+        return Transcript(key, length, [], [], [], turns=turns)
     if "text" not in result:
         raise ConfigError(f"'{key}': no text; subtitles and tables are of a recogniser's results")
     script = str(result.get("script", ""))
@@ -180,7 +192,7 @@ def transcript(result: Mapping[str, Any], exact: bool = False) -> Transcript:
     ]
     # What a person wrote has blanks on purpose, unless they part all characters.
     pieces = cut_text(text, [w.text for w in words], _TOGETHER.search(script) is not None)
-    return Transcript(key, most, words, pieces, stretches)
+    return Transcript(key, most, words, pieces, stretches, turns=turns)
 
 
 def _words(result: Mapping[str, Any]) -> list[Word] | None:
@@ -209,6 +221,11 @@ def _stretches(result: Mapping[str, Any]) -> list[Line]:
     parts = result.get("sentence_info") or result.get("segments") or ()
     lines = [Line(tidy(p["text"]), round(p["start"]), round(p["end"]), _speaker(p)) for p in parts]
     return [line for line in lines if line.text]
+
+
+def _turns(result: Mapping[str, Any]) -> tuple[Line, ...]:
+    told = result.get("turns") or ()
+    return tuple(Line("", round(t["start"]), round(t["end"]), _speaker(t)) for t in told)
 
 
 def _speaker(part: Mapping[str, Any]) -> str:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 LINES = ("text", "json")
 TIMED_FILES = ("srt", "vtt", "textgrid", "lrc", "tsv")  # one for each recording
-TIMED_TABLES = ("ctm", "stm")  # one for all
+TIMED_TABLES = ("ctm", "stm", "rttm")  # one for all
 # What of a result is printed as text: the first that it has.
-SHOWN = ("text", "value", "spk_embedding")
+SHOWN = ("text", "value", "turns", "spk_embedding")
 FORMATS = (*LINES, *TIMED_FILES, *TIMED_TABLES)
 
 
@@ -35,9 +35,11 @@ def format_result(
         result = {**result, "spk_embedding": numbers_of(result["spk_embedding"][0])}
     if output_format == "json":
         return json.dumps(result, ensure_ascii=False)
-    # A VAD has segments in place of a text, and a speaker model an embedding.
+    # A VAD has segments in place of a text; a speaker model an embedding, and with a VAD turns.
     shown = next((result[name] for name in SHOWN if name in result), "")
-    text = " ".join((shown if isinstance(shown, str) else json.dumps(shown)).split())
+    text = " ".join(
+        (shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)).split()
+    )
     return text if alone else table_line(str(result["key"]), text)
 
 

@@ -20,6 +20,7 @@ from paraformer.output.timed_formats import check_extra, format_parts, is_timed,
 SUFFIXES = {name: name for name in TIMED_FILES} | {"textgrid": "TextGrid"}
 # One that holds all.
 TABLE_FILES = {name: name for name in TIMED_TABLES} | {"json": "results.jsonl"}
+SPEAKER_TABLES = ("stm", "rttm")  # say who speaks
 # What some system takes in no name of a file.
 _UNSAFE = re.compile(r"""[/\\:*?"<>|\0-\x1f]|^\.+$""")
 LONGEST_STEM = 200
@@ -28,8 +29,8 @@ Places = dict[tuple[str, ...], list[tuple[int, int]]]
 
 
 class TimedFolder:
-    """A folder that results go to as they come: for ctm and stm one table of that name, sorted in
-    the end as sclite wants it; for json results.jsonl; else a file `key.suffix` for each
+    """A folder that results go to as they come: for ctm, stm and rttm one table of that name,
+    sorted in the end as sclite wants it; for json results.jsonl; else a file `key.suffix` for each
     recording. resume: what is there stays.
 
     Results of segments, or of recordings that have other names in ctm and stm (origins), are
@@ -57,7 +58,7 @@ class TimedFolder:
         is_table = output_format in TIMED_TABLES
         # Read before any work is done, since they may be none.
         renamed = is_table and bool(self.origins.files)
-        if output_format == "stm":
+        if output_format in SPEAKER_TABLES:
             self.origins.speaker("")
         self._gathers = is_timed(output_format) and (self.origins.segmented or renamed)
         name = TABLE_FILES["json"] if self._gathers else TABLE_FILES.get(output_format)
@@ -99,7 +100,8 @@ class TimedFolder:
             self._make_recordings()
         elif self._table and self.output_format in TIMED_TABLES:
             lines = self._table.read_bytes().splitlines(keepends=True)
-            lines.sort(key=lambda line: line.split(b" ", 1)[0])
+            place = 1 if self.output_format == "rttm" else 0  # of the id
+            lines.sort(key=lambda line: line.split(b" ", 2)[place])
             with replacing(self._table) as draft:
                 draft.write_bytes(b"".join(lines))
 
@@ -111,7 +113,8 @@ class TimedFolder:
             return found.moved(int(result.get("start", 0)))
         recording, *channel = _recording(result)
         file, name = self.origins.file_and_channel(row_id(recording), *channel)
-        speaker = self.origins.speaker(row_id(found.key)) if self.output_format == "stm" else ""
+        named = self.output_format in SPEAKER_TABLES
+        speaker = self.origins.speaker(row_id(found.key)) if named else ""
         placed = found._replace(key=file, channel=name, speaker=speaker)
         return placed.moved(int(result.get("start", 0)))
 

@@ -1,11 +1,15 @@
-"""Results with times as files: subtitles (srt, vtt, lrc, tsv), Praat's TextGrid, NIST's ctm stm."""
+"""Results with times as files: subtitles (srt, vtt, lrc, tsv), Praat's TextGrid, NIST's ctm stm
+and rttm.
+"""
 
 from __future__ import annotations
 
 import html
 import io
+import logging
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from operator import itemgetter
 from pathlib import Path
 from types import ModuleType
@@ -13,13 +17,22 @@ from typing import Any
 
 from paraformer.errors import DataError
 from paraformer.extras import load_extra
-from paraformer.output.subtitle_lines import Line, LineLimits, Transcript, Word, transcript
+from paraformer.output.subtitle_lines import (
+    SILENCE_MS,
+    Line,
+    LineLimits,
+    Transcript,
+    Word,
+    transcript,
+)
 from paraformer.output.tables import (
     TIMED_FILES,
     TIMED_TABLES,
     row_id,
     table_line,
 )
+
+log = logging.getLogger(__name__)
 
 
 def is_timed(output_format: str) -> bool:
@@ -129,7 +142,8 @@ def _tsv(parts: Sequence[Transcript], limits: LineLimits) -> str:
 
 def _textgrid(parts: Sequence[Transcript], limits: LineLimits) -> str:
     """Tiers `words` and `lines`, in seconds; only the latter where no word has times. Parts that
-    overlap stand in tiers of their own, `words_2` and so on.
+    overlap stand in tiers of their own, `words_2` and so on. Behind them each speaker has a tier of
+    what he says, or of when he speaks where that is all that is known.
     """
     textgrid = _praatio()
     end = max([1, *(part.milliseconds for part in parts)]) / 1000
@@ -138,14 +152,42 @@ def _textgrid(parts: Sequence[Transcript], limits: LineLimits) -> str:
         tiers: dict[str, Iterable[Word | Line]] = {"lines": _lines(layer, limits)}
         if not any(part.stretches for part in parts):
             tiers = {"words": [word for part in layer for word in part.words], **tiers}
+        if not any(part.words or part.stretches for part in parts) and _speakers(parts):
+            continue
         for name, spans in tiers.items():
             entries = [(span.start / 1000, span.end / 1000, span.text) for span in spans]
             own = name if number == 1 else f"{name}_{number}"
             grid.addTier(textgrid.IntervalTier(own, entries, 0, end))
+    for name, spans in _by_speaker(parts, limits).items():
+        entries = [(span.start / 1000, span.end / 1000, span.text or name) for span in spans]
+        grid.addTier(textgrid.IntervalTier(_free(name, grid.tierNames), entries, 0, end))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "grid"
         grid.save(str(path), "long_textgrid", includeBlankSpaces=True)
         return path.read_text(encoding="utf-8")
+
+
+def _by_speaker(parts: Sequence[Transcript], limits: LineLimits) -> dict[str, list[Line]]:
+    """The lines of each speaker, or the turns where there are no lines; none that overlap."""
+    said = _lines(parts, limits) or [turn for part in parts for turn in part.turns]
+    found: dict[str, list[Line]] = {name: [] for name in _speakers(parts)}
+    for line in sorted(said, key=lambda line: (line.start, line.end)):
+        own = found.get(line.speaker)
+        if own is None:
+            continue
+        start = max(line.start, own[-1].end if own else 0)
+        if line.end > start:
+            own.append(line._replace(start=start))
+    return found
+
+
+def _speakers(parts: Sequence[Transcript]) -> list[str]:
+    return list(dict.fromkeys(name for part in parts for name in part.speakers()))
+
+
+def _free(name: str, taken: Iterable[str]) -> str:
+    """A name that no tier has yet: a speaker may be called `words`."""
+    return f"{name} (speaker)" if name in taken else name
 
 
 def _layers(parts: Sequence[Transcript]) -> list[list[Transcript]]:
@@ -210,6 +252,48 @@ def _stm(parts: Sequence[Transcript], limits: LineLimits) -> str:
     return _in_time(rows)
 
 
+def _rttm(parts: Sequence[Transcript], limits: LineLimits) -> str:
+    """`SPEAKER file channel start duration <NA> <NA> name <NA> <NA>`, in seconds, a line a turn;
+    of what has no turns a line for each stretch in which the sentences of one speaker follow each
+    other. The fields hold no blanks, so those of names become `_`.
+    """
+    rows: list[tuple[int, str]] = []
+    names = _speakers(parts)
+    if len({_one(name) for name in names}) < len(names):
+        raise DataError(
+            f"'{parts[0].key}': two of the speakers {', '.join(names)} have one name in rttm, "
+            "whose fields hold no blanks; rename one"
+        )
+    for part in parts:
+        for turn in part.turns or _runs(part):
+            speaker = field_name(turn.speaker or part.speaker or part.key)
+            start, length = turn.start / 1000, (turn.end - turn.start) / 1000
+            times = f"{part.channel} {start:.3f} {length:.3f}"
+            row = f"SPEAKER {_one(part.key)} {times} <NA> <NA> {speaker} <NA> <NA>\n"
+            rows.append((turn.start, row))
+    return _in_time(rows)
+
+
+def _runs(part: Transcript) -> list[Line]:
+    runs: list[Line] = []
+    for line in part.sentences():
+        last = runs[-1] if runs else None
+        if last and last.speaker == line.speaker and line.start - last.end < SILENCE_MS:
+            runs[-1] = last._replace(end=max(last.end, line.end))
+        else:
+            runs.append(line)
+    return runs
+
+
+@cache
+def field_name(name: str) -> str:
+    """A name as one field of a table, its blanks replaced; the first time that is said."""
+    found = _one(name)
+    if found != name:
+        log.warning("rttm: '%s' is written as '%s': its fields hold no blanks", name, found)
+    return found
+
+
 def _in_time(rows: list[tuple[int, str]]) -> str:
     return "".join(row for _, row in sorted(rows, key=itemgetter(0)))
 
@@ -227,4 +311,5 @@ _FORMATS: dict[str, Callable[[Sequence[Transcript], LineLimits], str]] = {
     "textgrid": _textgrid,
     "ctm": _ctm,
     "stm": _stm,
+    "rttm": _rttm,
 }

@@ -30,7 +30,7 @@ def test_json_is_one_line_of_the_whole_result():
 
 @pytest.mark.parametrize("name", ["ass", "", "JSON"])
 def test_unknown_formats_are_refused(name):
-    with pytest.raises(ConfigError, match="use text, json, srt, .* or stm"):
+    with pytest.raises(ConfigError, match="use text, json, srt, .* or rttm"):
         check_format(name)
 
 
