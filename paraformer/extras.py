@@ -27,6 +27,7 @@ EXTRAS = {
     "python_multipart": ("python-multipart", "serve"),
     "starlette.applications": ("starlette", "serve"),
     "scipy.linalg": ("scipy", "speakers"),
+    "scipy.optimize": ("scipy", "speakers"),
     "sklearn.cluster": ("scikit-learn", "speakers"),
     "torch.utils.tensorboard": ("tensorboard", "train"),
     "uvicorn": ("uvicorn", "serve"),

@@ -47,7 +47,7 @@ NOT_RUN = {
     r"^funasr serve|^funasr client|^curl": "a server, and what asks it; tests/cli/test_serve.py",
     r"paraformer\.as_funasr": "switches on a name; tests/cli/test_as_funasr.py",
     rf"(model|-m)[= ]({'|'.join(map(re.escape, RELEASED))}|iic/\S+)( |$)": "needs a hub",
-    r"embeddings=exp/voices": "needs what a model of a hub gives; tests/cli/test_embed.py",
+    r"embeddings=exp/voices|hyp=exp/turns": "needs what a model of a hub gives; test_embed.py",
     r"model=exp/mine": "needs a model that somebody has trained",
     r"export_onnx": "needs the extra onnx; tests/unit/export",
     r"nj=4": "starts four processes; tests/unit/api/test_workers.py",

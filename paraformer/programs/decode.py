@@ -4,8 +4,8 @@ Writes into `out`: text, token and score (the utterance's log-probability and me
 a line for each utterance that could be decoded; failed (`id reason`); and with nbest above 1,
 nbest/N/{text,token,score}; each line as soon as it is known. output_format adds to these: json
 results.jsonl; ctm, stm or rttm a table of that name; srt, vtt, lrc, tsv and textgrid a file for
-each recording, which are made of results.jsonl in the end where there are segments. made_with.json says
-what made them; at the end, stats.json.
+each recording, which are made of results.jsonl in the end where there are segments. made_with.json
+says what made them; at the end, stats.json.
 """
 
 from __future__ import annotations
