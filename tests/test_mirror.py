@@ -91,6 +91,8 @@ TESTED_BY = {
     "programs.select_model": "whole/test_finetune.py",
     "programs.train_punctuation": "recipes/test_punctuation.py",
     "programs.verify": "cli/test_embed.py",
+    "cli.comparison": "cli/test_embed.py",
+    "report.det_plot": "cli/test_embed.py",
     "data.corpus.der": "cli/test_score_der.py",
     "data.corpus.rttm": "cli/test_score_der.py",
     "programs.train_vad": "cli/test_score_vad.py",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from paraformer import decode, hub
 from paraformer import options as opts
+from paraformer.cli.comparison import compares, print_comparison
 from paraformer.cli.remarks import SmallModel
 from paraformer.data import inputs as input_room
 from paraformer.errors import CheckpointError, ConfigError, DataError
@@ -102,6 +103,8 @@ def recognise(
             SmallModel(command.model, named).say()
             return code
     sources = [_source(name, stdin) for name in inputs]
+    if model and compares(inputs, model, settings):
+        return print_comparison(sources, model, settings)
     small = SmallModel(command.model, named)
     code = _print_results(sources, command, settings, model, alone, small)
     small.say()

@@ -14,8 +14,6 @@ from paraformer.backends.face import LEAST_FRAMES, SpeakerRelease
 from paraformer.data.audio.arrays import check_sound
 from paraformer.errors import AudioError, ParaformerError
 
-# Two voices whose embeddings are this alike are one speaker's: model card of the release.
-SAME_SPEAKER = 0.31
 Embedding = Tensor | ParaformerError  # (E,), or why there is none
 
 

@@ -2,7 +2,8 @@
 
 A trial is `enrol test target` where both are one speaker's, else `enrol test nontarget`; its score
 is the cosine of two embeddings. Prints the equal error rate, the least detection cost (NIST's, of a
-miss and of a false alarm alike, for two shares of targets), and the errors at the threshold.
+miss and of a false alarm alike, for two shares of targets), and the errors at the threshold; `det`
+is a picture of all thresholds.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from omegaconf import DictConfig
 
 from paraformer.data.corpus.archives import load_archive
 from paraformer.data.corpus.tables import iter_rows, read_table, write_text
-from paraformer.errors import DataError
+from paraformer.errors import ConfigError, DataError, writing
 from paraformer.limits import Limits, check_values
 from paraformer.programs.hydra_main import plain, run
+from paraformer.report.det_plot import draw_det
 
 LABELS = {"target": True, "nontarget": False}
 PRIORS = (0.01, 0.05)  # shares of targets among trials
@@ -133,6 +135,14 @@ def verify(config: DictConfig) -> int:
     if config.out:
         pairs = zip(trials, scores, strict=True)
         write_text(config.out, "".join(f"{t.enrol} {t.test} {score:.6f}\n" for t, score in pairs))
+    if config.det:
+        curve = Curve.of(scores, [trial.target for trial in trials])
+        figure = draw_det(curve.miss.tolist(), curve.false_alarm.tolist(), curve.equal_error())
+        try:
+            with writing(Path(config.det)):
+                figure.savefig(config.det)
+        except ValueError as error:  # a suffix that matplotlib has no format for
+            raise ConfigError(f"det={config.det}: {error}") from error
     print("\n".join(figures(trials, scores, config.threshold)))
     return 0
 

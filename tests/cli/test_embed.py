@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -13,11 +14,13 @@ import torch
 from omegaconf import OmegaConf
 
 from paraformer.api.auto import AutoModel
+from paraformer.cli.main import main as funasr
 from paraformer.data.corpus.tables import read_table
 from paraformer.errors import ConfigError, DataError
 from paraformer.models.release import save_directory
 from paraformer.programs.embed import embed
 from paraformer.programs.verify import Curve, verify
+from paraformer.report.det_plot import deviates
 from tests import tiny
 from tests.conftest import ROOT
 
@@ -162,6 +165,36 @@ def test_the_door_says_what_it_takes():
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0
         assert f"({name}.yaml)" in done.stdout
+
+
+def test_two_inputs_have_a_score_and_a_decision(model, data, capsys):
+    auto = AutoModel(model, device="cpu")
+    one, other = (auto.generate(str(data / f"{n}.wav"))[0]["spk_embedding"][0] for n in "ab")
+    score = float(one @ other / one.norm() / other.norm())
+    given = [f"+model={model}", "+device=cpu", str(data / "a.wav"), str(data / "b.wav")]
+    above, below = f"+spk_threshold={score + 0.01:.4f}", f"+spk_threshold={score - 0.01:.4f}"
+    assert funasr([*given, above]) == 0
+    assert capsys.readouterr().out == f"a b {score:.4f} different\n"
+    assert funasr([*given, below, "+output_format=json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["enrol"], told["test"], told["same"]) == ("a", "b", True)
+    assert told["score"] == pytest.approx(score, abs=1e-4)
+    assert funasr([*given[:3], str(data / "none.wav")]) == 1
+
+
+def test_the_curve_of_trials_is_a_picture(tmp_path):
+    pytest.importorskip("matplotlib", reason="pictures are an extra: pip install matplotlib")
+    (tmp_path / "trials").write_text(TRIALS)
+    given = {"trials": str(tmp_path / "trials"), "embeddings": write_vectors(tmp_path, VECTORS)}
+    assert run(verify, **given, det=str(tmp_path / "det.png")) == 0
+    assert (tmp_path / "det.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ConfigError, match="^det=.*x.what: "):
+        run(verify, **given, det=str(tmp_path / "x.what"))
+
+
+def test_the_axes_of_the_curve_are_those_of_the_normal_distribution():
+    # 15.87 % lie below one deviation
+    assert deviates([0.1587, 0.5, 0.9772]) == pytest.approx([-1, 0, 2], abs=1e-3)
 
 
 def test_a_command_prints_the_embedding(model, data):

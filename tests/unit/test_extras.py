@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from paraformer.backends.onnx_session import Session
+from paraformer.data.corpus.der import best_pairs
 from paraformer.data.text.score import pinyin, score, units
 from paraformer.data.text.words import jieba_segmenter
 from paraformer.decode.clustering import Bounds, cluster
@@ -58,6 +59,7 @@ ROADS = {
         for package in SERVED
     },
     "pypinyin": (lambda file: pinyin("好"), "pinyin: "),
+    "scipy.optimize": (lambda file: best_pairs(np.eye(2)), "speakers: "),
     "scipy.linalg": (lambda file: cluster(np.eye(24), Bounds(2)), "spk_model: "),
     "sklearn.cluster": (lambda file: cluster(np.eye(8), Bounds(2)), "spk_model: "),
     "torch.utils.tensorboard": (make_writer, "curves: "),
