@@ -51,14 +51,24 @@ ANY_LANGUAGE = (None, "", "auto")
 # Options of a model that the reference takes in each call too, where they change no result.
 LOGGING = ("disable_log", "log_level")
 # Options whose values are paths, or may be.
-FILES = ("input", "hotword", "segments", "lm_file", "init_param", "certfile", "keyfile")
+FILES = (
+    "input",
+    "hotword",
+    "segments",
+    "lm_file",
+    "init_param",
+    "certfile",
+    "keyfile",
+    "rttm",
+    "speakers",
+)
 FOLDERS = ("model", "vad_model", "punc_model", "spk_model", "second_pass", "output_dir")
 # Options that change nothing in a folder of results, or whose work is seen in the list of inputs.
 WITHOUT_RESULT = (
     *("hub", "model_revision", "vad_model_revision", "punc_model_revision", "offline"),
     "spk_model_revision",
     *("device", "ncpu", "num_threads", "batch_size", "batch_size_s", "batch_frames", "streams"),
-    *("name", "rttm", "audacity"),  # of make_fbank, and of segment, which writes them in the end
+    *("name", "audacity"),  # of make_fbank, and of segment, which writes them in the end
     *("key", "segments", "data_type", "cache", "is_final", "data", "text", "out", "min_success"),
     *("resume", "disable_log", "log_level", "disable_pbar"),
     *("return_raw_text", "sentence_timestamp", "en_post_proc"),
@@ -204,6 +214,12 @@ class CallOptions(_Checked):
     min_spk_num: int = _option(1, "spk_model: fewest speakers, where that is not known", _COUNT)
     max_spk_num: int = _option(15, "spk_model: most speakers, where that is not known", _COUNT)
     return_spk_res: bool = _option(True, "spk_model: false leaves speakers out")
+    rttm: str = _option(
+        "", "RTTM of another tool: its speakers for our words; beside spk_model its speech alone"
+    )
+    speakers: str = _option(
+        "", "spk_model: folder of clips, each named after who speaks, or a file of bin/enroll.py"
+    )
     spk_threshold: float = _option(
         0.31, "speaker models: cosine from which two voices are one speaker's", Limits(-1, 1)
     )

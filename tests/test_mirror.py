@@ -29,6 +29,8 @@ TESTED_BY = {
     "api.keywords": "unit/api/test_auto.py",
     "api.tasks": "unit/api/test_auto.py",
     "api.speakers": "cli/test_embed.py",
+    "api.tellers": "unit/api/test_enrolment.py",
+    "programs.enroll": "unit/api/test_enrolment.py",
     "decode.detector": "unit/api/test_live.py",
     "cli.show": "unit/output/test_timed_folder.py",
     # Formats of sound: each is read through `read_audio`, by its content.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from paraformer.decode.clustering import Bounds, centres, cluster
+from paraformer.data.corpus.rttm import NamedTurn
+from paraformer.decode.clustering import Bounds, by_first, centres, cluster
+from paraformer.decode.endpoint import Span
 from paraformer.decode.longform import CutSegment, Segmenter
 from paraformer.decode.turns import Turn, sentence_speaker, turns, windows, word_speakers
-from paraformer.decode.voices import Voice, Voices
-from paraformer.errors import ConfigError, DataError, ParaformerError
+from paraformer.decode.voices import Known, Voice, Voices, window_rows
+from paraformer.errors import ConfigError
 from paraformer.options import CallOptions
 from paraformer.output.result import Fields, Result, sentence_info
 
@@ -32,9 +36,11 @@ class ListeningSegmenter(Segmenter):
                 "one rate"
             )
 
-    def segments(self, blocks: Iterable[Tensor]) -> Iterator[CutSegment]:
+    def segments(
+        self, blocks: Iterable[Tensor], known: Sequence[Span] | None = None
+    ) -> Iterator[CutSegment]:
         """See `Segmenter`."""
-        for segment in super().segments(blocks):
+        for segment in super().segments(blocks, known):
             found = list(windows(segment.start_ms / 1000, segment.wave, self.rate))
             embedded = self.voices.embed([window.wave for window in found])
             pairs = zip(found, embedded, strict=True)
@@ -51,52 +57,93 @@ def bounds_of(call: CallOptions) -> Bounds:
     return Bounds(call.preset_spk_num, call.min_spk_num, call.max_spk_num)
 
 
-def speakers_of(voices: Sequence[Voice], call: CallOptions) -> tuple[list[Turn], np.ndarray]:
-    """The voices of a recording, in the order of time -> who speaks when, and the centre (E,) of
-    each speaker.
-    """
-    rows = list[np.ndarray]()
-    for voice in voices:
-        if isinstance(voice.embedding, ParaformerError):
-            raise DataError(f"spk_model: {voice.embedding}")
-        rows.append(voice.embedding.numpy())
-    if not rows:
-        return [], np.zeros((0, 0), np.float32)
-    labels = cluster(np.stack(rows), bounds_of(call))
+class Speakers(NamedTuple):
+    """Who speaks when in a recording; names: of those that are known, with how alike they are."""
+
+    turns: list[Turn]
+    names: Mapping[int, tuple[str, float | None]] = MappingProxyType({})
+    centres: np.ndarray | None = None  # (speakers, E), where voices were heard
+
+    def who(self, speaker: int, scored: bool = False) -> Fields:
+        """The fields that say who a speaker is; scored: also how sure his name is."""
+        found: Fields = {"spk": speaker}
+        name, score = self.names.get(speaker, (None, None))
+        if name is not None:
+            found["speaker"] = name
+        if scored and score is not None:
+            found["spk_score"] = round(score, 4)
+        return found
+
+    def told_turns(self) -> list[Fields]:
+        """The turns as a result tells them, in ms."""
+        spans = [(round(1000 * turn.start), round(1000 * turn.end)) for turn in self.turns]
+        return [
+            {"start": start, "end": end, **self.who(turn.speaker, scored=True)}
+            for (start, end), turn in zip(spans, self.turns, strict=True)
+        ]
+
+
+def heard_speakers(
+    voices: Sequence[Voice], call: CallOptions, known: Known | None = None
+) -> Speakers:
+    """The speakers that voices, in the order of time, are of; those that are known have names."""
+    rows = window_rows(voices)
+    if not len(rows):
+        return Speakers([], centres=rows)
+    labels, names = cluster(rows, bounds_of(call)), dict[int, tuple[str, float | None]]()
+    if known is not None:
+        merging = call.preset_spk_num is None
+        labels, names = named(rows, labels, known, call.spk_threshold, merging)
     spans = [(voice.start, voice.end) for voice in voices]
-    return turns(spans, labels.tolist()), centres(np.stack(rows), labels)
+    return Speakers(turns(spans, labels.tolist()), names, centres(rows, labels))
 
 
-def told_turns(found: Sequence[Turn]) -> list[Fields]:
-    """Turns as a result tells them, in ms."""
-    return [
-        {"start": round(1000 * turn.start), "end": round(1000 * turn.end), "spk": turn.speaker}
-        for turn in found
-    ]
+def named(
+    rows: np.ndarray, labels: np.ndarray, known: Known, threshold: float, merging: bool
+) -> tuple[np.ndarray, dict[int, tuple[str, float | None]]]:
+    """Labels (N,) of embeddings (N, E), and the names of those whose centres are as like a known
+    voice as the threshold; merging: those of one name are one speaker, else it is the likest one's.
+    """
+    middles = centres(rows, labels)
+    found = [(*known.nearest(middle), label) for label, middle in enumerate(middles)]
+    owners: dict[str, tuple[int, float]] = {}
+    for name, score, label in sorted(found, key=lambda row: -row[1]):
+        if score < threshold:
+            break
+        if name not in owners:
+            owners[name] = label, score
+        elif merging:
+            labels = np.where(labels == label, owners[name][0], labels)
+    places = {int(old): int(new) for old, new in zip(labels, by_first(labels), strict=True)}
+    names = {places[label]: (name, score) for name, (label, score) in owners.items()}
+    return by_first(labels), dict(names)
 
 
-def tell_speakers(result: Result, call: CallOptions, mode: str, marked: bool) -> None:
-    """Put speakers into the sentences and words of a result, by the voices that it has, or why
-    there are none.
+def given_speakers(found: Sequence[NamedTurn]) -> Speakers:
+    """The speakers of turns that somebody else has found, numbered as they begin to speak."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(t.speaker for t in found))}
+    spoken = [Turn(turn.start, turn.end, numbers[turn.speaker]) for turn in found]
+    return Speakers(spoken, {number: (name, None) for name, number in numbers.items()})
+
+
+def tell_speakers(
+    result: Result, found: Speakers, call: CallOptions, mode: str, marked: bool
+) -> None:
+    """Put speakers into the sentences and words of a result.
 
     mode: where sentences end; marked: the result has marks.
     """
-    voices, result.voices = result.voices, ()
-    try:
-        found, middles = speakers_of(voices, call)
-    except DataError as error:
-        result.error = str(error)
-        return
-    result.turns = told_turns(found)
-    if call.return_spk_center:
-        result.spk_embedding_center = middles.tolist()
+    result.turns = found.told_turns()
+    if call.return_spk_center and found.centres is not None:
+        result.spk_embedding_center = found.centres.tolist()
     by_marks = marked and mode == BY_MARKS
     told = sentence_info(result, by_marks, call.en_post_proc, call.return_raw_text)
     for sentence in told:
-        sentence["spk"] = sentence_speaker(sentence["start"], sentence["end"], found)
+        speaker = sentence_speaker(sentence["start"], sentence["end"], found.turns)
+        sentence |= found.who(speaker, scored=True)
     result.sentence_info = told
     if result.words is not None:
         times = [(word["start"], word["end"]) for word in result.words]
-        speakers = word_speakers(times, found)
+        speakers = word_speakers(times, found.turns)
         pairs = zip(result.words, speakers, strict=True)
-        result.words = [{**word, "spk": speaker} for word, speaker in pairs]
+        result.words = [{**word, **found.who(speaker)} for word, speaker in pairs]

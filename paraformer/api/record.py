@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paraformer import options as opts
+from paraformer.api.enrolment import files_of
 from paraformer.decode.hotwords import said_hotwords
 from paraformer.models.integrity import content_id
 from paraformer.models.kinds import hears_streams
@@ -85,5 +86,7 @@ CONTENTS: dict[str, Callable[[Any], str]] = {
     "hotword": said_hotwords,
     "lm_file": _content_of,
     "init_param": _content_of,
+    "rttm": _content_of,
+    "speakers": lambda said: content_id(files_of(str(said))),
     "shard": lambda said: str(read_shard(said) or ""),
 }

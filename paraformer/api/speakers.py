@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from paraformer.api.diarization import ListeningSegmenter, bounds_of, speakers_of, told_turns
+from paraformer.api.diarization import ListeningSegmenter
+from paraformer.api.enrolment import Enrolment
 from paraformer.api.tasks import Task, adjusted, blocks_of, progress
+from paraformer.api.tellers import Teller
 from paraformer.data.inputs.audio_items import Cache
 from paraformer.data.inputs.sources import Item
 from paraformer.decode.longform import Counted, Cutting, Segmenter
@@ -69,7 +71,7 @@ class DiarizationTask(SpeakerTask):
 
     def __init__(self, voices: Voices, vad: VoiceActivity) -> None:
         super().__init__(voices)
-        self.vad = vad
+        self.vad, self.enrolment = vad, Enrolment(voices, vad)
 
     def layout(self, call: CallOptions, cut: bool) -> Layout:
         """See `Task`."""
@@ -84,19 +86,19 @@ class DiarizationTask(SpeakerTask):
         self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
     ) -> Iterator[Result]:
         """See `Task`."""
-        bounds_of(call)
+        teller = Teller(call, total, self.voices, self.enrolment, has_vad=True)
         rate = self.voices.rate
         segmenter = Segmenter(adjusted(self.vad, call), Cutting(call.max_segment_s))
         listening = ListeningSegmenter(segmenter, self.voices)
         for item in progress(items, total, call):
             audio = Counted(blocks_of(item, call.fs, rate, None))
             try:
-                heard = [v for segment in listening.segments(audio) for v in segment.voices]
-                found, middles = speakers_of(heard, call)
+                segments = listening.segments(audio, teller.spans(item))
+                found = teller.speakers([v for segment in segments for v in segment.voices])
             except ParaformerError as error:
                 yield self.silence(call, cut).failed(item, error, audio.samples / rate)
                 continue
-            result = turns_result(item, told_turns(found), audio.samples / rate)
-            if call.return_spk_center:
-                result.spk_embedding_center = middles.tolist()
+            result = turns_result(item, found.told_turns(), audio.samples / rate)
+            if call.return_spk_center and found.centres is not None:
+                result.spk_embedding_center = found.centres.tolist()
             yield result

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from paraformer.api.diarization import ListeningSegmenter, bounds_of, tell_speakers
+from paraformer.api.enrolment import Enrolment
 from paraformer.api.live import DEAF, FINAL, Event, LivePipeline
 from paraformer.api.streaming import Manner, OnlineModel, manner_of, stream_fields
+from paraformer.api.tellers import Teller
 from paraformer.data.audio.soundfiles import header_samples
 from paraformer.data.inputs.audio_items import check_piece
 from paraformer.data.inputs.blocks import read_blocks
@@ -146,6 +147,7 @@ class SpeechTask(Task):
         sentences as `spk_mode` says.
         """
         self.voices, self.spk_mode = voices, spk_mode
+        self.enrolment = None if voices is None else Enrolment(voices, vad)
         self.recognizer, self.streaming = recognizer, streaming
         self.device, self.release = recognizer.device, recognizer.release
         self.vad, self.punctuator, self.second = vad, punctuator, second
@@ -185,7 +187,8 @@ class SpeechTask(Task):
         """See `Task`."""
         live = self.streams(cut)
         search = self._search(call, live)
-        bounds_of(call)
+        parts = (self.voices, self.enrolment, self.vad is not None, self.spk_mode)
+        teller = Teller(call, total, *parts)
         batching = Batching(call.batch_size, call.batch_size_s)
         if call.sentence_timestamp and not live and not self._times(search):
             log.warning(
@@ -196,11 +199,11 @@ class SpeechTask(Task):
             results = self._live_streams(items, total, call)
         elif live:
             results = self._streams(items, total, call)
-        elif self.vad is not None:
-            results = self._recordings(items, total, call, search, batching)
+        elif self.vad is not None or teller.given is not None:
+            results = self._recordings(items, total, call, search, batching, teller)
         else:
             results = self._utterances(items, total, call, search, batching)
-        return self._marked(results, call)
+        return self._marked(results, call, teller)
 
     def _search(self, call: CallOptions, live: bool = False) -> Search:
         """The search that the call asks for; its hotwords are ready before any audio is read."""
@@ -210,8 +213,9 @@ class SpeechTask(Task):
         if live and (call.nbest > 1 or call.decoding_ctc_weight > 0):
             name = "nbest" if call.nbest > 1 else "decoding_ctc_weight"
             raise ConfigError(f"{name}: streams have one reading, the likeliest; leave it out")
-        if live and self.voices is not None:
-            raise ConfigError("spk_model: is for recordings as a whole, not for streams; leave it")
+        if live and (self.voices is not None or call.rttm):
+            name = "rttm" if call.rttm else "spk_model"
+            raise ConfigError(f"{name}: is for recordings as a whole, not for streams; leave it")
         listening = self.hotwords.listening(call.hotword)
         if listening is not None and live and self.second is None:
             raise ConfigError(DEAF)
@@ -227,7 +231,9 @@ class SpeechTask(Task):
         config = self.recognizer.release.config
         return manner_of(config, chunking(call), named, call.lm_weight)
 
-    def _marked(self, results: Iterator[Result], call: CallOptions) -> Iterator[Result]:
+    def _marked(
+        self, results: Iterator[Result], call: CallOptions, teller: Teller
+    ) -> Iterator[Result]:
         """Results with their marks, digits and speakers."""
         numerals = shared_numerals() if call.itn else None
         for result in results:
@@ -243,8 +249,8 @@ class SpeechTask(Task):
                 result.sentence_info = sentence_info(
                     result, marked, call.en_post_proc, call.return_raw_text
                 )
-            if self.voices is not None and call.return_spk_res and result.error is None:
-                tell_speakers(result, call, self.spk_mode, marked)
+            if teller.tells and result.error is None:
+                teller.tell(result, marked)
             yield result
 
     def _punctuate(self, result: Result, call: CallOptions) -> None:
@@ -291,22 +297,23 @@ class SpeechTask(Task):
         call: CallOptions,
         search: Search,
         batching: Batching,
+        teller: Teller,
     ) -> Iterator[Result]:
         if search.nbest > 1:
             raise ConfigError("nbest: is for single utterances; leave out vad_model, or nbest")
-        assert self.vad is not None
         cutting = Cutting(call.max_segment_s, call.merge_vad, call.merge_length_s)
-        segmenter = Segmenter(adjusted(self.vad, call), cutting)
-        if self.voices is not None and call.return_spk_res:
-            segmenter = ListeningSegmenter(segmenter, self.voices)
         rate = self.recognizer.release.frontend.fs
+        segmenter: Segmenter | PauseSegmenter = PauseSegmenter(rate, cutting)
+        if self.vad is not None:
+            segmenter = teller.segmenter(Segmenter(adjusted(self.vad, call), cutting))
         whole: Iterable[Item] = items
         seconds = None
         if total <= MEASURED:
             whole = list(items)
             seconds = _seconds(whole, rate)
         with tqdm(total=seconds, unit="s", disable=call.disable_pbar or None, leave=False) as bar:
-            sources = ((item, blocks_of(item, call.fs, rate, bar)) for item in whole)
+            audio = ((item, blocks_of(item, call.fs, rate, bar)) for item in whole)
+            sources = ((item, teller.source(item, blocks)) for item, blocks in audio)
             long = LongRecognizer(self.recognizer, segmenter)
             for item, recording in long.stream(sources, search, batching):
                 yield recording_result(item, recording, self._times(search))

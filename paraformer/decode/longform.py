@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -135,8 +137,15 @@ class Segmenter:
         self.vad, self.cutting = vad, cutting or Cutting()
         self.rate = vad.frontend.fs
 
-    def segments(self, blocks: Iterable[Tensor]) -> Iterator[CutSegment]:
-        """Segments of a recording that comes in blocks (N,), each as soon as its end is known."""
+    def segments(
+        self, blocks: Iterable[Tensor], known: Sequence[Span] | None = None
+    ) -> Iterator[CutSegment]:
+        """Segments of a recording that comes in blocks (N,), each as soon as its end is known;
+        known: where somebody speaks, in the place of what the detector finds.
+        """
+        if known is not None:
+            yield from _at(known, blocks, self.rate, self.cutting)
+            return
         held = _Held(Tape(self.rate))
         for span in self._merged(self._spans(blocks, held), held):
             for start_ms, end_ms in limited(span, held.tape, self.cutting):
@@ -191,8 +200,13 @@ class PauseSegmenter:
     def __init__(self, rate: int, cutting: Cutting | None = None) -> None:
         self.rate, self.cutting = rate, cutting or Cutting()
 
-    def segments(self, blocks: Iterable[Tensor]) -> Iterator[CutSegment]:
+    def segments(
+        self, blocks: Iterable[Tensor], known: Sequence[Span] | None = None
+    ) -> Iterator[CutSegment]:
         """As those of a `Segmenter`."""
+        if known is not None:
+            yield from _at(known, blocks, self.rate, self.cutting)
+            return
         tape, start = Tape(self.rate), 0
         for block in blocks:
             tape = tape.add(block)
@@ -203,6 +217,19 @@ class PauseSegmenter:
             tape = tape.drop_before(tape.sample(start))
         for part in limited(_from(start, tape), tape, self.cutting):
             yield CutSegment(*part, tape.cut(*part))
+
+
+def _at(
+    spans: Sequence[Span], blocks: Iterable[Tensor], rate: int, cutting: Cutting
+) -> Iterator[CutSegment]:
+    """The segments at known times, in their order; the audio between them is dropped."""
+    tape, left = Tape(rate), deque(spans)
+    for block in chain(blocks, (None,)):
+        tape = tape if block is None else tape.add(block)
+        while left and (block is None or tape.sample(left[0].end_ms) <= tape.end):
+            for part in limited(left.popleft(), tape, cutting):
+                yield CutSegment(*part, tape.cut(*part))
+        tape = tape.drop_before(tape.sample(left[0].start_ms) if left else tape.end)
 
 
 def _from(start_ms: int, tape: Tape) -> Span:
@@ -245,9 +272,16 @@ class Features(NamedTuple):
     seconds: float
 
 
+class Spanned(NamedTuple):
+    """A function that gives the blocks of a recording, and where somebody speaks in it."""
+
+    blocks: Callable[[], Iterator[Tensor]]
+    spans: Sequence[Span]
+
+
 # A wave (N,), or features, are recognised as a whole; what gives blocks is cut; what cannot be read
 # says why.
-Source = Tensor | Features | Callable[[], Iterator[Tensor]] | ParaformerError
+Source = Tensor | Features | Spanned | Callable[[], Iterator[Tensor]] | ParaformerError
 
 
 def read_sources(
@@ -350,9 +384,10 @@ class LongRecognizer:
                 seconds = len(source) / frontend.fs
                 yield feats_job(Span(0, 1000 * len(source) // frontend.fs), frontend(source))
             else:
-                counted, whole = Counted(source), False
+                blocks, known = source if isinstance(source, Spanned) else (source, None)
+                counted, whole = Counted(blocks), False
                 try:
-                    for segment in self.segmenter.segments(counted):
+                    for segment in self.segmenter.segments(counted, known):
                         span = Span(segment.start_ms, segment.end_ms)
                         voices += segment.voices
                         yield feats_job(span, frontend(segment.wave))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from paraformer.backends.engines import voice_engine
 from paraformer.backends.face import LEAST_FRAMES, SpeakerRelease
 from paraformer.data.audio.arrays import check_sound
-from paraformer.errors import AudioError, ParaformerError
+from paraformer.errors import AudioError, DataError, ParaformerError
 
 Embedding = Tensor | ParaformerError  # (E,), or why there is none
 
@@ -23,6 +24,34 @@ class Voice(NamedTuple):
     start: float
     end: float
     embedding: Embedding
+
+
+def window_rows(voices: Sequence[Voice]) -> np.ndarray:
+    """The embeddings of voices as rows (N, E); (0, 0) of none. One that failed is an error."""
+    rows = list[np.ndarray]()
+    for voice in voices:
+        if isinstance(voice.embedding, ParaformerError):
+            raise DataError(f"spk_model: {voice.embedding}")
+        rows.append(voice.embedding.numpy())
+    return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
+
+
+class Known(NamedTuple):
+    """Voices that have a name: centres (K, E)."""
+
+    names: tuple[str, ...]
+    centres: np.ndarray
+
+    def nearest(self, voice: np.ndarray) -> tuple[str, float]:
+        """The name whose centre is most like a voice (E,), and its cosine.
+
+        >>> Known(("A", "B"), np.eye(2)).nearest(np.array([3.0, 4.0]))
+        ('B', 0.8)
+        """
+        lengths = np.linalg.norm(self.centres, axis=1) * np.linalg.norm(voice)
+        alike = self.centres @ voice / np.where(lengths > 0, lengths, 1.0)
+        best = int(alike.argmax())
+        return self.names[best], float(alike[best])
 
 
 class Voices:

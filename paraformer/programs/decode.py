@@ -39,7 +39,8 @@ def decode(config: DictConfig) -> int:
     given = keywords(config)
     data = Path(config.data)
     out = result_folder(config.out, data, config.shard)
-    stored = config.use_feats and not config.vad_model and (data / "feats.scp").is_file()
+    cut = config.vad_model or config.rttm
+    stored = config.use_feats and not cut and (data / "feats.scp").is_file()
     model = load(config, given, RECOGNISER, out)
     items = stored_items(data) if stored else data_items(data, config.channel)
     items = items.of(read_shard(config.shard))

@@ -11,7 +11,7 @@ import json
 import logging
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from paraformer.data.audio.channels import MIX, SPLIT, check_channel
 from paraformer.data.corpus.checks import RECORDING_TABLES
@@ -37,7 +37,7 @@ Tables = dict[str, dict[str, str]]
 
 def segment(config: DictConfig) -> int:
     """Segment `config.data`; a recording that cannot be read is reported, counted and skipped."""
-    given = keywords(config)
+    given = {k: v for k, v in keywords(config).items() if k != "rttm"}  # here whether to write it
     out = check_folder(place_of(config.out, config.shard))
     channel = check_channel(config.channel)
     if channel == SPLIT:
@@ -52,7 +52,10 @@ def segment(config: DictConfig) -> int:
     items = ListedItems(
         Item(key, sources[key], from_list=True, channel=channel) for key in sorted(sources)
     ).of(read_shard(config.shard))
-    results = model.write(items, LAYOUT, made_of(config, "segment", model))
+    made = made_of(
+        OmegaConf.masked_copy(config, [str(k) for k in config if k != "rttm"]), "segment", model
+    )
+    results = model.write(items, LAYOUT, made)
     tally = Tally(len(items), "recording").count(results)
     found = {row.key: json.loads(row.value) for row in read_rows(out / DRAFT)}
     found = {key: found[row_id(key)] for key in sorted(sources) if row_id(key) in found}
