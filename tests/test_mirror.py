@@ -27,6 +27,7 @@ TESTED_BY = {
     "api.graphs": "unit/cli/test_export.py",
     "api.detection": "unit/api/test_auto.py",
     "api.keywords": "unit/api/test_auto.py",
+    "api.other_tasks": "unit/api/test_auto.py",
     "api.tasks": "unit/api/test_auto.py",
     "api.speakers": "cli/test_embed.py",
     "api.tellers": "unit/api/test_enrolment.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -24,9 +24,8 @@ from paraformer.api.keywords import (
     flatten,
 )
 from paraformer.api.live import LiveSession
-from paraformer.api.punctuation import PunctuationTask
+from paraformer.api.other_tasks import OTHER_TASKS
 from paraformer.api.record import made_with
-from paraformer.api.speakers import DiarizationTask, SpeakerTask
 from paraformer.api.tasks import (
     SpeechTask,
     Task,
@@ -39,7 +38,6 @@ from paraformer.backends.forks import check_gpu, most_threads
 from paraformer.data.audio.channels import MIX, check_channel
 from paraformer.data.inputs.pieces import RefusedError
 from paraformer.data.inputs.sources import Inputs, Item, ListedItems, is_missing
-from paraformer.decode.align import ForcedAligner
 from paraformer.decode.hotwords import held_hotwords, is_given
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.recognize import Recognizer
@@ -423,40 +421,6 @@ def _fed(task: Task, source: Any, call: opts.CallOptions) -> Result:
         raise
 
 
-def _vad_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
-    device = choose_device(build.device)
-    return VadTask(VoiceActivity(load_vad(directory, given), device=device), device)
-
-
-def _punctuation_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
-    device = choose_device(build.device)
-    release = load_punctuation(directory, given)
-    return PunctuationTask(Punctuator(release, device, choose_format(build.dtype, device)))
-
-
-def _align_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
-    device = choose_device(build.device)
-    release = load(ALIGNER, directory, given, mapped=True)
-    return AlignTask(ForcedAligner(release, device, choose_format(build.dtype, device)))
-
-
-def _speaker_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
-    device = choose_device(build.device)
-    release = load_speakers(directory, given)
-    voices = Voices(release, device, choose_format(build.dtype, device))
-    if not build.vad_model:
-        return SpeakerTask(voices)
-    place = find_model(build.vad_model, build.hub, build.vad_model_revision, offline=True)
-    return DiarizationTask(voices, VoiceActivity(load_vad(place, build.vad_kwargs)))
-
-
-# What is not recognition.
-OTHER_TASKS: dict[Kind | None, Callable[[Path, dict[str, Any], opts.BuildOptions], Task]] = {
-    VAD: _vad_task,
-    PUNCTUATION: _punctuation_task,
-    ALIGNER: _align_task,
-    SPEAKER: _speaker_task,
-}
 # Which model each option takes beside a recogniser.
 BESIDE = {
     "vad_model": VAD,

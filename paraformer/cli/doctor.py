@@ -17,6 +17,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from paraformer import __version__
+from paraformer.cli.command_line import Arguments
 from paraformer.errors import CheckpointError, ConfigError, ParaformerError
 from paraformer.extras import DISTRIBUTION, load_torchaudio, pip_line
 from paraformer.hub.directories import BUNDLED, HUBS, RELEASED, bundled_models, find_models
@@ -34,10 +35,10 @@ MODELS = ("model", "vad_model", "punc_model", "second_pass")
 REVISIONS = ("model_revision", "vad_model_revision", "punc_model_revision")
 
 
-def main(asked: Mapping[str, str] | None = None) -> int:
+def main(asked: Arguments | None = None) -> int:
     """Print the findings, the verdict last; asked: options, of which model files instead."""
-    if asked:
-        return tell_models(asked)
+    if asked and asked.values:
+        return tell_models(asked.values)
     for name, look in LOOKS.items():
         for line in look():
             print(f"{name:<{_WIDTH}} {line}")

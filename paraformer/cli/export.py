@@ -12,23 +12,22 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from paraformer import options as opts
 from paraformer.cli.arguments import typed
-from paraformer.cli.command_line import help_line
+from paraformer.cli.command_line import Arguments, help_line
 
-OWN = opts.all_fields(opts.ExportOptions)
+KEYS = opts.all_fields(opts.ExportOptions)
 
 
-def main(values: Mapping[str, str]) -> int:
+def main(arguments: Arguments) -> int:
     """Write the graphs, and print what was proved of them; returns the exit code."""
     given: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in OWN:
-            raise opts.unknown_key(key, OWN, "export", "funasr export")
-        given[key] = typed(value, opts.default_of(OWN[key]), key)
+    for key, value in arguments.values.items():
+        if key not in KEYS:
+            raise opts.unknown_key(key, KEYS, "export", "funasr export")
+        given[key] = typed(value, opts.default_of(KEYS[key]), key)
     options = opts.ExportOptions(**given)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
     from paraformer.api.graphs import write_graphs
@@ -39,4 +38,4 @@ def main(values: Mapping[str, str]) -> int:
 
 def help_text() -> str:
     """The text of `funasr export --help`."""
-    return "\n".join([(__doc__ or "").strip(), "", *map(help_line, OWN.values())])
+    return "\n".join([(__doc__ or "").strip(), "", *map(help_line, KEYS.values())])

@@ -28,6 +28,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from paraformer import __version__
 from paraformer import options as opts
@@ -52,6 +53,8 @@ COMMANDS = {
     "merge": "+input=LIST +output_dir=FOLDER",
     "client": "ws://HOST:PORT x.wav [+connections=4 ...]",
 }
+WITH_HELP = ("serve", "client", "export", "merge")
+WITH_INPUT = ("client", "merge")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,54 +87,27 @@ def _main(argv: list[str]) -> int:
 
 
 def _help(options: Sequence[str]) -> str:
-    if options[0] == "serve":
-        from paraformer.cli import serve
-
-        return serve.help_text()
-    if options[0] == "export":
-        from paraformer.cli import export
-
-        return export.help_text()
-    if options[0] == "merge":
-        from paraformer.cli import merge
-
-        return merge.help_text()
-    if options[0] == "client":
-        from paraformer.cli import client
-
-        return client.help_text()
+    if options[0] in WITH_HELP:
+        return _module(options[0]).help_text()
     return help_text(__doc__ or "")
+
+
+def _module(name: str) -> ModuleType:
+    from paraformer.cli import client, completion, doctor, export, merge, serve
+
+    found: tuple[ModuleType, ...] = (client, completion, doctor, export, merge, serve)
+    return next(module for module in found if module.__name__.endswith(f".{name}"))
 
 
 def _command(name: str, arguments: Sequence[str]) -> int:
     """Each is a module of its own, which does without torch if it can."""
     if name == "completion" and len(arguments) == 1:
-        from paraformer.cli import client, serve
-        from paraformer.cli.completion import completion
-
-        own = {"serve": serve.KEYS, "client": client.KEYS}
-        print(completion(arguments[0], KNOWN, SHORT, COMMANDS, own))
+        own = {command: _module(command).KEYS for command in WITH_HELP}
+        print(_module(name).completion(arguments[0], KNOWN, SHORT, COMMANDS, own))
         return 0
-    if name == "doctor" and not (given := parse(arguments)).inputs:
-        from paraformer.cli import doctor
-
-        return doctor.main(given.values)
-    if name == "serve" and not (given := parse(arguments)).inputs:
-        from paraformer.cli import serve
-
-        return serve.main(given.values)
-    if name == "export" and not (given := parse(arguments)).inputs:
-        from paraformer.cli import export
-
-        return export.main(given.values)
-    if name == "merge":
-        from paraformer.cli import merge
-
-        return merge.main(parse(arguments))
-    if name == "client":
-        from paraformer.cli import client
-
-        return client.main(parse(arguments))
+    given = parse(arguments)
+    if name != "completion" and (name in WITH_INPUT or not given.inputs):
+        return _module(name).main(given)
     raise ConfigError(f"{name}: write `funasr {name} {COMMANDS[name]}`")
 
 

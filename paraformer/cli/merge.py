@@ -19,7 +19,7 @@ from paraformer.cli.arguments import typed
 from paraformer.cli.command_line import KNOWN, Arguments, help_line
 from paraformer.errors import ConfigError
 
-NAMES = ("input", "output_dir", "segments", "min_success")
+KEYS = {key: KNOWN[key] for key in ("input", "output_dir", "segments", "min_success")}
 OTHER_NAMES = {"data": "input", "out": "output_dir"}
 
 
@@ -28,8 +28,8 @@ def main(arguments: Arguments) -> int:
     given = Arguments([*arguments.inputs])
     for key, value in arguments.values.items():
         name = OTHER_NAMES.get(key, key)
-        if name not in NAMES:
-            raise opts.unknown_key(key, NAMES, "merge", "funasr merge")
+        if name not in KEYS:
+            raise opts.unknown_key(key, KEYS, "merge", "funasr merge")
         given.add(name, value)
     folder = given.values.get("output_dir")
     if len(given.inputs) != 1 or not folder:
@@ -45,4 +45,4 @@ def main(arguments: Arguments) -> int:
 
 def help_text() -> str:
     """The text of `funasr merge --help`."""
-    return "\n".join([(__doc__ or "").strip(), "", *(help_line(KNOWN[name]) for name in NAMES)])
+    return "\n".join([(__doc__ or "").strip(), "", *map(help_line, KEYS.values())])

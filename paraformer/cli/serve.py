@@ -20,7 +20,7 @@ from typing import Any
 from paraformer import options as opts
 from paraformer import server
 from paraformer.cli.arguments import typed
-from paraformer.cli.command_line import KNOWN, help_line, type_config, type_known
+from paraformer.cli.command_line import KNOWN, Arguments, help_line, type_config, type_known
 from paraformer.errors import ConfigError
 
 # Beside the bundled model, where none is named.
@@ -35,9 +35,9 @@ IDLE = {*opts.names(opts.CommandOptions)} - {"model", "verbose"} | {
 KEYS = {**OWN, **{key: option for key, option in KNOWN.items() if key not in IDLE}}
 
 
-def main(values: Mapping[str, str]) -> int:
+def main(arguments: Arguments) -> int:
     """Serve until SIGTERM or Ctrl-C; returns the exit code."""
-    given, rest = split(values)
+    given, rest = split(arguments.values)
     options = opts.ServeOptions(**given)
     settings, config = type_known(rest)
     named = "model" in settings
