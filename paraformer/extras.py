@@ -29,6 +29,7 @@ EXTRAS = {
     "scipy.linalg": ("scipy", "speakers"),
     "scipy.optimize": ("scipy", "speakers"),
     "sklearn.cluster": ("scikit-learn", "speakers"),
+    "threadpoolctl": ("threadpoolctl", "speakers"),
     "torch.utils.tensorboard": ("tensorboard", "train"),
     "uvicorn": ("uvicorn", "serve"),
     "websockets": ("websockets", "serve"),

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from paraformer.api.live_speakers import LiveVoices, VoiceTrack
 from paraformer.api.streaming import manner_of
 from paraformer.data.audio.arrays import check_sound
 from paraformer.data.inputs.pieces import Pieces, staying_refused
@@ -64,6 +65,7 @@ class Event(NamedTuple):
     text: str = ""
     tokens: tuple[Token, ...] = ()
     settled: str = ""  # of a partial: the start of the text, which no later token changes
+    speaker: str = ""  # of a final: a known name, else SPK0, SPK1, ...; it does not change later
 
 
 class Mark(NamedTuple):
@@ -88,6 +90,7 @@ class LiveState(NamedTuple):
     detector: Any  # `VadState`, or what the detector has
     segment: OpenSegment | None = None
     pieces: Pieces = Pieces()  # bytes that wait
+    voices: VoiceTrack = VoiceTrack()  # heard so far
 
 
 class _Job(NamedTuple):
@@ -136,10 +139,10 @@ class LivePipeline:
     """The models of live recognition; holds no state of any stream.
 
     Each is a name, a directory or what was made of one. model: whose words are shown as they come;
-    vad_model ends segments, without it a stream is one segment; second_pass: a model of whole
-    recordings that writes the final text of a segment, whose audio is kept until then; punc_model
-    puts marks into it. chunking, device and dtype are those of models to be loaded; search is that
-    of the second pass; itn writes the numbers of final texts in digits, not of their tokens.
+    vad_model ends segments, without it a stream is one; second_pass: a model of whole recordings
+    that writes the final text of a segment, whose audio is kept until then; punc_model puts marks
+    into it; voices tell its speaker. chunking, device and dtype are those of models to be loaded;
+    search is that of the second pass; itn writes numbers in digits in final texts, not in tokens.
     """
 
     def __init__(
@@ -154,8 +157,9 @@ class LivePipeline:
         dtype: torch.dtype | None = None,
         search: Search | None = None,
         itn: bool = False,
+        voices: LiveVoices | None = None,
     ) -> None:
-        self.search = search
+        self.search, self.voices = search, voices
         self.numerals = shared_numerals() if itn else None
         if isinstance(model, (str, Path)):
             release = load(RECOGNISER, find_model(model), mapped=True)
@@ -179,6 +183,8 @@ class LivePipeline:
             self._piece_ms = STEP_MS if vad_model.dynamic else None
         if second_pass is not None:
             _same_rate("second_pass", second_pass.release.frontend.fs, self.rate)
+        _same_rate("spk_model", self.rate if voices is None else voices.rate, self.rate)
+        self._keeps = not (self.second is None and voices is None)  # the audio of a segment
 
     def session(self) -> LiveSession:
         """A stream to feed step by step."""
@@ -220,10 +226,18 @@ class LivePipeline:
                 if isinstance(found, ParaformerError):
                     turn.fail(found)
                 elif not isinstance(turn.result, ParaformerError):
-                    turn.result += found.events
+                    turn.result += self._spoken(turn, job, found.events)
                     if found.segment:
                         turn.state = self._forget(turn.state, found.segment)
         return [turn.result for turn in turns], [self._place(turn) for turn in turns]
+
+    def _spoken(self, turn: _Turn, job: _Job, events: list[Event]) -> list[Event]:
+        """The same events, a final one that says something with its speaker."""
+        if self.voices is None or not job.closed or not events[-1].text:
+            return events
+        speaker, track = self.voices.tell(turn.state.voices, job.parts)
+        turn.state = turn.state._replace(voices=track)
+        return [*events[:-1], events[-1]._replace(speaker=speaker)]
 
     def _turn(self, state: LiveState, block: Any, final: bool) -> _Turn:
         """A stream and the parts of its samples that are to be worked on."""
@@ -278,8 +292,8 @@ class LivePipeline:
         return jobs
 
     def _parts(self, segment: OpenSegment, end_ms: int, tape: Tape) -> tuple[Tensor, ...]:
-        """The audio of a segment for the second pass."""
-        if self.second is None:
+        """The audio of a segment for the second pass and the voices."""
+        if not self._keeps:
             return ()
         spans = limited(Span(segment.start_ms, end_ms), tape, Cutting())
         return tuple(tape.cut(*span) for span in spans)
@@ -295,7 +309,7 @@ class LivePipeline:
             marks = marks[1:]
         kept = segment._replace(marks=marks)
         needed = min(reached, _position(kept, marks[0], tape))
-        if self.second is not None:
+        if self._keeps:
             needed = min(needed, tape.sample(segment.start_ms))
         return state._replace(tape=tape.drop_before(needed), segment=kept)
 
@@ -303,11 +317,8 @@ class LivePipeline:
         """Each job with what came of it."""
         if not jobs:
             return []
-        found, streams = self.recognizer.feed_all(
-            [job.mark.stream for job in jobs],
-            [job.audio for job in jobs],
-            [job.closed for job in jobs],
-        )
+        streams, audio = [job.mark.stream for job in jobs], [job.audio for job in jobs]
+        found, streams = self.recognizer.feed_all(streams, audio, [job.closed for job in jobs])
         readings = self._second_readings(jobs)
         done: list[tuple[_Job, _Done | ParaformerError]] = []
         for number, (job, tokens, stream) in enumerate(zip(jobs, found, streams, strict=True)):
@@ -335,11 +346,8 @@ class LivePipeline:
         if self.second is None:
             return {}
         frontend = self.second.release.frontend
-        parts = (
-            sound_job(number, part, frontend)
-            for number, job in enumerate(jobs)
-            for part in job.parts
-        )
+        numbered = ((number, part) for number, job in enumerate(jobs) for part in job.parts)
+        parts = (sound_job(number, part, frontend) for number, part in numbered)
         readings = {number: list[Reading]() for number, job in enumerate(jobs) if job.closed}
         for done in self.second.stream(parts, self.search):
             if not isinstance(done.outcome, ParaformerError):
@@ -376,8 +384,7 @@ class LivePipeline:
 
     def _own_times(self, job: _Job, readings: Sequence[Reading]) -> list[Token] | None:
         """The tokens of the second pass with the times that it gives them itself, if it does."""
-        tokens: list[Token] = []
-        heard = 0  # samples of the segment before each part
+        tokens, heard = list[Token](), 0  # samples of the segment before each part
         for part, reading in zip(job.parts, readings, strict=True):
             if reading.token_times is None:
                 return None
@@ -385,10 +392,8 @@ class LivePipeline:
             heard += len(part)
             end = min(job.segment.start_ms + 1000 * heard // self.rate, job.end_ms)
             times = clip([[begin + s, begin + e] for s, e in reading.token_times], end)
-            for text, (start, stop), c in zip(
-                reading.tokens, times, reading.confidences, strict=True
-            ):
-                tokens.append(Token(text, start, stop, c))
+            rows = zip(reading.tokens, times, reading.confidences, strict=True)
+            tokens += [Token(text, start, stop, c) for text, (start, stop), c in rows]
         return tokens
 
 
@@ -470,14 +475,9 @@ class LiveSession:
         if isinstance(model, LivePipeline):
             self.pipeline = model
         else:
+            beside = (vad_model, punc_model, second_pass)
             self.pipeline = LivePipeline(
-                model,
-                vad_model,
-                punc_model,
-                second_pass,
-                chunking=chunking,
-                device=device,
-                dtype=dtype,
+                model, *beside, chunking=chunking, device=device, dtype=dtype
             )
         self.state = self.pipeline.open()
 

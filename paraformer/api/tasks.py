@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from paraformer.api.enrolment import Enrolment
 from paraformer.api.live import DEAF, FINAL, Event, LivePipeline
+from paraformer.api.live_speakers import LiveVoices
 from paraformer.api.streaming import Manner, OnlineModel, manner_of, stream_fields
 from paraformer.api.tellers import Teller
 from paraformer.data.audio.soundfiles import header_samples
@@ -203,7 +204,7 @@ class SpeechTask(Task):
             results = self._recordings(items, total, call, search, batching, teller)
         else:
             results = self._utterances(items, total, call, search, batching)
-        return self._marked(results, call, teller)
+        return self._marked(results, call, None if live else teller)
 
     def _search(self, call: CallOptions, live: bool = False) -> Search:
         """The search that the call asks for; its hotwords are ready before any audio is read."""
@@ -213,9 +214,8 @@ class SpeechTask(Task):
         if live and (call.nbest > 1 or call.decoding_ctc_weight > 0):
             name = "nbest" if call.nbest > 1 else "decoding_ctc_weight"
             raise ConfigError(f"{name}: streams have one reading, the likeliest; leave it out")
-        if live and (self.voices is not None or call.rttm):
-            name = "rttm" if call.rttm else "spk_model"
-            raise ConfigError(f"{name}: is for recordings as a whole, not for streams; leave it")
+        if live and call.rttm:
+            raise ConfigError("rttm: is for recordings as a whole, not for streams; leave it")
         listening = self.hotwords.listening(call.hotword)
         if listening is not None and live and self.second is None:
             raise ConfigError(DEAF)
@@ -232,7 +232,7 @@ class SpeechTask(Task):
         return manner_of(config, chunking(call), named, call.lm_weight)
 
     def _marked(
-        self, results: Iterator[Result], call: CallOptions, teller: Teller
+        self, results: Iterator[Result], call: CallOptions, teller: Teller | None
     ) -> Iterator[Result]:
         """Results with their marks, digits and speakers."""
         numerals = shared_numerals() if call.itn else None
@@ -249,7 +249,7 @@ class SpeechTask(Task):
                 result.sentence_info = sentence_info(
                     result, marked, call.en_post_proc, call.return_raw_text
                 )
-            if teller.tells and result.error is None:
+            if teller is not None and teller.tells and result.error is None:
                 teller.tell(result, marked)
             yield result
 
@@ -386,6 +386,10 @@ class SpeechTask(Task):
         """
         vad = adjusted(self.vad, call) if self.vad else None
         punctuator = None if whole else self.punctuator
+        voices = None
+        if self.voices is not None and self.enrolment is not None and call.return_spk_res:
+            known, most = self.enrolment.known(call.speakers), call.preset_spk_num
+            voices = LiveVoices(self.voices, known, call.spk_threshold, most or call.max_spk_num)
         return LivePipeline(
             self.online.recognizer(self._manner(call)),
             vad,
@@ -393,6 +397,7 @@ class SpeechTask(Task):
             self.second,
             search=self._search(call, live=True),
             itn=call.itn and not whole,
+            voices=voices,
         )
 
 
@@ -456,7 +461,9 @@ def blocks_of(
 
 def _ended_segments(ended: Iterable[Event]) -> list[Fields]:
     """The segments of these final events."""
-    return [{"start": e.start_ms, "end": e.end_ms, "text": e.text} for e in ended]
+    rows = [{"start": e.start_ms, "end": e.end_ms, "text": e.text} for e in ended]
+    speakers = [{"speaker": e.speaker} if e.speaker else {} for e in ended]
+    return [{**row, **speaker} for row, speaker in zip(rows, speakers, strict=True)]
 
 
 def _seconds(items: Sequence[Item], rate: int) -> int | None:

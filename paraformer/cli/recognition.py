@@ -176,7 +176,8 @@ def _print_stream(model: AutoModel, blocks: Iterable[Any], settings: Mapping[str
 
         for event in model.live().events(blocks):
             if event.kind == FINAL and event.text:
-                print(event.text, flush=True)
+                speaker = f"{event.speaker}: " if event.speaker else ""
+                print(f"{speaker}{event.text}", flush=True)
         return 0
     from paraformer.api.streaming import growing_text
 

@@ -7,6 +7,7 @@ those of length 1, whose cost grows with their number alone.
 from __future__ import annotations
 
 import warnings
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,8 +47,22 @@ def cluster(embeddings: np.ndarray, bounds: Bounds | None = None) -> np.ndarray:
     number = None if bounds.number is None else min(bounds.number, count)
     if count < 2 or number == 1:
         return np.zeros(count, np.int64)
-    if number is not None:
-        return by_first(_cut(rows, number))
+    with _one_thread():
+        return by_first(_cut(rows, number) if number is not None else _unknown(rows, bounds))
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """One thread for all libraries: eigenvectors of small tables take little time, but threads that
+    wait for each other on a busy machine take much.
+    """
+    limits = load_extra("threadpoolctl", "spk_model").threadpool_limits
+    found: AbstractContextManager[Any] = limits(1)
+    return found
+
+
+def _unknown(rows: np.ndarray, bounds: Bounds) -> np.ndarray:
+    """Labels where the number of speakers is not known."""
+    count = len(rows)
     least, most = (min(bound, count) for bound in (bounds.least, max(bounds.most, bounds.least)))
     if count < FEWEST:
         labels = _few(rows, least, most)
@@ -56,7 +71,7 @@ def cluster(embeddings: np.ndarray, bounds: Bounds | None = None) -> np.ndarray:
         found = int(labels.max()) + 1
         if not least <= found <= most:
             labels = _cut(rows, min(max(found, least), most))
-    return by_first(labels)
+    return labels
 
 
 def by_first(labels: np.ndarray) -> np.ndarray:

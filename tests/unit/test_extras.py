@@ -61,6 +61,7 @@ ROADS = {
     "pypinyin": (lambda file: pinyin("好"), "pinyin: "),
     "scipy.optimize": (lambda file: best_pairs(np.eye(2)), "speakers: "),
     "scipy.linalg": (lambda file: cluster(np.eye(24), Bounds(2)), "spk_model: "),
+    "threadpoolctl": (lambda file: cluster(np.eye(8), Bounds(2)), "spk_model: "),
     "sklearn.cluster": (lambda file: cluster(np.eye(8), Bounds(2)), "spk_model: "),
     "torch.utils.tensorboard": (make_writer, "curves: "),
 }

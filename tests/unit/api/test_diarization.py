@@ -126,5 +126,5 @@ def test_faults_are_one_line(voices, given, message):
 def test_bounds_that_contradict_and_streams_are_refused(model):
     with pytest.raises(ConfigError, match="min_spk_num=4: is above max_spk_num=3"):
         model.generate(CLIP, min_spk_num=4, max_spk_num=3)
-    with pytest.raises(ConfigError, match="spk_model: is for recordings as a whole"):
-        model.generate(CLIP, chunk_size=[0, 10, 5])
+    with pytest.raises(ConfigError, match="rttm: is for recordings as a whole"):
+        model.generate(CLIP, chunk_size=[0, 10, 5], rttm="x")
