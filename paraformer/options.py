@@ -141,7 +141,9 @@ class BuildOptions(_Checked):
     spk_kwargs: dict[str, Any] = field(default_factory=dict, metadata={"help": "its options"})
     spk_model_revision: str = _option("", "its branch, tag or commit at the hub")
     spk_mode: str = _option(
-        "punc_segment", "sentences of speakers: punc_segment, at marks; vad_segment, of the VAD"
+        "punc_segment",
+        "sentences of speakers: punc_segment, at marks; vad_segment, of the VAD; channel: with "
+        "channel=split each channel is a speaker, and files are of whole recordings",
     )
     second_pass: str = _option("", "streams: model that writes the final text of each segment")
     init_param: str = _option("", "another file of weights than the model directory's")

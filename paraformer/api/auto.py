@@ -349,7 +349,8 @@ class AutoModel:
         task = self.task.hearing_whole() if isinstance(self.task, SpeechTask) else self.task
         own = task.layout(call, cut)
         work = work or partial(task.results, call=call, cut=cut)
-        return stream_items(items, call, layout or own, work, made)
+        layout = own if layout is None else layout._replace(joined=own.joined)
+        return stream_items(items, call, layout, work, made)
 
     def shared_work(self) -> SharedWork:
         """The work of this model on recordings by its defaults, for processes that share a list."""

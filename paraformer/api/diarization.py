@@ -19,9 +19,9 @@ from paraformer.errors import ConfigError
 from paraformer.options import CallOptions
 from paraformer.output.result import Fields, Result, sentence_info
 
-BY_MARKS, BY_SEGMENTS = "punc_segment", "vad_segment"
+BY_MARKS, BY_SEGMENTS, BY_CHANNEL = "punc_segment", "vad_segment", "channel"
 # Values of `spk_mode`; the reference's `default` is the first.
-MODES = {BY_MARKS: BY_MARKS, BY_SEGMENTS: BY_SEGMENTS, "default": BY_MARKS}
+MODES = {name: name for name in (BY_MARKS, BY_SEGMENTS, BY_CHANNEL)} | {"default": BY_MARKS}
 
 
 class ListeningSegmenter(Segmenter):
@@ -126,6 +126,19 @@ def given_speakers(found: Sequence[NamedTurn]) -> Speakers:
     return Speakers(spoken, {number: (name, None) for name, number in numbers.items()})
 
 
+def channel_speaker(result: Result) -> Speakers:
+    """The one speaker of a channel of a recording, who speaks in its segments, else where there are
+    words; `recording` says which, and its channels' results are those of one.
+    """
+    channel = int(result.channel or 0)
+    whole: Fields = {"start": 0, "end": 1000 * (result.audio_seconds or 0.0), "text": result.text}
+    spans = result.segments or result.words or [whole]
+    turns = [Turn(x["start"] / 1000, x["end"] / 1000, channel) for x in spans if x["text"]]
+    if result.recording is None:
+        result.recording, result.start = result.key.removesuffix(f"_ch{channel}"), 0
+    return Speakers(turns)
+
+
 def tell_speakers(
     result: Result, found: Speakers, call: CallOptions, mode: str, marked: bool
 ) -> None:
@@ -136,7 +149,7 @@ def tell_speakers(
     result.turns = found.told_turns()
     if call.return_spk_center and found.centres is not None:
         result.spk_embedding_center = found.centres.tolist()
-    by_marks = marked and mode == BY_MARKS
+    by_marks = marked and mode != BY_SEGMENTS
     told = sentence_info(result, by_marks, call.en_post_proc, call.return_raw_text)
     for sentence in told:
         speaker = sentence_speaker(sentence["start"], sentence["end"], found.turns)

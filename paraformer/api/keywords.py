@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from paraformer import options as opts
-from paraformer.api.diarization import MODES
+from paraformer.api.diarization import BY_CHANNEL, MODES
 from paraformer.backends.devices import check_backend
 from paraformer.errors import ConfigError
 from paraformer.models.graphs import is_graph
@@ -18,6 +18,8 @@ def check_speakers(build: opts.BuildOptions) -> None:
     """Refuse a speaker model without segments to hear, and a mode that there is not."""
     if build.spk_model and not build.vad_model:
         raise ConfigError("spk_model: hears the segments of a VAD; give vad_model=fsmn-vad too")
+    if build.spk_model and build.spk_mode == BY_CHANNEL:
+        raise ConfigError("spk_mode=channel: each channel is a speaker; leave out spk_model")
     if build.spk_mode and build.spk_mode not in MODES:
         raise ConfigError(f"spk_mode={build.spk_mode}: not known; use {', '.join(MODES)}")
 

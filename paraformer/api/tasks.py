@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from paraformer.api.diarization import BY_CHANNEL
 from paraformer.api.enrolment import Enrolment
 from paraformer.api.live import DEAF, FINAL, Event, LivePipeline
 from paraformer.api.live_speakers import LiveVoices
@@ -171,7 +172,8 @@ class SpeechTask(Task):
     def layout(self, call: CallOptions, cut: bool) -> Layout:
         """See `Task`."""
         live = self.streams(cut)
-        return speech_layout(self._times(self._search(call, live)), live)
+        own = speech_layout(self._times(self._search(call, live)), live)
+        return own._replace(joined=self.spk_mode == BY_CHANNEL)
 
     def silence(self, call: CallOptions, cut: bool) -> Result:
         """See `Task`."""

@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor
 
 from paraformer.api.diarization import (
+    BY_CHANNEL,
     BY_MARKS,
     ListeningSegmenter,
     Speakers,
     bounds_of,
+    channel_speaker,
     given_speakers,
     heard_speakers,
     tell_speakers,
 )
 from paraformer.api.enrolment import Enrolment
+from paraformer.data.audio.channels import SPLIT
 from paraformer.data.corpus.rttm import NamedTurn, read_rttm, speech
 from paraformer.data.inputs.sources import Item
 from paraformer.decode.endpoint import Span
@@ -79,6 +82,8 @@ class Teller:
         self.voices = voices if call.return_spk_res else None
         if call.speakers and voices is None:
             raise ConfigError("speakers: names of voices that spk_model hears; give it too")
+        if mode == BY_CHANNEL and (call.channel != SPLIT or call.rttm):
+            raise ConfigError("spk_mode=channel: goes with channel=split, and without rttm")
         self.given = GivenTurns(call.rttm, total == 1) if call.rttm else None
         self.known = enrolment.known(call.speakers) if enrolment is not None else None
         self._cuts = self.voices is not None or not has_vad
@@ -87,8 +92,8 @@ class Teller:
     @property
     def tells(self) -> bool:
         """Whether results have speakers."""
-        given = self.given is not None and self.call.return_spk_res
-        return self.voices is not None or given
+        given = self.given is not None or self.mode == BY_CHANNEL
+        return self.voices is not None or (given and self.call.return_spk_res)
 
     def segmenter(self, own: Segmenter | PauseSegmenter) -> Segmenter | PauseSegmenter:
         """One that hears voices too, if they are asked for."""
@@ -120,7 +125,9 @@ class Teller:
         marks.
         """
         voices, result.voices = result.voices, ()
-        if self.voices is None:
+        if self.mode == BY_CHANNEL:
+            found = channel_speaker(result)
+        elif self.voices is None:
             assert self.given is not None
             start = (result.start or 0) / 1000
             found = given_speakers(self.given.of(result.key, result.recording, start))

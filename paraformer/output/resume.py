@@ -168,6 +168,7 @@ def table_lines(path: Path) -> Iterator[Line]:
     if not path.is_file():
         return
     start, find = 0, _key_of_object if path.suffix == ".jsonl" else _key_of_row
+    find = _key_of_turn if path.name == "rttm" else find
     with path.open("rb") as file:
         for line in file:
             if line.endswith(b"\n"):
@@ -177,6 +178,11 @@ def table_lines(path: Path) -> Iterator[Line]:
 
 def _key_of_row(line: bytes) -> bytes:
     return line.rstrip(b"\n").split(b" ", 1)[0]
+
+
+def _key_of_turn(line: bytes) -> bytes:
+    """The file of `SPEAKER file channel ...`."""
+    return line.split(b" ", 2)[1] if line.count(b" ") > 1 else b""
 
 
 def _key_of_object(line: bytes) -> bytes:

@@ -78,7 +78,7 @@ class Output:
         if is_timed(timed_format) or (timed_format == "json" and layout.with_json):
             limits = LineLimits(call.max_line_chars, call.max_line_s)
             where = (call.folder, timed_format, limits, call.resume)
-            self.timed = TimedFolder(*where, self.origins, exact=bool(layout.timed))
+            self.timed = TimedFolder(*where, self.origins, bool(layout.timed), layout.joined)
         beside = self.timed.beside if self.timed is not None else ()
         self.folder = ResultFolder(call.folder, layout, call.nbest, call.resume, beside, made)
 

@@ -182,6 +182,7 @@ class Layout(NamedTuple):
         ""  # what has times, ctm or stm, whose times stay exact; else as output_format says
     )
     with_json: bool = False  # output_format=json is a file too
+    joined: bool = False  # the channels of a recording are written as one
 
     def places(self, nbest: int) -> list[str]:
         """The folders of so many readings, the best one's first."""

@@ -48,8 +48,11 @@ class TimedFolder:
         resume: bool = False,
         origins: Origins | None = None,
         exact: bool = False,
+        joined: bool = False,
     ) -> None:
-        """exact: see `transcript`."""
+        """exact: see `transcript`. joined: results are of channels of recordings, which are
+        gathered too.
+        """
         check_extra(output_format)
         self.folder = check_folder(folder)
         self.output_format, self.limits = output_format, limits or LineLimits()
@@ -60,7 +63,7 @@ class TimedFolder:
         renamed = is_table and bool(self.origins.files)
         if output_format in SPEAKER_TABLES:
             self.origins.speaker("")
-        self._gathers = is_timed(output_format) and (self.origins.segmented or renamed)
+        self._gathers = is_timed(output_format) and (self.origins.segmented or renamed or joined)
         name = TABLE_FILES["json"] if self._gathers else TABLE_FILES.get(output_format)
         self._table = self.folder / name if name else None
         if self._table:

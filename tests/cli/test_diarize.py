@@ -19,6 +19,7 @@ from paraformer.data.corpus.tables import read_table  # noqa: E402
 from paraformer.errors import ConfigError  # noqa: E402
 from paraformer.models.release import save_directory  # noqa: E402
 from paraformer.output.timed_formats import format_timed  # noqa: E402
+from paraformer.programs.decode import decode  # noqa: E402
 from paraformer.programs.diarize import diarize  # noqa: E402
 from tests import tiny  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
@@ -77,13 +78,15 @@ def test_a_data_directory_becomes_rttm(voices, data, tmp_path, monkeypatch):
 
 
 def test_a_run_that_goes_on_ends_as_one(voices, data, tmp_path):
+    (data / "reco2file_and_channel").unlink()  # names of its own are gathered in results.jsonl
     whole, part = tmp_path / "whole", tmp_path / "part"
-    assert run(voices, data, whole, min_success=0.1) == 0
+    assert run(voices, data, whole) == 0
     kept = (data / "wav.scp").read_text()
-    (data / "wav.scp").write_text(kept.splitlines()[0])
-    run(voices, data, part)
+    (data / "wav.scp").write_text(kept.splitlines()[1])  # the clip, which has turns
+    assert run(voices, data, part) == 0
+    assert (part / "rttm").read_text()
     (data / "wav.scp").write_text(kept)
-    assert run(voices, data, part, resume=True, min_success=0.1) == 0
+    assert run(voices, data, part, resume=True) == 0
     for name in ("rttm", "reco2num_spk", "failed"):
         assert (part / name).read_text() == (whole / name).read_text()
 
@@ -106,6 +109,24 @@ def test_json_and_a_command_say_the_same(voices, data, tmp_path, capsys):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert json.loads(done.stdout) == rows[0]["turns"]
     assert len({turn["spk"] for turn in rows[0]["turns"]}) == 2
+
+
+def test_a_data_directory_is_decoded_with_speakers(voices, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(diarization, "cluster", two)
+    oracle, out = ROOT / "tests/fixtures/oracle/bicif", tmp_path / "out"
+    config = OmegaConf.load(ROOT / "paraformer" / "conf" / "decode.yaml")
+    given = {"model": str(oracle), "vad_model": VAD, "spk_model": voices, "device": "cpu"}
+    given |= {"data": str(data), "out": str(out), "min_success": 0.6}
+    assert decode(OmegaConf.merge(config, {**given, "output_format": "stm"})) == 0
+    lines = [line.split() for line in (out / "stm").read_text("utf-8").splitlines()]
+    assert [line[:3] for line in lines] == [["call", "B", "SPK0"], ["call", "B", "SPK1"]]
+    more = {"output_format": "json", "return_spk_center": True}
+    assert decode(OmegaConf.merge(config, {**given, **more})) == 0
+    rows = [json.loads(x) for x in (out / "results.jsonl").read_text("utf-8").splitlines()]
+    auto = AutoModel(str(oracle), vad_model=VAD, spk_model=voices, device="cpu")
+    (expected,) = auto.generate(str(CLIP), key="clip", return_spk_center=True)
+    assert rows[0] == expected
+    assert len(rows[0]["spk_embedding_center"]) == 2
 
 
 def test_faults_are_one_line(voices, data, tmp_path):

@@ -113,6 +113,10 @@ def test_embeddings_that_are_no_numbers_are_one_line(tmp_path):
         ({"vad_model": None}, "^spk_model: hears the segments of a VAD"),
         ({"spk_mode": "other"}, "^spk_mode=other: not known; use punc_segment"),
         ({"spk_kwargs": {"grow": 3}}, "unknown key 'grow'"),
+        (
+            {"spk_mode": "channel"},
+            "^spk_mode=channel: each channel is a speaker; leave out spk_model",
+        ),
         ({"spk_model": VAD}, "^spk_model: .*is a VAD .*not a speaker model"),
         ({"preset_spk_num": 0}, "^preset_spk_num"),
     ],
@@ -121,6 +125,56 @@ def test_faults_are_one_line(voices, given, message):
     settings = {"vad_model": VAD, "spk_model": voices, "device": "cpu", **given}
     with pytest.raises(ConfigError, match=message):
         AutoModel(TIMED, **settings)
+
+
+@pytest.fixture
+def call(tmp_path):
+    """A call: the clip in one channel and, from second 3 on, in the other."""
+    wave, rate = soundfile.read(CLIP)
+    sides = np.zeros((len(wave) + 3 * rate, 2))
+    sides[: len(wave), 0] = sides[3 * rate :, 1] = wave
+    (tmp_path / "calls").mkdir()
+    soundfile.write(tmp_path / "calls" / "call.wav", sides, rate)
+    return tmp_path / "calls" / "call.wav"
+
+
+def test_each_channel_is_a_speaker(call, tmp_path):
+    sides = AutoModel(TIMED, vad_model=VAD, spk_mode="channel", device="cpu")
+    found = sides.generate(str(call), channel="split")
+    assert [(r["key"], r["recording"], r["channel"]) for r in found] == [
+        ("call_ch0", "call", 0),
+        ("call_ch1", "call", 1),
+    ]
+    for number, result in enumerate(found):
+        assert {word["spk"] for word in result["words"]} == {number}
+        assert {turn["spk"] for turn in result["turns"]} == {number}
+    out = tmp_path / "out"
+    sides.generate(str(call), channel="split", output_dir=str(out), output_format="tsv")
+    rows = [row.split("\t") for row in (out / "call.tsv").read_text("utf-8").splitlines()[1:]]
+    assert {row[2][:6] for row in rows} == {"SPK0: ", "SPK1: "}
+    assert [int(row[0]) for row in rows] == sorted(int(row[0]) for row in rows)
+    sides.generate(str(call), channel="split", output_dir=str(out), output_format="rttm")
+    rows = [row.split() for row in (out / "rttm").read_text("utf-8").splitlines()]
+    assert {(row[1], row[2], row[7]) for row in rows} == {
+        ("call", "1", "SPK0"),
+        ("call", "2", "SPK1"),
+    }
+    with pytest.raises(ConfigError, match="spk_mode=channel: goes with channel=split"):
+        sides.generate(str(call))
+
+
+def test_channels_without_a_vad_and_without_times(call):
+    found = AutoModel(PLAIN, spk_mode="channel", device="cpu").generate(str(call), channel="split")
+    assert [{s["spk"] for s in r["sentence_info"]} for r in found] == [{0}, {1}]
+
+
+def test_a_call_of_8_khz_has_speakers(model, tmp_path):
+    wave, _ = soundfile.read(CLIP)
+    soundfile.write(tmp_path / "call.wav", wave[::2], 8000)
+    (found,) = model.generate(str(tmp_path / "call.wav"), preset_spk_num=2)
+    assert {turn["spk"] for turn in found["turns"]} == {0, 1}
+    assert found["turns"][-1]["end"] <= 1000 * found["audio_seconds"]
+    assert all("spk" in word for word in found["words"])
 
 
 def test_bounds_that_contradict_and_streams_are_refused(model):
