@@ -10,16 +10,14 @@ from paraformer import options as opts
 from paraformer.api.alignment import AlignTask
 from paraformer.api.detection import VadTask
 from paraformer.api.punctuation import PunctuationTask
-from paraformer.api.speakers import DiarizationTask, SpeakerTask
+from paraformer.api.speakers import speaker_task
 from paraformer.api.tasks import Task
 from paraformer.backends.devices import choose_device, choose_format
 from paraformer.decode.align import ForcedAligner
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.vad import VoiceActivity
-from paraformer.decode.voices import Voices
-from paraformer.hub.directories import find_model
 from paraformer.models.kinds import ALIGNER, PUNCTUATION, SPEAKER, VAD, Kind
-from paraformer.models.release import load, load_punctuation, load_speakers, load_vad
+from paraformer.models.release import load, load_punctuation, load_vad
 
 
 def _vad_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
@@ -39,19 +37,9 @@ def _align_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions
     return AlignTask(ForcedAligner(release, device, choose_format(build.dtype, device)))
 
 
-def _speaker_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
-    device = choose_device(build.device)
-    release = load_speakers(directory, given)
-    voices = Voices(release, device, choose_format(build.dtype, device))
-    if not build.vad_model:
-        return SpeakerTask(voices)
-    place = find_model(build.vad_model, build.hub, build.vad_model_revision, offline=True)
-    return DiarizationTask(voices, VoiceActivity(load_vad(place, build.vad_kwargs)))
-
-
 OTHER_TASKS: dict[Kind | None, Callable[[Path, dict[str, Any], opts.BuildOptions], Task]] = {
     VAD: _vad_task,
     PUNCTUATION: _punctuation_task,
     ALIGNER: _align_task,
-    SPEAKER: _speaker_task,
+    SPEAKER: speaker_task,
 }

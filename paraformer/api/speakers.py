@@ -4,20 +4,24 @@ beside a VAD, turns of speakers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from paraformer.api.diarization import ListeningSegmenter
 from paraformer.api.enrolment import Enrolment
 from paraformer.api.tasks import Task, adjusted, blocks_of, progress
 from paraformer.api.tellers import Teller
+from paraformer.backends.devices import choose_device, choose_format
 from paraformer.data.inputs.audio_items import Cache
 from paraformer.data.inputs.sources import Item
 from paraformer.decode.longform import Counted, Cutting, Segmenter
 from paraformer.decode.vad import VoiceActivity
 from paraformer.decode.voices import Voices
 from paraformer.errors import ConfigError, ParaformerError
-from paraformer.options import CallOptions
+from paraformer.hub.directories import find_model
+from paraformer.models.release import load_speakers, load_vad, weights_for
+from paraformer.options import BuildOptions, CallOptions
 from paraformer.output.result import Result, embedding_result, turns_result
 from paraformer.output.tables import LINES, TEXT, Layout, check_format
 
@@ -102,3 +106,15 @@ class DiarizationTask(SpeakerTask):
             if call.return_spk_center and found.centres is not None:
                 result.spk_embedding_center = found.centres.tolist()
             yield result
+
+
+def speaker_task(directory: Path, given: Mapping[str, Any], build: BuildOptions) -> Task:
+    """The task of a speaker model, beside a VAD or alone."""
+    device = choose_device(build.device)
+    release = load_speakers(directory, dict(given))
+    voices = Voices(release, device, choose_format(build.dtype, device))
+    if not build.vad_model:
+        return SpeakerTask(voices)
+    place = find_model(build.vad_model, build.hub, build.vad_model_revision, offline=True)
+    weights = weights_for(place, build.backend, required=False)
+    return DiarizationTask(voices, VoiceActivity(load_vad(place, {**weights, **build.vad_kwargs})))
