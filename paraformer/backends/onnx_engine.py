@@ -82,7 +82,7 @@ class GraphRecognition(RecognitionEngine):
             f"vad_model, or max_whole_s={int(MOST_FRAMES * self.frame_seconds)} to cut in pauses"
         )
 
-    def remember(self, words: Sequence[Sequence[int]]) -> Tensor:
+    def remember(self, words: Sequence[Sequence[int]]) -> tuple[Tensor]:
         """Token ids of hotwords -> (N, D), an embedding each, the last one that of no hotword."""
         assert self._graphs.embedder is not None
         rows = [*words, [NOTHING]]
@@ -97,7 +97,7 @@ class GraphRecognition(RecognitionEngine):
         ids = torch.tensor([[*row, *[0] * (size - len(row))] for row in rows])
         inputs = [ids, lengths - 1][: len(self._embedder.inputs)]
         (embeds,) = self._embedder.run(inputs)
-        return embeds[(lengths - 1).long(), torch.arange(len(rows))]
+        return (embeds[(lengths - 1).long(), torch.arange(len(rows))],)
 
     def _listen(self, feats: Sequence[Tensor], asked: Asked) -> Heard:
         if max(map(len, feats)) > MOST_FRAMES:
@@ -109,11 +109,11 @@ class GraphRecognition(RecognitionEngine):
         parts = [[one] for one in feats] if self._graphs.quantised else [feats]
         return joined([self._heard(part, bias) for part in parts])
 
-    def _heard(self, feats: Sequence[Tensor], bias: Tensor | None) -> Heard:
+    def _heard(self, feats: Sequence[Tensor], bias: tuple[Tensor] | None) -> Heard:
         lengths = torch.tensor([len(x) for x in feats])
         inputs = [pad_sequence(list(feats), batch_first=True), lengths]
         if bias is not None and self.hears_hotwords:
-            inputs.append(bias.expand(len(feats), *bias.shape).contiguous())
+            inputs.append(bias[0].expand(len(feats), *bias[0].shape).contiguous())
         logits, counts, *fine = self._session.run(inputs)
         timeline, sound = None, torch.ones(len(feats), dtype=torch.bool)
         if fine:

@@ -35,6 +35,7 @@ from paraformer.hub.directories import BUNDLED
 from paraformer.models.kinds import (
     PUNCTUATION,
     RECOGNISER,
+    SPEAKER,
     VAD,
     Kind,
     Release,
@@ -58,7 +59,9 @@ DTYPES = ("fp32", "fp16", "int8")
 REPORT = "export.json"
 TOKEN_JSON, TOKEN_TXT = TOKEN_LISTS
 CMVN, CONFIG = "am.mvn", "config.yaml"
-GRAPH_NAMES = tuple(f"{g}{d}" for g in ("model", "decoder") for d in ("", "_quant", ".int8"))
+GRAPH_NAMES = tuple(
+    f"{g}{d}" for g in ("model", "decoder", "model_eb") for d in ("", "_quant", ".int8")
+)
 WRITTEN = ("init_param", "config", "frontend_conf.cmvn_file")
 STALE = (*(f"{name}.onnx" for name in GRAPH_NAMES), TOKEN_JSON, TOKEN_TXT, CMVN)
 CLIP = BUNDLED / "paraformer-zh-mini" / "example" / "asr_example.wav"
@@ -132,7 +135,8 @@ def export_model(
     try:
         with together(check_folder(out), (LISTING, CONFIG, REPORT), STALE) as draft:
             carry_over(source, draft, out)
-            graphs = graphs_of(release, kind, _clip(release), TEXT, streaming)
+            hotwords = _hears_hotwords(release, kind, layout, streaming)
+            graphs = graphs_of(release, kind, _clip(release), TEXT, streaming, hotwords)
             written = [_write(draft, graph, layout, dtype) for graph in graphs]
             _write_beside(draft, release, kind, layout, written)
             if streaming:
@@ -158,15 +162,21 @@ def export_model(
     return Export(out, report, written)
 
 
+def _hears_hotwords(release: Release[Any], kind: Kind[Any], layout: str, streaming: bool) -> bool:
+    """Whether graphs hear hotwords: funasr-onnx alone gives them such."""
+    alone = kind is RECOGNISER and layout == FUNASR and not streaming
+    return alone and bool(release.model.hears_hotwords)
+
+
 def _exported_kind(config: Mapping[str, Any], source: Path) -> Kind[Any]:
     kind = kind_of(config)
-    if kind in (RECOGNISER, VAD, PUNCTUATION):
+    if kind in (RECOGNISER, VAD, PUNCTUATION, SPEAKER):
         assert kind is not None
         return kind
     title = f"model {config['model']}" if kind is None else kind.title
     raise ConfigError(
         f"{source}: {title}: has no graph in this version; "
-        "recognisers, VADs and punctuation models have"
+        "recognisers, VADs, punctuation and speaker models have"
     )
 
 
@@ -177,6 +187,9 @@ def _refuse_for_sherpa(
     reason = ""
     if kind is VAD:
         reason = "it runs no FSMN-VAD" if required else ""
+    elif kind is SPEAKER:
+        mels = release.frontend.n_mels
+        reason = f"it hears 80 mel bands, not {mels}" if mels != 80 and required else ""
     elif kind is RECOGNISER:
         front = release.frontend
         found = {key: getattr(front, key) for key in SHERPA_FEATURES}
@@ -230,8 +243,9 @@ def _write_beside(
     if "frontend" in kind.parts:
         front = release.frontend
         width = front.output_size
-        write_cmvn(draft / CMVN, front.cmvn or Cmvn(torch.zeros(width), torch.ones(width)))
-        metas["frontend_conf"] = {"cmvn_file": CMVN}
+        if kind is not SPEAKER:
+            write_cmvn(draft / CMVN, front.cmvn or Cmvn(torch.zeros(width), torch.ones(width)))
+            metas["frontend_conf"] = {"cmvn_file": CMVN}
         # Left out, dither would be 1; named, cmvn_file would be one argument too many.
         config["frontend_conf"] = {key: getattr(front, key) for key in FRONTEND_KEYS}
         config["frontend_conf"]["dither"] = 0.0

@@ -7,7 +7,7 @@ Both runtimes feed and read by position; the names are those of released graphs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from paraformer.models.fsmn_vad import FsmnState, FsmnVad
-from paraformer.models.kinds import PUNCTUATION, VAD, Kind, Release, marks_streams
+from paraformer.models.kinds import PUNCTUATION, SPEAKER, VAD, Kind, Release, marks_streams
 from paraformer.models.paraformer import Paraformer
+from paraformer.nn.bias import SHORTLIST, Bias
 from paraformer.nn.chunks import streaming_rule
 from paraformer.nn.cif_v3 import FIRE
 from paraformer.nn.mask import length_mask
@@ -30,6 +31,8 @@ NEVER = -1e4
 FIRES, HOLDS = 1.0, 0.9998
 STEP_MS = 20  # of us_cif_peak: both runtimes count in it, whatever a configuration says
 CHUNK = 20  # rows of a chunk of funasr-onnx: 5 back, 10 new, 5 ahead
+# Hotwords of each trial: what is traced has a shortlist, which then holds for any number.
+LISTS, WORD_SIZE, UNKNOWN = (SHORTLIST + 3, 4, 1, SHORTLIST + 1, 70), 10, 8403
 LONG, SEED = 4, 19  # the long trial is so many times the clip; where its noise begins
 
 Axes = Mapping[str, Mapping[int, str]]
@@ -76,12 +79,16 @@ class Recognition(nn.Module):
         """speech (B, T, F), speech_lengths (B,) int32 -> logits (B, U, V), token_num (B,) int32,
         and of a model with times us_alphas and us_cif_peak (B, R * T).
         """
+        return self._hear(speech, speech_lengths, {})
+
+    def _hear(self, speech: Tensor, speech_lengths: Tensor, beside: Any) -> tuple[Tensor, ...]:
+        """beside: keywords of the decoder."""
         model = self.model
         memory, lengths = model.encode(speech, speech_lengths.long())
         heard = model.predict(memory, lengths)
         counts = heard.token_lengths
         embeds = F.pad(heard.embeds, (0, 0, 0, 1))
-        logp = model.decode(embeds, counts, memory, lengths)
+        logp = model.decode(embeds, counts, memory, lengths, **beside)
         kept = length_mask(counts, logp.size(1))
         best = logp.argmax(-1)
         ends = kept & (best == model.eos)
@@ -110,6 +117,37 @@ class Recognition(nn.Module):
         end = torch.full((width,), NEVER, device=logp.device)
         end[self.model.eos] = 0.0
         return torch.where(length_mask((kept | ends).sum(1), size)[..., None], rows, end)
+
+
+class HotwordRecognition(Recognition):
+    """The same that also hears hotwords."""
+
+    def forward(  # type: ignore[override]
+        self, speech: Tensor, speech_lengths: Tensor, bias_embed: Tensor
+    ) -> tuple[Tensor, ...]:
+        """As `Recognition`; bias_embed (B, N, D): one list, the same in every row.
+
+        A list of no hotword alone, which funasr-onnx never gives, is not listened to.
+        """
+        words: Any = torch.arange(bias_embed.size(1))[-1].clamp(max=1).float()
+        bias = Bias(self.model.recall(bias_embed[0]), seaco_weight=words)
+        return self._hear(speech, speech_lengths, self.model.bias_options(bias))
+
+
+class HotwordEmbedder(nn.Module):
+    """The list of hotwords that `HotwordRecognition` hears."""
+
+    def __init__(self, model: Paraformer) -> None:
+        super().__init__()
+        self.model = model
+        self.last = model.decoder.output_layer.out_features - 1
+
+    def forward(self, hotword: Tensor) -> tuple[Tensor, ...]:
+        """hotword (N, 10) int32, 0 behind -> (10, N, D): each read so far.
+
+        funasr-onnx calls what it does not know 8403, whatever there is.
+        """
+        return (self.model.spell(hotword.long().clamp(max=self.last)).transpose(0, 1),)
 
 
 class StreamEncoder(nn.Module):
@@ -165,6 +203,18 @@ class Silence(nn.Module):
         return (posteriors, *state.memory[..., None].unbind(1))
 
 
+class Voice(nn.Module):
+    """A speaker model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, feats: Tensor) -> tuple[Tensor, ...]:
+        """feats (B, T, F) -> embedding (B, E)."""
+        return (self.model(feats),)
+
+
 class Marks(nn.Module):
     """A punctuation model that sees the whole text."""
 
@@ -192,18 +242,27 @@ class RealtimeMarks(Marks):
 
 
 def graphs_of(
-    release: Release[Any], kind: Kind[Any], clip: Tensor, text: str, streaming: bool = False
+    release: Release[Any],
+    kind: Kind[Any],
+    clip: Tensor,
+    text: str,
+    streaming: bool = False,
+    hotwords: bool = False,
 ) -> list[Graph]:
     """The graphs of a model of that kind; clip: samples (N,) of speech at its rate, text: words,
-    for the trials; streaming: those of a recogniser that hears chunks.
+    for the trials; streaming: those of a recogniser that hears chunks; hotwords: of one that hears
+    these.
     """
     if kind is VAD:
         return [_silence(release, clip)]
     if kind is PUNCTUATION:
         return [_marks(release, text)]
+    if kind is SPEAKER:
+        return [_voice(release, clip)]
     if streaming:
         return _streams(release, clip)
-    return [_recognition(release, clip)]
+    graph = _recognition(release, clip)
+    return _hearing_hotwords(release.model, graph) if hotwords else [graph]
 
 
 def gives_times(release: Release[Any]) -> bool:
@@ -235,6 +294,32 @@ def _recognition(release: Release[Any], clip: Tensor) -> Graph:
         [Trial(name, _batch(feats)) for name, feats in spoken_trials(release.frontend(clip))],
         _speech_metadata(release),
     )
+
+
+def _hearing_hotwords(model: Paraformer, graph: Graph) -> list[Graph]:
+    """The graph with a list of hotwords as an input, and the one that makes these."""
+    generator = torch.Generator().manual_seed(SEED)
+    most = model.decoder.output_layer.out_features
+    words = torch.randint(3, most, (max(LISTS), WORD_SIZE), generator=generator)
+    with torch.no_grad():
+        embeds = model.spell(words)[:, 2]
+    trials, lists = [], []
+    for trial, size in zip(graph.trials, LISTS, strict=True):
+        speech, lengths = trial.inputs
+        bias = embeds[:size].expand(len(speech), -1, -1).contiguous()
+        trials.append(trial._replace(inputs=(speech, lengths, bias)))
+        lists.append(trial._replace(inputs=(words[:size].int(),)))
+    lists[1].inputs[0][:, 3:] = UNKNOWN
+    heard = replace(
+        graph,
+        module=HotwordRecognition(model, len(graph.outputs) > 2),
+        inputs=(*graph.inputs, "bias_embed"),
+        axes={**graph.axes, "bias_embed": {0: "batch", 1: "hotwords"}},
+        trials=trials,
+    )
+    axes = {"hotword": {0: "hotwords"}, "hw_embed": {1: "hotwords"}}
+    made = Graph("model_eb", HotwordEmbedder(model), ("hotword",), ("hw_embed",), axes, lists)
+    return [heard, made]
 
 
 def _streams(release: Release[Any], clip: Tensor) -> list[Graph]:
@@ -343,6 +428,26 @@ def _silence(release: Release[Any], clip: Tensor) -> Graph:
     ]
     axes = {"speech": {1: "frames"}, "logits": {1: "frames"}}
     return Graph("model", Silence(release.model), inputs, outputs, axes, trials)
+
+
+def _voice(release: Release[Any], clip: Tensor) -> Graph:
+    feats = release.frontend(clip)
+    feats = feats - feats.mean(0)
+    rows = {"clip": feats[None], "three frames": feats[None, :3]}
+    rows |= {"long": feats.repeat(LONG, 1)[None], "three rows": feats[:150].view(3, 50, -1)}
+    metadata = {
+        "framework": "3d-speaker",
+        "language": "Chinese",
+        "output_dim": str(release.model.embedding_size),
+        "sample_rate": str(release.frontend.fs),
+        "normalize_samples": "1",
+        "feature_normalize_type": "global-mean",
+    }
+    axes = {"feats": {0: "batch", 1: "frames"}, "embedding": {0: "batch"}}
+    trials = [Trial(name, (each,)) for name, each in rows.items()]
+    return Graph(
+        *("model", Voice(release.model), ("feats",), ("embedding",), axes, trials, metadata)
+    )
 
 
 def _marks(release: Release[Any], text: str) -> Graph:

@@ -104,8 +104,16 @@ class ContextualParaformer(Paraformer):
 
     def remember(self, words: Sequence[Sequence[int]]) -> HotwordMemory:
         """See `Paraformer`."""
-        embeds = self.embed_hotwords([*words, [NOTHING]])
+        return self.recall(self.embed_hotwords([*words, [NOTHING]]))
+
+    def recall(self, embeds: Tensor) -> HotwordMemory:
+        """See `Paraformer`."""
         return HotwordMemory(embeds, (self.decoder.bias_decoder.src_attn.linear_k_v(embeds),))
+
+    def spell(self, ids: Tensor) -> Tensor:
+        """See `Paraformer`."""
+        out: Tensor = self.bias_encoder(self.bias_embed(ids))[0]
+        return out
 
     def bias_options(self, bias: Bias) -> dict[str, Any]:
         """See `Paraformer`."""

@@ -152,6 +152,14 @@ class Paraformer(nn.Module):
         """
         raise ConfigError("this model hears no hotwords by itself; take one that learnt it")
 
+    def recall(self, embeds: Tensor) -> HotwordMemory:
+        """Embeddings of hotwords (N, H), the last one that of none -> the list of them."""
+        raise ConfigError("this model hears no hotwords by itself; take one that learnt it")
+
+    def spell(self, ids: Tensor) -> Tensor:
+        """Token ids of hotwords (N, U) -> (N, U, H), what each would be if it ended there."""
+        raise ConfigError("this model hears no hotwords by itself; take one that learnt it")
+
     def bias_options(self, bias: Bias) -> dict[str, Any]:
         """The keywords that `decode` takes of it."""
         return {}

@@ -118,8 +118,18 @@ class SeacoParaformer(BiCifParaformer):
 
     def remember(self, words: Sequence[Sequence[int]]) -> HotwordMemory:
         """See `Paraformer`."""
-        embeds = self.embed_hotwords([*words, [NOTHING]])
+        return self.recall(self.embed_hotwords([*words, [NOTHING]]))
+
+    def recall(self, embeds: Tensor) -> HotwordMemory:
+        """See `Paraformer`."""
         return HotwordMemory(embeds, self.seaco_decoder.project(embeds))
+
+    def spell(self, ids: Tensor) -> Tensor:
+        """See `Paraformer`."""
+        if hasattr(self, "lstm_proj"):  # it begins behind the last token, wherever that is
+            raise ConfigError("bias_encoder_bid: hotwords are read in both directions; no graph")
+        out: Tensor = self.bias_encoder(self.decoder.embed(ids))[0]
+        return out
 
     def bias_options(self, bias: Bias) -> dict[str, Any]:
         """See `Paraformer`."""
@@ -161,7 +171,10 @@ class SeacoParaformer(BiCifParaformer):
         is the entry for no hotword.
         """
         scores = self.seaco_decoder.scores(hidden, token_lengths, hotwords.projected)
-        return F.pad(scores.topk(shortlist).indices, (0, 1), value=scores.size(1) - 1)
+        best = scores.sort(descending=True).indices[:, :shortlist]
+        last = torch.arange(scores.size(1), device=scores.device)[-1:]
+        # A graph, whose list is of any length, keeps all of a short one.
+        return torch.cat((best, last.expand(best.size(0), 1)), dim=1)[:, : scores.size(1)]
 
     def listen(
         self, embeds: Tensor, hidden: Tensor, token_lengths: Tensor, projected: Sequence[Tensor]

@@ -1,0 +1,34 @@
+"""A graph hears hotwords as the network does, in lists of any length."""
+
+from __future__ import annotations
+
+import pytest
+
+from paraformer import AutoModel
+from paraformer.errors import ConfigError
+from paraformer.export.directory import CLIP, export_model
+from tests.parity.oracle import FIXTURES
+
+pytest.importorskip("onnx", reason="needs the extra onnx")
+pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+
+
+@pytest.mark.parametrize("name", ["seaco", "contextual"])
+def test_texts_with_and_without_hotwords_are_those_of_the_network(name, tmp_path):
+    source = FIXTURES / "oracle" / name
+    there = export_model(source, tmp_path / "out", "funasr-onnx").directory
+    assert {path.name for path in there.glob("*.onnx")} == {"model.onnx", "model_eb.onnx"}
+    network, graph = AutoModel(str(source), device="cpu"), AutoModel(str(there))
+    chars = [token for token in network.kwargs["tokenizer"].tokens if token >= "\u4e00"][:60]
+    texts = set()
+    for words in ([], chars[:6], [a + b for a, b in zip(chars, chars[1:], strict=False)]):
+        found = [m.generate(str(CLIP), hotword=words)[0]["text"] for m in (network, graph)]
+        assert found[0] == found[1]
+        texts.add(found[0])
+    assert len(texts) == 3  # more than the shortlist among them
+    with pytest.raises(ConfigError, match=r"model\.onnx: nfilter, .* are fixed in a graph"):
+        graph.generate(str(CLIP), hotword=chars[:1], nfilter=9)
+    with pytest.raises(
+        ConfigError, match=r"model_eb\.onnx: takes hotwords of 10 tokens, one has 11"
+    ):
+        graph.generate(str(CLIP), hotword=["".join(chars[:11])])
