@@ -18,7 +18,7 @@ from paraformer.export.graphs import Graph, Trial
 LOGITS_DIFFER, OTHERS_DIFFER = 1e-3, 1e-4
 # Most of the best ids on real input that 8 bits may change; more is no rounding.
 MOST_CHANGED = 0.5
-CACHE = "out_cache"
+CACHE, EMBEDDING = "out_cache", "embedding"
 
 
 class Passed(NamedTuple):
@@ -26,7 +26,9 @@ class Passed(NamedTuple):
 
     name: str
     shape: tuple[int, ...]  # of the first input
-    differences: dict[str, float]  # the largest of each output; of caches, in their largest value
+    differences: dict[
+        str, float
+    ]  # the largest of each output; of caches and voices, in their largest value
     changed: int  # best ids of the first output that are others
     total: int  # best ids
 
@@ -64,8 +66,9 @@ def _compare(
             raise _failed(path, f"{name} is not finite on '{trial.name}'")
         same = theirs.shape == ours.shape and theirs.dtype == ours.dtype
         gap = (theirs.double() - ours.double()).abs() if same else torch.tensor([torch.inf])
-        # Caches hold what features do, up to hundreds.
-        scale = max(1.0, float(theirs.abs().max())) if name.startswith(CACHE) else 1.0
+        # Caches hold what features do, up to hundreds; of a voice the direction counts.
+        large = name.startswith((CACHE, EMBEDDING))
+        scale = max(1.0, float(theirs.abs().max())) if large else 1.0
         differences[name] = float(gap.max()) / scale
     changed, total = 0, 0
     if graph.outputs[0] == "logits":

@@ -165,7 +165,7 @@ class StatsPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T) -> (B, 2C)."""
-        return torch.cat([x.mean(-1), x.std(-1)], -1)
+        return torch.cat([x.mean(2), x.std(2)], 1)
 
 
 class EmbeddingLayer(nn.Module):

@@ -10,10 +10,18 @@ from paraformer.backends.engines import mark_engine, recognition_engine, silence
 from paraformer.backends.face import Asked, Bias
 from paraformer.data.audio.read import read_audio
 from paraformer.decode.recognize import Recognizer, Search
+from paraformer.decode.voices import Voices, similarity
 from paraformer.errors import AudioError, ConfigError
 from paraformer.export.directory import CLIP, export_model
 from paraformer.hub.directories import BUNDLED
-from paraformer.models.release import load_directory, load_punctuation, load_vad
+from paraformer.models.release import (
+    load_directory,
+    load_punctuation,
+    load_speakers,
+    load_vad,
+    save_directory,
+)
+from tests import tiny
 from tests.parity.oracle import FIXTURES
 
 pytest.importorskip("onnxruntime", reason="needs the extra onnx")
@@ -91,6 +99,24 @@ def test_marks_are_those_of_the_network_whatever_has_been_seen(tmp_path):
     ids = list(range(1, 12))
     for seen in (0, 4, 11):
         torch.testing.assert_close(ours._scores(ids, seen), theirs._scores(ids, seen))
+
+
+def test_voices_are_those_of_the_network_with_and_without_a_configuration(tmp_path):
+    source = save_directory(tmp_path / "voices", tiny.voices(seed=1))
+    wave = read_audio(CLIP)
+    whole, piece = Voices(load_speakers(source)).embed([wave, wave[:16000]])
+    there = export_model(source, tmp_path / "out").directory
+    for folder in (there, tmp_path / "sherpa"):
+        if folder != there:  # as sherpa-onnx's are: a graph alone
+            folder.mkdir()
+            (there / "model.onnx").rename(folder / "voice.onnx")
+        graph = Voices(load_speakers(folder))
+        assert graph.engine.width == len(whole)
+        for ours, theirs in zip(graph.embed([wave, wave[:16000]]), (whole, piece), strict=True):
+            assert similarity(ours, theirs) > 0.999999
+            torch.testing.assert_close(
+                ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max())
+            )
 
 
 def test_a_plain_network_hears_hotwords_by_posteriors_with_a_graph_too(pair):
