@@ -322,6 +322,8 @@ class ServeOptions(_Checked):
         "127.0.0.1", "address to listen at; another than this machine's own needs a token"
     )
     port: int = _option(10095, "its port; 0: a free one", Limits(0, 65535, whole=True))
+    wyoming: bool = _option(False, "also Home Assistant's protocol, which knows no token")
+    wyoming_port: int = _option(10300, "its port; 0: a free one", Limits(0, 65535, whole=True))
     token: str = _option("", "what clients must send as `Authorization: Bearer` (or $FUNASR_TOKEN)")
     insecure: bool = _option(False, "serve other machines without a token")
     certfile: str = _option("", "certificate of TLS, as PEM")

@@ -107,6 +107,17 @@ def until_final(socket):
     return messages
 
 
+@contextmanager
+def wyoming(server):
+    """The port at which a server speaks Wyoming."""
+    door = asyncio.start_server(server.service.wyoming.serve, "127.0.0.1", 0)
+    found = asyncio.run_coroutine_threadsafe(door, server.loop).result(SECONDS)
+    try:
+        yield found.sockets[0].getsockname()[1]
+    finally:
+        server.loop.call_soon_threadsafe(found.close)
+
+
 def until(done):
     """Wait until something is so; whether it came to be."""
     end = time.monotonic() + SECONDS

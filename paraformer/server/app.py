@@ -26,6 +26,7 @@ from paraformer.server.web import (
     Starlette,
     WebSocketRoute,
 )
+from paraformer.server.wyoming_door import WyomingDoor
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Service:
         self.options, self._failed = options, failed
         self.scheduler = Scheduler(load, options)
         self.sessions = Sessions(options, self.scheduler.metrics)
+        self.wyoming = WyomingDoor(self.scheduler, self.sessions)
         openai = OpenaiDoor(self.scheduler, self.sessions)
         funasr = FunasrDoor(self.scheduler, self.sessions)
         realtime = RealtimeDoor(self.scheduler, self.sessions)

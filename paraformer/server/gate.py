@@ -33,6 +33,10 @@ def check_exposure(options: ServeOptions) -> None:
         raise ConfigError(
             f"host={options.host}: other machines reach it; give token=..., or insecure=true"
         )
+    if options.wyoming and not (is_own(options.host) or options.insecure):
+        raise ConfigError(
+            f"wyoming: knows no token, and other machines reach {options.host}; give insecure=true"
+        )
     if options.keyfile and not options.certfile:
         raise ConfigError("keyfile: goes with certfile; give both, or neither")
 

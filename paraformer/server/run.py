@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from paraformer.options import ServeOptions
 from paraformer.server.app import Service
 from paraformer.server.gate import check_exposure
 from paraformer.server.web import uvicorn
+from paraformer.server.wyoming_door import MOST_LINE
 
 log = logging.getLogger(__name__)
 
@@ -59,20 +60,24 @@ def serve(
     def load(before: Callable[[], None]) -> ServedModel:
         return ServedModel(AutoModel(model, **settings), before)
 
-    with _bound(options) as sock:
-        asyncio.run(_serve(options, load, sock, say))
+    with ExitStack() as sockets:
+        sock = sockets.enter_context(_bound(options.host, options.port))
+        wyoming = None
+        if options.wyoming:
+            wyoming = sockets.enter_context(_bound(options.host, options.wyoming_port))
+        asyncio.run(_serve(options, load, sock, wyoming, say))
 
 
-def _bound(options: ServeOptions) -> socket.socket:
+def _bound(host: str, port: int) -> socket.socket:
     """A socket at the address, or why there is none."""
     try:
-        family = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0][0]
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         sock = socket.socket(family, socket.SOCK_STREAM)
         if os.name != "nt":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((options.host, options.port))
+        sock.bind((host, port))
     except OSError as error:
-        where = f"{options.host}:{options.port}"
+        where = f"{host}:{port}"
         raise ConfigError(f"{where}: {error.strerror or error}; give host=, port=") from error
     return sock
 
@@ -81,6 +86,7 @@ async def _serve(
     options: ServeOptions,
     load: Callable[[Callable[[], None]], ServedModel],
     sock: socket.socket,
+    wyoming: socket.socket | None,
     say: Callable[[str], None],
 ) -> None:
     loop, faults = asyncio.get_running_loop(), list[BaseException]()
@@ -112,7 +118,12 @@ async def _serve(
         scheme = "https" if options.certfile else "http"
         host = f"[{options.host}]" if ":" in options.host else options.host
         say(f"listening on {scheme}://{host}:{sock.getsockname()[1]}")
-        await server.serve([sock])
+        with ExitStack() as stack:
+            if wyoming is not None:
+                door = asyncio.start_server(service.wyoming.serve, sock=wyoming, limit=MOST_LINE)
+                stack.callback((await door).close)
+                say(f"listening on tcp://{host}:{wyoming.getsockname()[1]} (Wyoming)")
+            await server.serve([sock])
     announcing.cancel()
     if faults:
         raise faults[0]

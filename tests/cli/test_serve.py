@@ -88,6 +88,7 @@ def test_a_model_that_is_not_there_ends_the_server_with_a_line():
     ("options", "message"),
     [
         (["+host=0.0.0.0"], "host=0.0.0.0: other machines reach it; give token=..."),
+        (["+host=0.0.0.0", "+token=k", "+wyoming=true"], "wyoming: knows no token, and other"),
         (["+prot=1"], "serve: unknown key 'prot'; did you mean 'port'?"),
         (["+port=99999"], "port=99999: give a whole number from 0 to 65535"),
         (["x.wav"], "serve: write `funasr serve [+model=NAME +port=10095 ...]`"),

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from paraformer.api.auto import AutoModel
-from tests.serving import CLIPS, MODELS, clip, running
+from tests.serving import CLIPS, MODELS, clip, running, wyoming
 
 from paraformer.api.service import ServedModel  # isort: skip
 
@@ -69,6 +69,39 @@ for path in sys.argv[2:]:
                 found.append(event.transcript)
                 break
 print(json.dumps(found))
+"""
+WYOMING = """
+import asyncio, json, sys, wave
+from wyoming.asr import Transcribe, Transcript
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.client import AsyncTcpClient
+from wyoming.info import Describe, Info
+
+async def heard(path):
+    kinds = []
+    async with AsyncTcpClient("127.0.0.1", int(sys.argv[1])) as client:
+        await client.write_event(Transcribe(language="zh").event())
+        with wave.open(path) as file:
+            form = {"rate": file.getframerate(), "width": 2, "channels": 1}
+            await client.write_event(AudioStart(**form).event())
+            while sound := file.readframes(1024):
+                await client.write_event(AudioChunk(audio=sound, **form).event())
+        await client.write_event(AudioStop().event())
+        while True:
+            event = await client.read_event()
+            kinds.append(event.type)
+            if Transcript.is_type(event.type):
+                return Transcript.from_event(event).text, kinds
+
+async def main():
+    async with AsyncTcpClient("127.0.0.1", int(sys.argv[1])) as client:
+        await client.write_event(Describe().event())
+        (program,) = Info.from_event(await asyncio.wait_for(client.read_event(), 10)).asr
+    model = program.models[0]
+    found = [[model.name, model.languages, program.supports_transcript_streaming]]
+    print(json.dumps(found + [await heard(path) for path in sys.argv[2:]]))
+
+asyncio.run(main())
 """
 POOLED = """
 import asyncio, json, sys
@@ -211,6 +244,25 @@ def test_funasr_python(server, texts, mode):
     url = f"ws://127.0.0.1:{server.port}"
     found = printed(python, "-c", POOLED, url, mode, *(path for path, _ in own))
     assert json.loads(found) == [text for _, text in own]
+
+
+def test_wyoming(server, texts, tmp_path):
+    """Its reference package, and the program that measures servers by it."""
+    place = environment("wyoming-bench==2026.10.0")
+    for path in paths():
+        shutil.copy(path, tmp_path)
+    with wyoming(server) as port:
+        where = f"127.0.0.1:{port}"
+        printed(place / "wyoming-bench", "seed-corpus", "--corpus", tmp_path, where)
+        bench = ("stt", "--corpus", tmp_path, "--rounds", "1", "--warmup", "0", where)
+        measured = printed(place / "wyoming-bench", *bench)
+        found = json.loads(printed(place / "python", "-c", WYOMING, str(port), *paths()))
+    written = [(tmp_path / path.name).with_suffix(".txt") for path in paths()]
+    assert [path.read_text("utf-8").strip() for path in written] == texts
+    assert measured.count(f"ok={len(texts)} fail=0") == 2
+    assert found[0] == ["paraformer-zh-mini", ["zh"], True]
+    assert [text for text, _ in found[1:]] == texts
+    assert all(kinds[0] == "transcript-start" for _, kinds in found[1:])
 
 
 def test_openai_of_node(server, texts):
