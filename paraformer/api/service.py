@@ -41,6 +41,7 @@ class Wishes(NamedTuple):
     itn: bool = False
     plain: bool = False  # of a stream: the words of the streaming model alone, never written anew
     chunk_size: tuple[int, int, int] | None = None  # None: the server's own
+    speakers: bool = False  # of a recording: who says each sentence and word
 
 
 class Answer(NamedTuple):
@@ -48,7 +49,7 @@ class Answer(NamedTuple):
 
     text: str  # as it is shown
     words: Sequence[Fields] = ()  # text, start, end, confidence
-    sentences: Sequence[Fields] = ()  # text, start, end, timestamp
+    sentences: Sequence[Fields] = ()  # text, start, end, timestamp; spk, a number, where asked for
     seconds: float = 0.0  # of a recording
     error: ParaformerError | None = None
 
@@ -85,7 +86,7 @@ class Fed:
 class _Polite:
     """An engine that lets others go first before each of its steps."""
 
-    STEPS = ("listen", "hear", "marks")
+    STEPS = ("listen", "hear", "marks", "embed")
 
     def __init__(self, engine: Any, before: Callable[[], None]) -> None:
         self._engine, self._before = engine, before
@@ -132,6 +133,7 @@ class ServedModel:
         self.languages = frozenset(_languages(tokens))
         self.deaf = self._why_deaf()  # why it hears no streams; empty if it does
         self.writes_digits = _writes_digits()
+        self.tells_speakers = task.voices is not None
         self.turns = _turns(task, self.defaults)  # how the VAD ends segments; None without one
 
     def _why_deaf(self) -> str:
@@ -143,7 +145,9 @@ class ServedModel:
 
     def recognise(self, waves: Sequence[Tensor], wishes: Wishes) -> list[Answer]:
         """The answer to each recording (N,), in their order."""
-        call = self._call(wishes, sentence_timestamp=True, pred_timestamp=True, fs=self.rate)
+        times: dict[str, Any] = {"sentence_timestamp": True, "pred_timestamp": True}
+        told = wishes.speakers and self.tells_speakers
+        call = self._call(wishes, fs=self.rate, return_spk_res=told, **times)
         items = [Item(str(number), wave) for number, wave in enumerate(waves)]
         results = self._whole.results(iter(items), len(items), call, False)
         return [_answer(result.to_dict(), result.seconds) for result in results]
@@ -236,7 +240,9 @@ def _whole_task(task: SpeechTask, streaming: bool, before: Callable[[], None]) -
     recognizer = _polite(task.second or task.recognizer, before)
     vad = task.vad and _polite(task.vad, before)
     punctuator = task.punctuator and _polite(task.punctuator, before)
-    return SpeechTask(recognizer, streaming and task.second is None, vad, punctuator)
+    voices = task.voices and _polite(task.voices, before)
+    live = streaming and task.second is None
+    return SpeechTask(recognizer, live, vad, punctuator, None, voices, task.spk_mode)
 
 
 def _answer(result: Fields, seconds: float) -> Answer:

@@ -42,9 +42,11 @@ ALIASES = (
     "gpt-transcribe",
     "gpt-4o-transcribe",
     "gpt-4o-mini-transcribe",
+    "gpt-4o-transcribe-diarize",
     "gpt-live-transcribe",
 )
-FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
+DIARIZED = "diarized_json"
+FORMATS = ("json", "text", "srt", "vtt", "verbose_json", DIARIZED)
 GRANULARITIES = ("word", "segment")
 # Spellings of the languages that a model may know, and the name that an answer has.
 LANGUAGES = {
@@ -89,6 +91,12 @@ def read_wanted(form: FormData, model: ServedModel, options: ServeOptions) -> Wa
     if response_format not in FORMATS:
         given = ", ".join(FORMATS)
         raise ApiError(f"response_format '{response_format}': use {given}", "response_format")
+    if response_format == DIARIZED and not model.tells_speakers:
+        message = "response_format diarized_json: this server has no spk_model"
+        raise ApiError(message, "response_format")
+    for name in ("known_speaker_names", "known_speaker_references"):
+        if _list(form, name):
+            raise ApiError(f"{name}: not supported; speakers are A, B ...", name)
     granularities = _list(form, "timestamp_granularities")
     if not {*granularities} <= {*GRANULARITIES}:
         raise ApiError("timestamp_granularities: use word, segment", "timestamp_granularities")
@@ -107,7 +115,11 @@ def read_wanted(form: FormData, model: ServedModel, options: ServeOptions) -> Wa
         _text(form, "stream").lower() in ("true", "1"),
         "logprobs" in _list(form, "include"),
         known_language([*_list(form, "language"), *_list(form, "languages")], model),
-        Wishes(tuple(dict.fromkeys(hotwords)), itn=model.defaults.itn),
+        Wishes(
+            tuple(dict.fromkeys(hotwords)),
+            itn=model.defaults.itn,
+            speakers=response_format == DIARIZED,
+        ),
     )
 
 
@@ -151,6 +163,8 @@ def body(wanted: Wanted, answer: Answer) -> Response:
         return PlainTextResponse(answer.subtitles(wanted.response_format))
     if wanted.response_format == "verbose_json":
         return JSONResponse(_verbose(wanted, answer))
+    if wanted.response_format == DIARIZED:
+        return JSONResponse(_diarized(answer))
     found: dict[str, Any] = {"text": answer.text, "usage": _usage(answer)}
     if wanted.logprobs:
         found["logprobs"] = [
@@ -211,12 +225,48 @@ def _segment(number: int, part: Mapping[str, Any], logs: Sequence[float]) -> dic
     }
 
 
-def event_lines(answer: Answer) -> list[str]:
-    """Server-sent events whose deltas, joined, are the text."""
+def _diarized(answer: Answer) -> dict[str, Any]:
+    """The sentences of a recording, and who says each."""
+    return {
+        "task": "transcribe",
+        "duration": round(answer.seconds, 3),
+        "text": answer.text,
+        "segments": _spoken(answer),
+        "usage": _usage(answer),
+    }
+
+
+def _spoken(answer: Answer) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "transcript.text.segment",
+            "id": f"seg_{number:03d}",
+            "start": part["start"] / 1000,
+            "end": part["end"] / 1000,
+            "text": part["text"],
+            "speaker": part.get("spk_name") or speaker_letter(int(part.get("spk", 0))),
+        }
+        for number, part in enumerate(answer.sentences, 1)
+    ]
+
+
+def speaker_letter(number: int) -> str:
+    """The name of a speaker that has none.
+
+    >>> speaker_letter(0), speaker_letter(25), speaker_letter(26)
+    ('A', 'Z', 'AA')
+    """
+    before, last = divmod(number, 26)
+    return (speaker_letter(before - 1) if before else "") + chr(ord("A") + last)
+
+
+def event_lines(answer: Answer, diarized: bool = False) -> list[str]:
+    """Server-sent events whose deltas, joined, are the text; diarized: of who says it, too."""
     parts = [str(part["text"]) for part in answer.sentences]
     if "".join(parts) != answer.text:
         parts = [answer.text] if answer.text else []
     events = [{"type": "transcript.text.delta", "delta": part} for part in parts]
+    events += _spoken(answer) if diarized else []
     done = {"type": "transcript.text.done", "text": answer.text, "usage": _usage(answer)}
     return [*(_event(json.dumps(each)) for each in (*events, done)), _event("[DONE]")]
 
@@ -334,7 +384,8 @@ class OpenaiDoor:
         log.info(line, request.state.request_id, DOOR, answer.seconds, waited)
         if not wanted.stream:
             return body(wanted, answer)
-        return StreamingResponse(_events(answer), media_type="text/event-stream")
+        lines = event_lines(answer, wanted.wishes.speakers)
+        return StreamingResponse(_events(lines), media_type="text/event-stream")
 
     async def _read(self, request: Request, upload: Upload) -> Wanted:
         """The fields of a request, and its file in `upload`."""
@@ -381,6 +432,6 @@ def _copy(file: BinaryIO, upload: Upload) -> None:
         upload.add(part)
 
 
-async def _events(answer: Answer) -> AsyncIterator[str]:
-    for line in event_lines(answer):
+async def _events(lines: Sequence[str]) -> AsyncIterator[str]:
+    for line in lines:
         yield line

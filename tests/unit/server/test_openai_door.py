@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.serving import CLIPS, clip, running, until
+from tests import tiny
+from tests.serving import CLIPS, MODELS, clip, running, until
 
 SOUNDS = {name: clip(name).read_bytes() for name in CLIPS}
 
@@ -104,6 +105,38 @@ def test_logprobs_on_request(server, texts):
     assert spelled == texts["demo_2"].strip("。") and found["logprobs"][0]["logprob"] <= 0
 
 
+def test_who_speaks(model, tmp_path, monkeypatch):
+    """Two voices, each of which says its own sentences."""
+    pytest.importorskip("sklearn", reason="clustering is an extra: pip install scikit-learn scipy")
+    from paraformer.api import diarization
+    from paraformer.api.auto import AutoModel
+    from paraformer.api.service import ServedModel
+    from paraformer.models.release import save_directory
+
+    voices = str(save_directory(tmp_path / "voices", tiny.voices()))
+    two = AutoModel("paraformer-zh-mini", spk_model=voices, **MODELS)
+    monkeypatch.setattr(
+        diarization, "cluster", lambda rows, bounds: np.arange(len(rows)) * 2 // max(1, len(rows))
+    )
+    (expected,) = two.generate(str(clip("demo_3")))
+    told = [("AB"[s["spk"]], s["text"], s["start"] / 1000) for s in expected["sentence_info"]]
+    assert {speaker for speaker, *_ in told} == {"A", "B"}
+    content = SOUNDS["demo_3"]
+    with running(lambda before: ServedModel(two, before)) as server:
+        found = server.upload(content, response_format="diarized_json").json
+        assert [(s["speaker"], s["text"], s["start"]) for s in found["segments"]] == told
+        assert found["segments"][0]["id"] == "seg_001"
+        assert (found["text"], found["duration"]) == (expected["text"], expected["audio_seconds"])
+        told_events = events(
+            server.upload(content, response_format="diarized_json", stream="true").content
+        )
+        kinds = [event["type"] for event in told_events]
+        assert kinds.count("transcript.text.segment") == len(told)
+        assert server.upload(content).json["text"] == expected["text"]
+        segments = server.upload(content, response_format="verbose_json").json["segments"]
+        assert "".join(part["text"] for part in segments) == expected["text"]
+
+
 @pytest.mark.parametrize(
     ("content", "fields", "status", "param"),
     [
@@ -117,6 +150,7 @@ def test_logprobs_on_request(server, texts):
         (SOUNDS["demo_2"], {"languages[]": ["zh", "tlh"]}, 200, None),
         (SOUNDS["demo_2"], {"languages[]": ["tlh"]}, 400, "language"),
         (SOUNDS["demo_2"], {"response_format": "diarized_json"}, 400, "response_format"),
+        (SOUNDS["demo_2"], {"known_speaker_names[]": "x"}, 400, "known_speaker_names"),
         (
             SOUNDS["demo_2"],
             {"timestamp_granularities[]": "word"},
