@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from importlib.resources import files
 from typing import Any
 
 from paraformer.api.service import ServedModel
@@ -30,6 +32,12 @@ from paraformer.server.wyoming_door import WyomingDoor
 
 log = logging.getLogger(__name__)
 
+# Of the page: its own script and style, its own server, and the worklet that it makes itself.
+PAGE_POLICY = (
+    "default-src 'none'; script-src {nonce} blob:; style-src {nonce}; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
 
 class Service:
     """One model behind all doors; `app` is what a server of ASGI runs."""
@@ -53,6 +61,7 @@ class Service:
             gates.insert(0, Middleware(CORSMiddleware, **_cors(options.origins)))
         self.app = Starlette(
             routes=[
+                Route("/", self.page),
                 Route("/health", self.health),
                 Route("/ready", self.is_ready),
                 Route("/metrics", self.metrics),
@@ -91,7 +100,18 @@ class Service:
             return JSONResponse({"status": "draining"}, 503)
         if not self.scheduler.ready.is_set():
             return JSONResponse({"status": "loading"}, 503)
-        return JSONResponse({"status": "ready", "model": self.scheduler.model.name})
+        model = self.scheduler.model
+        told = {"model": model.name, "streams": not model.deaf, "speakers": model.tells_speakers}
+        return JSONResponse({"status": "ready", **told})
+
+    async def page(self, request: Request) -> Response:
+        """A page for a microphone or a file, which takes nothing from elsewhere."""
+        nonce = secrets.token_urlsafe(16)
+        policy = PAGE_POLICY.format(nonce=f"'nonce-{nonce}'")
+        page = files("paraformer").joinpath("templates/service.html").read_text("utf-8")
+        headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
+        headers |= {"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+        return Response(page.replace("@nonce@", nonce), 200, headers, "text/html")
 
     async def metrics(self, request: Request) -> Response:
         """Figures as Prometheus reads them."""

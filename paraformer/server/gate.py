@@ -21,8 +21,12 @@ from paraformer.server.web import (
     Send,
 )
 
-# Who asks whether the server lives need not say who they are.
+# Who asks whether the server lives need not say who they are; the page at / asks for the token.
 OPEN = ("/health", "/ready")
+PAGE = "/"
+# What a page puts before its token in the subprotocols of a websocket, as OpenAI's do: it can send
+# no header.
+PAGE_TOKEN = "openai-insecure-api-key."
 _ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _BEARER = re.compile(r"bearer\s*;?\s+(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -115,7 +119,7 @@ class Gate:
                 message = {**message, "headers": head}
             await send(message)
 
-        refusal = self._refusal(scope["path"], headers)
+        refusal = self._refusal(scope, headers)
         if refusal is None:
             await self.app(scope, receive, named)
             return
@@ -126,12 +130,16 @@ class Gate:
                 return
         await refusal(scope, receive, named)
 
-    def _refusal(self, path: str, headers: Headers) -> Response | None:
-        if path in OPEN:
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        path, given = scope["path"], headers.get("authorization")
+        if path in OPEN or (path == PAGE and scope["type"] == "http"):
             return None
+        for offered in scope.get("subprotocols", ()):
+            if offered.startswith(PAGE_TOKEN):
+                given = given or f"Bearer {offered.removeprefix(PAGE_TOKEN)}"
         if not origin_fits(headers, self.options):
             return failure(403, "this page may not call the server (origins)", "forbidden")
-        if not token_fits(headers.get("authorization"), self.options.token):
+        if not token_fits(given, self.options.token):
             message = "the token is missing or wrong; send Authorization: Bearer TOKEN"
             return failure(401, message, "invalid_request_error", "invalid_api_key")
         return None

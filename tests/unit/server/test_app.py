@@ -6,14 +6,41 @@ import asyncio
 import re
 import threading
 
+import pytest
+
 from tests.serving import clip, pcm, running, say
+
+from websockets.exceptions import InvalidStatus  # isort: skip
 
 
 def test_health_and_ready(server):
     assert server.ask("/health").json == {"status": "ok"}
-    assert server.ask("/ready").json == {"status": "ready", "model": "paraformer-zh-mini"}
+    told = {"model": "paraformer-zh-mini", "streams": True, "speakers": False}
+    assert server.ask("/ready").json == {"status": "ready", **told}
     assert server.ask("/nothing").status == 404
     assert server.ask("/v1/audio/transcriptions").status == 405
+
+
+def test_the_page_asks_nobody_else_and_runs_no_script_but_its_own(served):
+    """The token is asked for by what the page calls, and comes as a subprotocol."""
+    with running(served, token="k") as server:
+        found = server.ask("/")
+        policy = found.headers["content-security-policy"]
+        (nonce,) = {*re.findall(r"nonce-([\w-]{20,})'", policy)}
+        page = found.content.decode()
+        assert found.headers["content-type"] == "text/html; charset=utf-8"
+        assert policy.startswith("default-src 'none'; ") and "unsafe" not in policy
+        tags = re.findall(r"<(?:script|style)\b[^>]*>", page)
+        assert tags == [f'<style nonce="{nonce}">', f'<script nonce="{nonce}">']
+        assert not re.search(r"https?://|src=|@import|url\(|\son\w+=|innerHTML", page)
+        assert server.ask("/").headers["content-security-policy"] != policy
+        offered = ["binary", "openai-insecure-api-key.k"]
+        with server.connect(subprotocols=offered) as socket:
+            assert socket.subprotocol == "binary"
+            assert say(socket, b"")[-1]["is_final"]
+        for wrong in (["binary"], ["binary", "openai-insecure-api-key.x"]):
+            with pytest.raises(InvalidStatus), server.connect(subprotocols=wrong):
+                pass
 
 
 def test_ready_says_no_while_the_server_ends(served):
