@@ -1,4 +1,4 @@
-# make install | demo [WAV=file] | test | test-fast | test-clients | lint | format | bench | dist | check-dist
+# make install | demo [WAV=file] | test | test-fast | test-clients | lint | format | bench | dist | check-dist | check-image
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +14,7 @@ WAV ?= paraformer/bundled/paraformer-zh-mini/example
 WORKERS ?= auto
 PARALLEL := -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: all install demo test test-fast test-clients lint format bench dist check-dist
+.PHONY: all install demo test test-fast test-clients lint format bench dist check-dist check-image
 all: lint test
 
 install: $(STAMP)
@@ -68,6 +68,10 @@ dist:
 # PYTHONS: those to try the wheel with; all from 3.10 to 3.14 that are there if none is named.
 check-dist: dist
 	PIP_ARGS="$(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)')" tests/check_dist.sh dist/*.whl $(PYTHONS)
+
+# What the lines of the service's image do, in an empty environment: no image is built.
+check-image:
+	TORCH_INDEX='$(TORCH_INDEX)' tests/check_image.sh
 
 # Ours and the peers side by side. PEER (or PARAFORMER_PEER_PYTHON): python of a venv with funasr
 # 1.4.16; PEER_INSTALL=true makes one in .venv-peer. BENCH: options of tests/bench/run.py.

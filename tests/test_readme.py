@@ -34,6 +34,7 @@ READMES = [
     ROOT / "paraformer/server/README.md",
     *sorted(ROOT.glob("egs/*/s0/README.md")),
     ROOT / "egs/batch/README.md",
+    ROOT / "egs/service/README.md",
     *sorted(BUNDLED.glob("*/README.md")),
     *sorted(BUNDLED.glob("*/example/README.md")),
 ]

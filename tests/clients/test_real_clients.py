@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from paraformer.api.auto import AutoModel
+from tests.conftest import ROOT
 from tests.serving import CLIPS, MODELS, clip, running, wyoming
 
 from paraformer.api.service import ServedModel  # isort: skip
@@ -263,6 +264,12 @@ def test_wyoming(server, texts, tmp_path):
     assert found[0] == ["paraformer-zh-mini", ["zh"], True]
     assert [text for text, _ in found[1:]] == texts
     assert all(kinds[0] == "transcript-start" for _, kinds in found[1:])
+
+
+def test_the_manifest_is_one_of_kubernetes():
+    """By the schema of a released version, with no key beside it."""
+    program = environment("kubernetes-validate==1.37.0") / "kubernetes-validate"
+    assert "FAIL" not in printed(program, "--strict", ROOT / "egs/service/kubernetes.yaml")
 
 
 def test_openai_of_node(server, texts):
