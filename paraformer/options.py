@@ -266,8 +266,8 @@ class CallOptions(_Checked):
     )
     output_format: str = _option(
         "text",
-        "text (lines `key text`), json (an object a line); srt, vtt, lrc, tsv, textgrid (a file a "
-        "recording, in output_dir); ctm, stm, rttm (a table)",
+        "text (lines `key text`), json (an object a line); nemo, lhotse (their manifests); srt, "
+        "vtt, lrc, tsv, textgrid (a file a recording, in output_dir); ctm, stm, rttm (a table)",
     )
     max_line_chars: int = _option(42, "subtitles: columns of a line, two a Chinese sign", _COUNT)
     max_line_s: float = _option(7.0, "subtitles: seconds of a line", _SECONDS)

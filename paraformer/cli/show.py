@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from paraformer.data.corpus.origins import Origins
+from paraformer.output.manifests import MANIFESTS
 from paraformer.output.result import shown_text
 from paraformer.output.subtitle_lines import LineLimits
 from paraformer.output.tables import TIMED_TABLES, format_result
@@ -43,7 +44,8 @@ def shown(result: dict[str, Any], settings: Mapping[str, Any], alone: bool) -> s
         keys = ("max_line_chars", "max_line_s")
         limits = LineLimits(**{key: settings[key] for key in keys if key in settings})
         return format_timed(result, output_format, limits)
-    if output_format == "text" and "error" in result and alone:
+    manifest = output_format in MANIFESTS
+    if "error" in result and (manifest or (output_format == "text" and alone)):
         return ""
     if output_format == "text" and "text" in result:
         result = {**result, "text": shown_text(result)}

@@ -25,7 +25,7 @@ from paraformer.output.resume import FAILED, MADE_WITH, Made, encoded, sort_tabl
 from paraformer.output.shards import claim, shard_folders
 from paraformer.output.subtitle_lines import LineLimits
 from paraformer.output.tables import FORMATS, TIMED_FILES, TIMED_TABLES
-from paraformer.output.timed_folder import TABLE_FILES, TimedFolder
+from paraformer.output.timed_folder import LINE_FILES, TABLE_FILES, TimedFolder
 from paraformer.shard import PREFIX, read_shard
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class Shards:
     @property
     def tables(self) -> list[str]:
         """Tables with lines of utterances, in the order of the list."""
-        known = {"results.jsonl", FAILED}
+        known = {*LINE_FILES.values(), FAILED}
         return [n for n in self.names if n in known or not (Path(n).suffix or n in TIMED_TABLES)]
 
     @property

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ class Result:
     rows: list[Row] = field(default_factory=list)  # of each reading, the best one first
     skipped: tuple[str, ...] = ()  # see `Item`
     voices: Sequence[Voice] = ()  # until speakers are told
+    origin: tuple[str, float | None] = ("", None)  # file or address, and seconds where it begins
     # From the end of the first token to its text, and from that of the audio to the last text.
     delays_ms: tuple[float | None, float] | None = None
 
@@ -105,6 +107,8 @@ DOCUMENTED = _NAMES[: _NAMES.index("sentence_info") + 1]
 def _origin(item: Item) -> Fields:
     """The fields that say where a result is from."""
     found: Fields = {"key": item.key, "skipped": item.skipped}
+    if isinstance(item.source, str | Path):
+        found["origin"] = str(item.source), None if item.segment is None else item.segment.start
     if item.channel != MIX:
         found["channel"] = item.channel
     if item.segment is not None and item.recording:

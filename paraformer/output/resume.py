@@ -186,9 +186,12 @@ def _key_of_turn(line: bytes) -> bytes:
 
 
 def _key_of_object(line: bytes) -> bytes:
-    """The `key` of a JSON object as it stands in a table; none of what is no such object."""
+    """The `key`, or the `id`, of a JSON object as it stands in a table; none of what is no such
+    object.
+    """
     try:
-        return encoded(str(parse_json(line)["key"]))
+        told = parse_json(line)
+        return encoded(str(told["key"] if "key" in told else told["id"]))
     except (ValueError, KeyError, TypeError):
         return b""
 

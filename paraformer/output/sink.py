@@ -10,7 +10,8 @@ from dataclasses import replace
 from paraformer.data.corpus.origins import Origins
 from paraformer.data.inputs.sources import Item
 from paraformer.options import CallOptions
-from paraformer.output.result import Fields, Result
+from paraformer.output.manifests import MANIFESTS, ORIGIN
+from paraformer.output.result import Fields, Result, shown_text
 from paraformer.output.resume import Made
 from paraformer.output.shards import Claim, claim
 from paraformer.output.subtitle_lines import LineLimits
@@ -31,7 +32,7 @@ class Results(Iterator[Fields]):
         result = next(self.found)
         if result.error is not None:
             log.error("'%s': %s", result.key, result.error.replace("\n", " "))
-        return result.to_dict()
+        return result.to_dict() if self._output is None else self._output.told(result)
 
     @property
     def skipped(self) -> int:
@@ -70,17 +71,26 @@ class Output:
         self.folder: ResultFolder | None = None
         self.timed: TimedFolder | None = None
         self._claim: Claim | None = None
+        self._manifest = call.output_format in MANIFESTS
         if not call.output_dir:
             return
         self._claim = claim(call.output_dir, call.part) if call.part else None
         # First, for what it lacks is said before an earlier run's tables are emptied.
         timed_format = layout.timed or call.output_format
-        if is_timed(timed_format) or (timed_format == "json" and layout.with_json):
+        has_lines = self._manifest or (timed_format == "json" and layout.with_json)
+        if is_timed(timed_format) or has_lines:
             limits = LineLimits(call.max_line_chars, call.max_line_s)
             where = (call.folder, timed_format, limits, call.resume)
             self.timed = TimedFolder(*where, self.origins, bool(layout.timed), layout.joined)
         beside = self.timed.beside if self.timed is not None else ()
         self.folder = ResultFolder(call.folder, layout, call.nbest, call.resume, beside, made)
+
+    def told(self, result: Result) -> Fields:
+        """The dict of a result, for manifests with where it comes from."""
+        found = result.to_dict()
+        if not self._manifest or "text" not in found:
+            return found
+        return {**found, "text": shown_text(found), ORIGIN: result.origin}
 
     @property
     def left(self) -> int:
@@ -119,7 +129,7 @@ class Output:
                 if self.timed is not None:
                     for key in result.skipped:
                         self.timed.keep(key)
-                    self.timed.add(result.to_dict())
+                    self.timed.add(self.told(result))
                 if self.folder is not None:
                     self.folder.add(result)
                 yield result

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
 from paraformer.errors import ConfigError
 from paraformer.files import check_folder, unwritable
+from paraformer.output.manifests import MANIFESTS, manifest_line
 from paraformer.output.resume import FAILED, Finished, Made, row_id
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ TIMED_FILES = ("srt", "vtt", "textgrid", "lrc", "tsv")  # one for each recording
 TIMED_TABLES = ("ctm", "stm", "rttm")  # one for all
 # What of a result is printed as text: the first that it has.
 SHOWN = ("text", "value", "turns", "spk_embedding")
-FORMATS = (*LINES, *TIMED_FILES, *TIMED_TABLES)
+FORMATS = (*LINES, *TIMED_FILES, *MANIFESTS, *TIMED_TABLES)
 
 
 def format_result(
@@ -30,6 +31,8 @@ def format_result(
     >>> format_result({"key": "a b", "text": "你好"}), format_result({"text": "你好"}, alone=True)
     ('a_b 你好', '你好')
     """
+    if output_format in MANIFESTS:
+        return manifest_line(result, output_format)
     check_format(output_format, LINES)
     if "spk_embedding" in result:
         result = {**result, "spk_embedding": numbers_of(result["spk_embedding"][0])}

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from paraformer.data.corpus.origins import Origins
 from paraformer.errors import DataError
 from paraformer.files import check_folder, replacing
+from paraformer.output.manifests import LHOTSE, NEMO
 from paraformer.output.subtitle_lines import LineLimits, Transcript, transcript
 from paraformer.output.tables import TIMED_FILES, TIMED_TABLES, format_result, row_id
 from paraformer.output.timed_formats import check_extra, format_parts, is_timed, refuse_stretches
@@ -19,7 +20,8 @@ from paraformer.output.timed_formats import check_extra, format_parts, is_timed,
 # What ends the names of files that hold one recording.
 SUFFIXES = {name: name for name in TIMED_FILES} | {"textgrid": "TextGrid"}
 # One that holds all.
-TABLE_FILES = {name: name for name in TIMED_TABLES} | {"json": "results.jsonl"}
+LINE_FILES = {"json": "results.jsonl", NEMO: "manifest.jsonl", LHOTSE: "cuts.jsonl"}
+TABLE_FILES = {name: name for name in TIMED_TABLES} | LINE_FILES
 SPEAKER_TABLES = ("stm", "rttm")  # say who speaks
 # What some system takes in no name of a file.
 _UNSAFE = re.compile(r"""[/\\:*?"<>|\0-\x1f]|^\.+$""")
@@ -88,8 +90,9 @@ class TimedFolder:
             return
         if is_timed(self.output_format):
             found = self._placed(result)
-        if self._gathers or self.output_format == "json":
-            text = format_result(result, "json") + "\n"
+        if self._gathers or self.output_format in LINE_FILES:
+            form = "json" if self._gathers else self.output_format
+            text = format_result(result, form) + "\n"
         else:
             text = format_parts([found], self.output_format, self.limits)
         if self._table:

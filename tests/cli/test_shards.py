@@ -82,7 +82,7 @@ def merge(out, data, *more):
     return merge_results(OmegaConf.merge(config, dict(more)))
 
 
-@pytest.mark.parametrize("form", ["text", "ctm", "srt"])
+@pytest.mark.parametrize("form", ["text", "ctm", "srt", "lhotse"])
 def test_shards_merged_are_one_run_to_the_byte(form, listed, tmp_path, capsys, caplog):
     one, out = tmp_path / "one", tmp_path / "out"
     given = (f"+input={listed}", f"+output_format={form}", "+pred_timestamp=true")

@@ -5,8 +5,10 @@ Standard library only: the programs in `utils/` start with it.
 
 from __future__ import annotations
 
+import gzip
 import re
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,9 +47,10 @@ def iter_rows(path: str | Path) -> Iterator[Row]:
 
 
 def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Pairs (number from 1, text) of the lines of a UTF-8 file."""
+    """Pairs (number from 1, text) of the lines of a UTF-8 file, of x.gz unpacked."""
     path = Path(path)
-    with _explained(path), path.open("rb") as file:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with _explained(path), opened(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 text = line.decode()
@@ -71,8 +74,9 @@ def _explained(path: Path) -> Iterator[None]:
         raise DataError(
             f"{path}: no such file (looked for {path.absolute()}); check the path"
         ) from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; give a readable text file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: {reason}; give a readable text file") from None
     except ValueError as error:  # a name that no file can have
         raise DataError(f"{path}: {error}; check the path") from None
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import unicodedata
 from abc import ABC, abstractmethod
 from array import array
@@ -23,12 +24,14 @@ from paraformer.data.corpus.ids import URL, distinct_keys
 from paraformer.data.corpus.segments import parse_place, wrong_place
 from paraformer.data.corpus.tables import iter_lines, iter_rows
 from paraformer.data.inputs.audio_items import Item, Segment, named, taken
+from paraformer.data.inputs.manifests import foreign_item, is_foreign
 from paraformer.documents import parse_json
 from paraformer.errors import DataError
 from paraformer.limits import RATE
 
 TABLES = (".scp", ".txt", ".text")
 JSON = (".json", ".jsonl")
+PACKED = ".gz"  # behind the name of a list of JSON, as lhotse writes it
 _OWN_KEYS = {"key", "source", "fs"}
 # Keys that lists to train with have besides; `text` and others are those of newer ones.
 _KNOWN_KEYS = _OWN_KEYS | {
@@ -53,7 +56,9 @@ class Entry(NamedTuple):
     key: str
     path: str  # see `Name`
     source: Any
-    fs: int | None = None  # see `Item`
+    fs: int | None = None  # see `Item`, as are these
+    segment: Segment | None = None
+    channel: str | int = MIX
 
 
 class ListFile(ABC):
@@ -209,18 +214,22 @@ class JsonFile(ListFile):
         """See `ListFile`."""
         for line, value in self._values():
             item = from_object(value, f"{self.path}:{line}")
-            yield Entry(line, "" if item.path else item.key, item.path, item.source, item.fs)
+            key = "" if item.path else item.key
+            told = item.fs, item.segment, item.channel
+            yield Entry(line, key, item.path, item.source, *told)
 
     def item(self, entry: Entry) -> Item:
         """See `ListFile`."""
-        _, key, path, source, fs = entry
+        _, key, path, source, fs, segment, channel = entry
         if isinstance(source, str):
             source = self.locate(source)
+            source = sys.intern(source) if segment else source  # see `Cache`
             if source.rstrip().endswith("|"):
                 source = self._no_command(
                     entry, "`id command |`, never from JSON; write such a list"
                 )
-        return replace(named(path, source) if path else Item(key, source), fs=fs)
+        item = named(path, source) if path else Item(key, source)
+        return replace(item, fs=fs, segment=segment, channel=channel)
 
     def _values(self) -> Iterator[tuple[int, object]]:
         """Pairs (line, value) of JSON lines, or of the entries of one JSON document."""
@@ -257,7 +266,7 @@ def _document(text: str) -> list[object] | None:
         whole = parse_json(text)
     except ValueError:
         return None
-    if isinstance(whole, dict) and "source" not in whole:
+    if isinstance(whole, dict) and "source" not in whole and not is_foreign(whole):
         return [{"key": key, "source": source} for key, source in whole.items()]
     return whole if isinstance(whole, list) else [whole]
 
@@ -277,6 +286,8 @@ def from_object(value: object, where: str) -> Item:
     """An item of `{"key": ..., "source": ...}`, or of a source alone."""
     if isinstance(value, str) and value.strip():
         return named(value, value)
+    if (foreign := foreign_item(value, where)) is not None:
+        return foreign
     if not isinstance(value, Mapping) or "source" not in value:
         remedy = "give the array alone, its rate as fs" if _is_array(value) else "mend this entry"
         return Item(where, DataError(f'{where}: not {{"key": ..., "source": ...}}; {remedy}'))
@@ -331,7 +342,7 @@ class SegmentsFile(ListFile):
 
     def item(self, entry: Entry) -> Item:
         """See `ListFile`."""
-        line, key, _, value, _ = entry
+        line, key, _, value, *_ = entry
         where, wrong = f"{self.path}:{line}", wrong_place(value)
         if wrong:
             return Item(key, DataError(f"{where}: {wrong}; mend this line"))

@@ -37,6 +37,7 @@ from paraformer.data.inputs.audio_items import (
 )
 from paraformer.data.inputs.lists import (
     JSON,
+    PACKED,
     TABLES,
     JsonFile,
     Later,
@@ -46,6 +47,7 @@ from paraformer.data.inputs.lists import (
     TableFile,
     from_object,
 )
+from paraformer.data.inputs.packages import CSV, TAR, CsvFile, TarFile, metadata_of
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.shard import Shard
 
@@ -63,7 +65,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-LISTS = (*TABLES, *JSON)
+LISTS = (*TABLES, *JSON, CSV, TAR)
 NAMELESS = ("", "")
 SHOWN_ENDS = 5
 _BYTES = (bytes, bytearray, memoryview)
@@ -345,12 +347,13 @@ def _expand_path(source: str | Path, segments: str, trusted: bool = True) -> Ite
         yield _One(named(source, source))
     elif os.path.isdir(path):  # False where the system refuses the name, unlike Path.is_dir
         # A data directory is its wav.scp.
-        has_list = os.path.isfile(path / "wav.scp")
-        yield _open_list(path / "wav.scp", segments, trusted) if has_list else _Folder(path)
-    elif _is_list(path):
+        table = path / "wav.scp"
+        found = table if os.path.isfile(table) else metadata_of(path)
+        yield _open_list(found, segments, trusted) if found else _Folder(path)
+    elif _is_list(path) and not _matches(str(source)):
         yield _open_list(path, segments, trusted)
-    elif found := _matches(str(source)):
-        for name in found:
+    elif matches := _matches(str(source)):
+        for name in matches:
             yield from _expand_path(name, segments, trusted=False)
     else:
         yield _One(named(str(source), source))
@@ -358,7 +361,14 @@ def _expand_path(source: str | Path, segments: str, trusted: bool = True) -> Ite
 
 def _is_list(source: str | Path) -> bool:
     is_url = isinstance(source, str) and URL.match(source)
-    return not is_url and Path(source).suffix.lower() in LISTS
+    return not is_url and _kind(Path(source)) in LISTS
+
+
+def _kind(path: Path) -> str:
+    """The end of the name of a list, of JSON also where it is packed."""
+    end = path.suffix.lower()
+    inner = path.with_suffix("").suffix.lower() if end == PACKED else ""
+    return inner if inner in JSON else end
 
 
 def _matches(pattern: str) -> list[str]:
@@ -373,8 +383,13 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _open_list(path: Path, segments: str, trusted: bool) -> ListFile:
-    is_json = path.suffix.lower() in JSON
-    listed: ListFile = JsonFile(path) if is_json else TableFile(path, trusted)
+    kind = _kind(path)
+    others: dict[str, type[ListFile]] = {
+        CSV: CsvFile,
+        TAR: TarFile,
+        **dict.fromkeys(JSON, JsonFile),
+    }
+    listed = others[kind](path) if kind in others else TableFile(path, trusted)
     _refuse_empty(listed, "id file")
     beside = path.with_name("segments")
     if segments or (path.name == "wav.scp" and beside.is_file()):
