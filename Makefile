@@ -1,4 +1,5 @@
-# make install | demo [WAV=file] | test | test-fast | test-clients | lint | format | bench | dist | check-dist | check-image
+# make install | demo [WAV=file] | test | test-fast | test-clients | lint | format | bench | docs
+# make dist | check-dist | check-image | check-gpu
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +15,8 @@ WAV ?= paraformer/bundled/paraformer-zh-mini/example
 WORKERS ?= auto
 PARALLEL := -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: all install demo test test-fast test-clients lint format bench dist check-dist check-image
+.PHONY: all install demo test test-fast test-clients lint format bench docs
+.PHONY: dist check-dist check-image check-gpu
 all: lint test
 
 install: $(STAMP)
@@ -58,6 +60,11 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The documents, in exp/docs/site: pages of docs/pages, READMEs, and what the code tells of itself.
+docs: install
+	$(BIN)/python docs/build.py exp/docs/pages
+	$(BIN)/python -m mkdocs build --strict --quiet --config-file docs/mkdocs.yml
+
 # The source distribution and the wheel, in dist/. PYTHON needs nothing but venv.
 dist:
 	rm -rf dist build
@@ -72,6 +79,11 @@ check-dist: dist
 # What the lines of the service's image do, in an empty environment: no image is built.
 check-image:
 	TORCH_INDEX='$(TORCH_INDEX)' tests/check_image.sh
+
+# Recognition on a CUDA device beside the CPU; "no GPU" where there is none.
+check-gpu: install
+	mkdir -p exp
+	$(BIN)/python tests/check_gpu.py exp/check_gpu.json
 
 # Ours and the peers side by side. PEER (or PARAFORMER_PEER_PYTHON): python of a venv with funasr
 # 1.4.16; PEER_INSTALL=true makes one in .venv-peer. BENCH: options of tests/bench/run.py.
