@@ -98,7 +98,9 @@ TESTED_BY = {
     "report.det_plot": "cli/test_embed.py",
     "data.corpus.der": "cli/test_score_der.py",
     "data.corpus.rttm": "cli/test_score_der.py",
+    "programs.score_norm": "cli/test_embed.py",
     "programs.train_vad": "cli/test_score_vad.py",
+    "programs.train_speaker": "unit/train/test_speakers.py",
     # Parts of programs.
     "programs.growing_archive": "cli/test_make_fbank.py",
     "programs.hydra_main": "unit/cli/test_arguments.py",

@@ -20,11 +20,12 @@ from paraformer.data.corpus.tables import iter_rows, read_table, write_text
 from paraformer.errors import ConfigError, DataError, writing
 from paraformer.limits import Limits, check_values
 from paraformer.programs.hydra_main import plain, run
+from paraformer.programs.score_norm import normalised
 from paraformer.report.det_plot import draw_det
 
 LABELS = {"target": True, "nontarget": False}
 PRIORS = (0.01, 0.05)  # shares of targets among trials
-LIMITS = {"threshold": Limits(-1, 1)}
+LIMITS = {"threshold": Limits(-1, 1), "cohort_top": Limits(2, whole=True)}
 
 
 class Trial(NamedTuple):
@@ -132,6 +133,12 @@ def verify(config: DictConfig) -> int:
             if name not in known:
                 raise DataError(f"{config.trials}: '{name}' has no embedding; make it, or mend it")
         scores.append(float(enrolled[trial.enrol] @ units[trial.test]))
+    if config.cohort:
+        others = read_units(Path(config.cohort))
+        if config.cohort_spk2utt:
+            others = means(others, Path(config.cohort_spk2utt))
+        named = [(trial.enrol, trial.test) for trial in trials]
+        scores = normalised(named, scores, (enrolled, units), others, config.cohort_top)
     if config.out:
         pairs = zip(trials, scores, strict=True)
         write_text(config.out, "".join(f"{t.enrol} {t.test} {score:.6f}\n" for t, score in pairs))

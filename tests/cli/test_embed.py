@@ -203,3 +203,26 @@ def test_a_command_prints_the_embedding(model, data):
     (expected,) = AutoModel(model, device="cpu").generate(str(data / "a.wav"))
     printed = torch.tensor([float(x) for x in done.stdout.strip(" []\n").split(",")])
     torch.testing.assert_close(printed, expected["spk_embedding"][0], atol=1e-5, rtol=1e-5)
+
+
+def test_scores_by_a_cohort_are_deviations_above_the_nearest_of_it(tmp_path, capsys):
+    scp = write_vectors(tmp_path, VECTORS)
+    (tmp_path / "others").mkdir()
+    angles = {"x": 0.0, "y": 90.0, "z": 180.0}  # cosines to a1: 1, 0, -1; to a2: 0.8, 0.6, -0.8
+    points = {
+        k: np.array([np.cos(a), np.sin(a)]) for k, v in angles.items() for a in [np.radians(v)]
+    }
+    cohort = write_vectors(tmp_path / "others", points)
+    (tmp_path / "trials").write_text("a1 a2 target\na1 b1 nontarget\n")
+    out = tmp_path / "scores"
+    given = {"trials": str(tmp_path / "trials"), "embeddings": scp, "out": str(out)}
+    assert run(verify, **given, cohort=cohort, cohort_top=2) == 0
+    first = float(out.read_text().split()[2])
+    # a1: mean 0.5, deviation 0.5 of (1, 0); a2: mean 0.7, deviation 0.1 of (0.8, 0.6)
+    assert first == pytest.approx(((0.8 - 0.5) / 0.5 + (0.8 - 0.7) / 0.1) / 2, abs=1e-5)
+    (tmp_path / "spk2utt").write_text("one x y\ntwo y z\n")
+    table = str(tmp_path / "spk2utt")
+    assert run(verify, **given, cohort=cohort, cohort_spk2utt=table, cohort_top=2) == 0
+    # The means lie at 45 and 135 degrees: cosines 0.7071 and -0.7071 to a1, 0.9899, -0.1414 to a2.
+    first = float(out.read_text().split()[2])
+    assert first == pytest.approx((0.8 / 0.70711 + (0.8 - 0.42426) / 0.56569) / 2, abs=1e-4)

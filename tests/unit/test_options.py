@@ -212,6 +212,7 @@ def test_a_text_file_as_an_entry_is_one_clear_error(tmp_path):
 # Keys of programs that mean another thing by the same name.
 OTHERWISE = {
     *((file, "resume") for file in ("train", "train_punctuation", "train_vad")),  # of snapshots
+    ("train_speaker", "resume"),
     *((file, "fs") for file in ("fbank", "make_shards")),  # the rate that is written
     *(("diarize", name) for name in ("vad_model", "output_format")),  # it always has a VAD
     ("enroll", "vad_model"),

@@ -24,6 +24,7 @@ from paraformer.train.objective import UnitCtc
 from paraformer.train.optim import Optim
 from paraformer.train.punctuation import Sampling as PassageSampling
 from paraformer.train.second_head import SecondHead
+from paraformer.train.speakers import Crops, Margin
 from paraformer.train.trainer import Training
 from paraformer.train.vad import Pieces
 
@@ -44,6 +45,13 @@ SECTIONS = {
         "lr_finder": Sweep,
     },
     "train_vad": {"pieces": Pieces, "optim": Optim, "training": Training},
+    "train_speaker": {
+        "crops": Crops,
+        "augment": Augment,
+        "margin": Margin,
+        "optim": Optim,
+        "training": Training,
+    },
     "train_punctuation": {"sampling": PassageSampling, "optim": Optim, "training": Training},
 }
 # The schedule of each program is its own, and masks are drawn in training alone.
@@ -56,6 +64,21 @@ OWN = {
         "total_steps": 4000,
     },
     ("train_vad", "training"): {"max_epoch": 1000, "max_steps": 4000},
+    ("train_speaker", "augment"): {
+        "noise_probability": 0.5,
+        "room_probability": 0.3,
+        "band_probability": 0.2,
+        "freq_masks": 1,
+        "freq_width": 8,
+    },
+    ("train_speaker", "optim"): {
+        "lr": 0.002,
+        "weight_decay": 0.05,
+        "schedule": "cosine",
+        "warmup_steps": 200,
+        "total_steps": 4000,
+    },
+    ("train_speaker", "training"): {"max_epoch": 1000, "max_steps": 4000},
     ("train_punctuation", "optim"): {
         "lr": 0.001,
         "schedule": "cosine",
@@ -89,7 +112,8 @@ def test_each_section_of_a_training_configuration_is_one_of_these():
 
 @pytest.mark.parametrize(
     "program",
-    ["train", "train_vad", "train_punctuation", "average_model", "select_model", "extend_model"],
+    [*("train", "train_vad", "train_speaker", "train_punctuation"), "average_model", "select_model"]
+    + ["extend_model"],
 )
 def test_the_defaults_of_a_program_are_within_the_limits(program):
     config = OmegaConf.create({k: v for k, v in defaults_of(program).items() if v != "???"})
