@@ -15,6 +15,7 @@ from paraformer.nn.chunks import ChunkPlan, ChunkRule, streaming_rule
 from paraformer.nn.cif import CifChunk, CifOutput, CifPredictor, CifState, fire_to
 from paraformer.nn.cif_v3 import CifPredictorV3, Timeline
 from paraformer.nn.conformer import ConformerEncoder
+from paraformer.nn.layers import ScoreLayer
 from paraformer.nn.mask import length_mask, zero_padding
 from paraformer.nn.sanm import EncoderState, SanmEncoder, Store
 from paraformer.nn.sanm_decoder import DecoderState, SanmDecoder
@@ -29,7 +30,7 @@ class CtcHead(nn.Module):
 
     def __init__(self, width: int, vocab_size: int) -> None:
         super().__init__()
-        self.ctc_lo = nn.Linear(width, vocab_size)
+        self.ctc_lo = ScoreLayer(width, vocab_size)
 
     def forward(self, memory: Tensor) -> Tensor:
         """(B, T, D) -> log-probabilities (B, T, V)."""

@@ -22,7 +22,7 @@ from paraformer.nn.bias import (
     attend_to_list,
     embed_words,
 )
-from paraformer.nn.layers import run_layers
+from paraformer.nn.layers import ScoreLayer, run_layers
 from paraformer.nn.mask import length_mask
 from paraformer.nn.sanm_decoder import SanmDecoder, SanmDecoderLayer
 
@@ -100,7 +100,7 @@ class SeacoParaformer(BiCifParaformer):
         if bias_encoder_bid:
             self.lstm_proj = nn.Linear(2 * inner_dim, inner_dim)
         self.seaco_decoder = seaco_decoder
-        self.hotword_output_layer = nn.Linear(inner_dim, self.decoder.output_layer.out_features)
+        self.hotword_output_layer = ScoreLayer(inner_dim, self.decoder.output_layer.out_features)
         self.no_bias = no_bias
 
     @property

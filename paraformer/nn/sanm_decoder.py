@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from paraformer.nn.attention import attend
 from paraformer.nn.chunks import ChunkRule
-from paraformer.nn.layers import Dropout, NormedFeedForward, layer_norm, run_layers
+from paraformer.nn.layers import Dropout, NormedFeedForward, ScoreLayer, layer_norm, run_layers
 from paraformer.nn.mask import key_mask, length_mask
 from paraformer.nn.sanm import MemoryBlock, Store
 
@@ -142,7 +142,7 @@ class SanmDecoder(nn.Module):
             self.decoders2 = nn.ModuleList(layer(0, False) for _ in range(rest))
         self.decoders3 = nn.ModuleList([SanmDecoderLayer(width, linear_units, dropout_rate)])
         self.after_norm = layer_norm(width)
-        self.output_layer = nn.Linear(width, vocab_size)
+        self.output_layer = ScoreLayer(width, vocab_size)
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Token ids (B, U) -> (B, U, D), for the sampler."""

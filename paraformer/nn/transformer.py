@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from paraformer.errors import ConfigError
 from paraformer.nn.attention import MultiHeadAttention
-from paraformer.nn.layers import Dropout, FeedForward, layer_norm, run_layers
+from paraformer.nn.layers import Dropout, FeedForward, ScoreLayer, layer_norm, run_layers
 from paraformer.nn.mask import key_mask
 from paraformer.nn.position import interleaved_sinusoid
 
@@ -253,7 +253,7 @@ class SanDecoder(nn.Module):
             for _ in range(num_blocks)
         )
         self.after_norm = layer_norm(width)
-        self.output_layer = nn.Linear(width, vocab_size)
+        self.output_layer = ScoreLayer(width, vocab_size)
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Token ids (B, U) -> (B, U, D) with their position codes, for the sampler."""

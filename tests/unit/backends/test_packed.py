@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from paraformer.backends.packed import PackedConv, PackedLinear, for_inference
-from paraformer.nn.layers import FeedForward, NormedFeedForward, PointwiseConv
+from paraformer.nn.layers import FeedForward, NormedFeedForward, PointwiseConv, ScoreLayer
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -98,6 +98,18 @@ def test_bfloat16_is_near():
 
 
 @needs_onednn
+def test_scores_of_tokens_are_float32_in_every_number_format():
+    layer, x = ScoreLayer(64, 80), torch.randn(5, 64)
+    packed = for_inference(layer, CPU, torch.bfloat16)
+    with torch.inference_mode():
+        exact, near = layer(x), packed(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(layer(x), exact) and torch.equal(packed(x), near)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16  # a training step has its own precision
+
+
+@needs_onednn
 @pytest.mark.parametrize(
     "layer",
     [
@@ -105,6 +117,7 @@ def test_bfloat16_is_near():
         torch.nn.Linear(64, 80, bias=False),
         torch.nn.Conv1d(64, 80, 3),
         PointwiseConv(64, 80, bias=False),
+        ScoreLayer(64, 80),
     ],
     ids=repr,
 )
