@@ -83,6 +83,7 @@ ALIASES = {
 }
 # Values of `dtype`; the last two are also switches of their own: bf16=True is dtype="bf16".
 NUMBER_FORMATS = ("fp32", "bf16", "fp16")
+AUTO = "auto"  # the quickest of which the error was measured
 FORMAT_SWITCHES = NUMBER_FORMATS[1:]
 BACKENDS = ("", "torch", "onnx")
 # Options of which several may be given, in any form.
@@ -123,7 +124,9 @@ class BuildOptions(_Checked):
         None, "number of CPU threads; torch's own choice if not given", THREADS
     )
     dtype: str = _option(
-        "fp32", "number format of model: fp32, bf16, or on a GPU fp16 (bf16=true, fp16=true)"
+        "fp32",
+        "number format: fp32, bf16, on a GPU fp16 (bf16=true, fp16=true), or auto, of a recogniser "
+        "bf16 where the processor multiplies it, else fp32",
     )
     backend: str = _option(
         "", "onnx: compute with the graphs of a directory; torch: with its network; what is there"
@@ -465,6 +468,8 @@ def one_format(given: Mapping[str, Any]) -> dict[str, Any]:
 
     >>> one_format({"fp16": True, "dtype": "fp16"}), one_format({"fp16": False})
     ({'dtype': 'fp16'}, {})
+    >>> one_format({"bf16": False, "dtype": "auto"})
+    {'dtype': 'fp32'}
     """
     rest = {key: value for key, value in given.items() if key not in FORMAT_SWITCHES}
     switches = {name: given[name] for name in FORMAT_SWITCHES if name in given}
@@ -474,6 +479,8 @@ def one_format(given: Mapping[str, Any]) -> dict[str, Any]:
     dtype = rest.pop("dtype", None)
     if dtype is not None and dtype not in named:
         named.append(dtype)
+    if switches.get("bf16") is False and named == [AUTO]:
+        named = [NUMBER_FORMATS[0]]
     if len(named) > 1 or any(name in switches and not switches[name] for name in named):
         said = ", ".join(f"{key}={given[key]}" for key in ("dtype", *switches) if key in given)
         raise ConfigError(f"{said}: contradict each other; give dtype alone")

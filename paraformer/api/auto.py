@@ -33,7 +33,7 @@ from paraformer.api.tasks import (
     speech_layout,
     stream_items,
 )
-from paraformer.backends.devices import choose_device, choose_format
+from paraformer.backends.devices import place
 from paraformer.backends.forks import check_gpu, most_threads
 from paraformer.data.audio.channels import MIX, check_channel
 from paraformer.data.inputs.pieces import RefusedError
@@ -210,9 +210,8 @@ class AutoModel:
         kind = kind_of(config)
         if kind in OTHER_TASKS:
             return OTHER_TASKS[kind](self.directory, {**given, **weights}, build)
+        device, dtype = place(build.device, build.dtype)
         release = load_release(merge(config, given), self.directory, mapped=True)
-        device = choose_device(build.device)
-        dtype = choose_format(build.dtype, device)
         recognizer = Recognizer(release, device, dtype)
         vad = punctuator = None
         if build.vad_model:

@@ -12,7 +12,7 @@ from paraformer.api.detection import VadTask
 from paraformer.api.punctuation import PunctuationTask
 from paraformer.api.speakers import speaker_task
 from paraformer.api.tasks import Task
-from paraformer.backends.devices import choose_device, choose_format
+from paraformer.backends.devices import choose_device, place
 from paraformer.decode.align import ForcedAligner
 from paraformer.decode.punctuate import Punctuator
 from paraformer.decode.vad import VoiceActivity
@@ -26,15 +26,14 @@ def _vad_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) 
 
 
 def _punctuation_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
-    device = choose_device(build.device)
-    release = load_punctuation(directory, given)
-    return PunctuationTask(Punctuator(release, device, choose_format(build.dtype, device)))
+    device, dtype = place(build.device, build.dtype, PUNCTUATION)
+    return PunctuationTask(Punctuator(load_punctuation(directory, given), device, dtype))
 
 
 def _align_task(directory: Path, given: dict[str, Any], build: opts.BuildOptions) -> Task:
-    device = choose_device(build.device)
+    device, dtype = place(build.device, build.dtype, ALIGNER)
     release = load(ALIGNER, directory, given, mapped=True)
-    return AlignTask(ForcedAligner(release, device, choose_format(build.dtype, device)))
+    return AlignTask(ForcedAligner(release, device, dtype))
 
 
 OTHER_TASKS: dict[Kind | None, Callable[[Path, dict[str, Any], opts.BuildOptions], Task]] = {

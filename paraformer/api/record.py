@@ -9,9 +9,10 @@ from typing import Any
 
 from paraformer import options as opts
 from paraformer.api.enrolment import files_of
+from paraformer.backends.devices import computing_device, format_of
 from paraformer.decode.hotwords import said_hotwords
 from paraformer.models.integrity import content_id
-from paraformer.models.kinds import hears_streams
+from paraformer.models.kinds import hears_streams, kind_of
 from paraformer.models.release import read_config, weights_of
 from paraformer.output.resume import Made
 from paraformer.shard import read_shard
@@ -28,9 +29,11 @@ def made_with(directories: Mapping[str, Path], given: Mapping[str, Any], cut: bo
         for key, value in given.items()
         if key not in idle and not (key in known and value == opts.default_of(known[key]))
     }
+    config = read_config(directories["model"], {})
+    options["dtype"] = _format(given, config)
     if options.get("output_format") == "json":  # it is printed alone
         del options["output_format"]
-    if cut and not hears_streams(read_config(directories["model"], {})):
+    if cut and not hears_streams(config):
         options["as a stream"] = True
     return _made(directories, options)
 
@@ -45,7 +48,19 @@ def made_by(
         for key, value in config.items()
         if key not in idle and value != defaults.get(key)
     }
+    if "dtype" in defaults:
+        options["dtype"] = _format(config, read_config(directories["model"], {}))
     return _made(directories, options)
+
+
+def _format(given: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """The number format that is computed in, whatever it was called; the device is asked only where
+    it decides.
+    """
+    name = str(given.get("dtype") or "fp32")
+    if name in ("fp32", "bf16"):
+        return name
+    return format_of(name, computing_device(str(given.get("device", "auto"))), kind_of(config))
 
 
 def _made(directories: Mapping[str, Path], options: Mapping[str, Any]) -> Made:

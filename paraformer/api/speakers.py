@@ -12,7 +12,7 @@ from paraformer.api.diarization import ListeningSegmenter
 from paraformer.api.enrolment import Enrolment
 from paraformer.api.tasks import Task, adjusted, blocks_of, progress
 from paraformer.api.tellers import Teller
-from paraformer.backends.devices import choose_device, choose_format
+from paraformer.backends.devices import place
 from paraformer.data.inputs.audio_items import Cache
 from paraformer.data.inputs.sources import Item
 from paraformer.decode.longform import Counted, Cutting, Segmenter
@@ -20,6 +20,7 @@ from paraformer.decode.vad import VoiceActivity
 from paraformer.decode.voices import Voices
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.hub.directories import find_model
+from paraformer.models.kinds import SPEAKER
 from paraformer.models.release import load_speakers, load_vad, weights_for
 from paraformer.options import BuildOptions, CallOptions
 from paraformer.output.result import Result, embedding_result, turns_result
@@ -110,11 +111,10 @@ class DiarizationTask(SpeakerTask):
 
 def speaker_task(directory: Path, given: Mapping[str, Any], build: BuildOptions) -> Task:
     """The task of a speaker model, beside a VAD or alone."""
-    device = choose_device(build.device)
-    release = load_speakers(directory, dict(given))
-    voices = Voices(release, device, choose_format(build.dtype, device))
+    device, dtype = place(build.device, build.dtype, SPEAKER)
+    voices = Voices(load_speakers(directory, dict(given)), device, dtype)
     if not build.vad_model:
         return SpeakerTask(voices)
-    place = find_model(build.vad_model, build.hub, build.vad_model_revision, offline=True)
-    weights = weights_for(place, build.backend, required=False)
-    return DiarizationTask(voices, VoiceActivity(load_vad(place, {**weights, **build.vad_kwargs})))
+    vad = find_model(build.vad_model, build.hub, build.vad_model_revision, offline=True)
+    weights = weights_for(vad, build.backend, required=False)
+    return DiarizationTask(voices, VoiceActivity(load_vad(vad, {**weights, **build.vad_kwargs})))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 
 from paraformer.backends.forks import check_gpu
 from paraformer.errors import ConfigError
-from paraformer.options import BACKENDS, NUMBER_FORMATS
+from paraformer.models.kinds import RECOGNISER, Kind
+from paraformer.options import AUTO, BACKENDS, NUMBER_FORMATS
 
 log = logging.getLogger(__name__)
 
@@ -18,12 +20,18 @@ DTYPES = dict(zip(NUMBER_FORMATS, (None, torch.bfloat16, torch.float16), strict=
 
 def choose_device(name: str) -> torch.device:
     """The device of that name; where it is missing the CPU, and the log says so."""
+    wanted = parse_device(name)
+    check_gpu(wanted.type)
+    device = computing_device(name)
+    if device != wanted:
+        log.warning("device %s is not usable here; the CPU is used", name)
+    return device
+
+
+def computing_device(name: str) -> torch.device:
+    """The same, which says nothing."""
     device = parse_device(name)
-    check_gpu(device.type)
-    if device.type == "cpu" or is_usable(device):
-        return device
-    log.warning("device %s is not usable here; the CPU is used", name)
-    return torch.device("cpu")
+    return device if device.type == "cpu" or is_usable(device) else torch.device("cpu")
 
 
 def parse_device(name: str) -> torch.device:
@@ -49,13 +57,48 @@ def check_backend(name: str) -> None:
         raise ConfigError(f"backend={name}: not known; use {' or '.join(BACKENDS[1:])}")
 
 
-def choose_format(name: str, device: torch.device) -> torch.dtype | None:
-    """The half precision of that number format, None for float32; fp16 is for GPUs, elsewhere the
-    log says that float32 is used.
+def place(
+    device_name: str, dtype: str, kind: Kind[Any] | None = RECOGNISER
+) -> tuple[torch.device, torch.dtype | None]:
+    """The device by that name, and the half precision of that number format for models of a kind,
+    None for float32; the log says both.
     """
-    if name not in DTYPES:
-        raise ConfigError(f"dtype={name}: not known; use {', '.join(DTYPES)}")
-    if name == "fp16" and device.type == "cpu":
+    device = choose_device(device_name)
+    log.info("computes on %s in %s", device, format_of(dtype, device, kind))
+    return device, choose_format(dtype, device, kind)
+
+
+def choose_format(
+    name: str, device: torch.device, kind: Kind[Any] | None = RECOGNISER
+) -> torch.dtype | None:
+    """The half precision of that number format for models of a kind, None for float32; fp16 is for
+    GPUs, elsewhere the log says that float32 is used.
+    """
+    found = format_of(name, device, kind)
+    if name == "fp16" and found != name:
         log.warning("fp16 is not for the CPU; float32 is used")
-        return None
-    return DTYPES[name]
+    return DTYPES[found]
+
+
+def format_of(name: str, device: torch.device, kind: Kind[Any] | None = RECOGNISER) -> str:
+    """The number format in which models of a kind compute where that one is asked for: one of
+    `NUMBER_FORMATS`.
+
+    auto: bf16 for a recogniser on a CPU that multiplies it, else fp32. Of other models, and on
+    GPUs, it has not been measured what half precision costs.
+    """
+    if name == AUTO:
+        able = kind == RECOGNISER and device.type == "cpu" and multiplies_bf16()
+        return "bf16" if able else "fp32"
+    if name not in DTYPES:
+        raise ConfigError(f"dtype={name}: not known; use {', '.join((*DTYPES, AUTO))}")
+    return "fp32" if name == "fp16" and device.type == "cpu" else name
+
+
+def multiplies_bf16() -> bool:
+    """Whether the processor has products of bfloat16, by AVX-512 or AMX; a torch that cannot tell
+    says no.
+    """
+    ask = getattr(torch.cpu, "get_capabilities", dict)
+    there = torch.backends.mkldnn.is_available() and ask()
+    return bool(there) and any(there.get(name) for name in ("avx512_bf16", "amx_bf16"))

@@ -24,7 +24,7 @@ from paraformer.hub.directories import BUNDLED, HUBS, RELEASED, bundled_models, 
 from paraformer.hub.modelscope import flat_revision
 from paraformer.hub.repository import Repository, digest, named_files
 from paraformer.models.graphs import find_graph
-from paraformer.options import DEFAULT_MODEL, unknown_key
+from paraformer.options import AUTO, DEFAULT_MODEL, unknown_key
 
 _EXTRA = re.compile(r"""^([\w.-]+).*;.*\bextra == ['"]([\w-]+)['"]""")
 # An import raises these where a package is missing, broken, or made for another system.
@@ -169,6 +169,18 @@ def _device() -> Iterator[str]:
         yield f"{device} ({torch.cuda.get_device_name(device)})"
 
 
+def _numbers() -> Iterator[str]:
+    """The number format that dtype=auto stands for."""
+    try:
+        from paraformer.backends.devices import choose_device, format_of, multiplies_bf16
+    except _UNUSABLE:
+        yield "none without torch"
+        return
+    has = "has" if multiplies_bf16() else "lacks"
+    found = format_of(AUTO, choose_device("auto"))
+    yield f"fp32; dtype=auto is {found} for recognisers (the processor {has} products of bf16)"
+
+
 def _threads() -> Iterator[str]:
     try:
         import torch
@@ -252,6 +264,7 @@ LOOKS: dict[str, Callable[[], Iterator[str]]] = {
     "torch": _torch,
     "torchaudio": _torchaudio,
     "device": _device,
+    "numbers": _numbers,
     "threads": _threads,
     "ffmpeg": _ffmpeg,
     "extras": _extras,

@@ -19,6 +19,8 @@ from paraformer.files import replacing
 log = logging.getLogger(__name__)
 
 FAILED = "failed"
+# Options of records that were written before these were in them.
+IMPLIED = {"dtype": "fp32"}
 MADE_WITH = "made_with.json"
 BLANKS = r"[ \t\r\n]+"  # other blanks, such as U+3000, separate nothing in a Kaldi table
 
@@ -34,7 +36,8 @@ def row_id(key: str) -> str:
 
 class Made(NamedTuple):
     """The record of what results were made with, as it stands beside them: options with their
-    values, those at their defaults left out; and where the models were, which is not compared.
+    values, those at their defaults left out but for the number format; and where the models were,
+    which is not compared.
     """
 
     options: dict[str, Any]
@@ -75,16 +78,19 @@ class Made(NamedTuple):
 
     def differences(self, there: Made) -> str:
         """How another record differs from this one, "" if it does not."""
-        mine = json.loads(json.dumps(self.options, ensure_ascii=False))
-        names = sorted(mine.keys() | there.options.keys())
-        other = [name for name in names if mine.get(name) != there.options.get(name)]
+        mine = IMPLIED | json.loads(json.dumps(self.options, ensure_ascii=False))
+        others = IMPLIED | there.options
+        names = sorted(mine.keys() | others.keys())
+        other = [name for name in names if mine.get(name) != others.get(name)]
         said = "; ".join(
             f"{name} was {there._said(name)}, is {self._said(name)}" for name in other[:3]
         )
         return said + (f" and {len(other) - 3} more" if len(other) > 3 else "")
 
     def _said(self, name: str) -> str:
-        value = json.dumps(self.options.get(name, "not given"), ensure_ascii=False)
+        value = json.dumps(
+            self.options.get(name, IMPLIED.get(name, "not given")), ensure_ascii=False
+        )
         place = self.places.get(name)
         return f"{value} ({place})" if place else value
 

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 from paraformer import AutoModel
 from paraformer.api.auto import stream_pending
-from paraformer.api.record import made_with
+from paraformer.api.record import made_by, made_with
+from paraformer.backends import devices
 from paraformer.cli.main import main
 from paraformer.data.corpus.tables import write_table
 from paraformer.decode import hotwords
@@ -224,3 +225,15 @@ def test_programs_refuse_too(folder, tmp_path, program, other):
     (name,) = other
     with pytest.raises(ConfigError, match=rf'out: .* \({name} was "not given", is '):
         program(config)
+
+
+def test_a_record_names_the_number_format_that_is_computed_in(folder, monkeypatch):
+    for able, best in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(devices, "multiplies_bf16", lambda able=able: able)
+        formats = {"auto": best, "fp32": "fp32", "bf16": "bf16", "fp16": "fp32"}
+        for name, found in formats.items():
+            given = {"device": "cpu", "dtype": name}
+            assert made_with({"model": folder}, given, False).options["dtype"] == found
+            made = made_by({"model": folder}, given, {"dtype": "fp32"})
+            assert made.options["dtype"] == found
+    assert made_with({"model": folder}, {}, False).options["dtype"] == "fp32"

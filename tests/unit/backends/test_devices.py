@@ -9,8 +9,10 @@ import torch
 
 from paraformer import AutoModel
 from paraformer import options as opts
-from paraformer.backends.devices import choose_format, parse_device
+from paraformer.backends import devices
+from paraformer.backends.devices import choose_format, format_of, parse_device
 from paraformer.errors import ConfigError
+from paraformer.models.kinds import PUNCTUATION, RECOGNISER
 from paraformer.programs import hydra_main
 from tests import tiny
 
@@ -24,8 +26,34 @@ def test_number_formats_and_their_types(caplog):
     with caplog.at_level(logging.WARNING):
         assert choose_format("fp16", CPU) is None
     assert caplog.messages == ["fp16 is not for the CPU; float32 is used"]
-    with pytest.raises(ConfigError, match="dtype=int8: not known; use fp32, bf16, fp16"):
+    with pytest.raises(ConfigError, match="dtype=int8: not known; use fp32, bf16, fp16, auto"):
         choose_format("int8", CPU)
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "able", "found"),
+    [
+        (RECOGNISER, "cpu", True, "bf16"),
+        (RECOGNISER, "cpu", False, "fp32"),
+        (RECOGNISER, "cuda", True, "fp32"),
+        (PUNCTUATION, "cpu", True, "fp32"),
+    ],
+)
+def test_auto_is_bf16_for_recognisers_of_a_processor_that_multiplies_it(
+    monkeypatch, kind, device, able, found
+):
+    monkeypatch.setattr(devices, "multiplies_bf16", lambda: able)
+    assert format_of("auto", torch.device(device), kind) == found
+    assert format_of("fp32", torch.device(device), kind) == "fp32"
+
+
+def test_the_processor_is_asked(monkeypatch):
+    able = [("avx512_bf16", True), ("amx_bf16", True), ("avx512_bf16", False), ("avx2", True)]
+    found = []
+    for name, there in able:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda n=name, t=there: {n: t})
+        found.append(devices.multiplies_bf16())
+    assert found == [torch.backends.mkldnn.is_available()] * 2 + [False] * 2
 
 
 def test_devices_by_name():
@@ -43,6 +71,7 @@ def test_devices_by_name():
         ({"fp16": True, "bf16": False}, {"dtype": "fp16"}),
         ({"bf16": True, "dtype": "bf16"}, {"dtype": "bf16"}),
         ({"bf16": False, "fp16": False, "key": 1}, {"key": 1}),
+        ({"dtype": "auto", "bf16": False}, {"dtype": "fp32"}),
         ({"dtype": "fp32", "bf16": False}, {"dtype": "fp32"}),
         ({"dtype": None}, {}),
     ],

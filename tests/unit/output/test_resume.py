@@ -13,7 +13,7 @@ from paraformer import AutoModel
 from paraformer.errors import ConfigError
 from paraformer.models.release import save_directory
 from paraformer.output.result import Result
-from paraformer.output.resume import Finished
+from paraformer.output.resume import Finished, Made
 from paraformer.output.tables import SPEECH, ResultFolder
 from paraformer.progress import goes_on, tell_progress
 from tests import tiny
@@ -191,3 +191,9 @@ def test_without_a_folder_there_is_nothing_to_go_on_with(models):
         models["utterances"].generate(CLIPS, resume=True)
     with pytest.raises(ConfigError, match="resume: .*give output_dir"):
         AutoModel("no such model", resume=True)
+
+
+def test_a_record_without_a_number_format_is_one_of_float32():
+    old, plain, half = (Made(options, {}) for options in ({}, {"dtype": "fp32"}, {"dtype": "bf16"}))
+    assert plain.differences(old) == old.differences(plain) == ""
+    assert half.differences(old) == 'dtype was "fp32", is "bf16"'
