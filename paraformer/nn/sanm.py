@@ -32,8 +32,16 @@ class MemoryBlock(nn.Conv1d):
         if x.size(1) == 0:
             return x  # no token in the whole batch
         chunks = x.reshape(*frames.shape[:2], -1) * frames
-        filtered = self._filter(F.pad(chunks, (0, 0, *self.pad)))
-        return ((filtered + chunks) * frames).reshape(x.shape)
+        if not self._works_in_place(chunks):
+            filtered = self._filter(F.pad(chunks, (0, 0, *self.pad)))
+            return ((filtered + chunks) * frames).reshape(x.shape)
+        # The same numbers in half the time: rows are neither copied for their edges nor made anew.
+        return self._filter(chunks, self.pad[0]).add_(chunks).mul_(frames).reshape(x.shape)
+
+    def _works_in_place(self, chunks: Tensor) -> bool:
+        """Whether nothing but the result is wanted, and the filter gives it its type."""
+        alone = torch.is_inference_mode_enabled() and self.pad[0] == self.pad[1]
+        return alone and chunks.device.type == "cpu" and chunks.dtype == self.weight.dtype
 
     def forward_chunk(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """A filter that looks back alone, on tokens (B, U, D) behind their past (B, K - 1, D).
@@ -43,8 +51,8 @@ class MemoryBlock(nn.Conv1d):
         rows = torch.cat((past, x), dim=1)
         return self._filter(rows) + x, rows
 
-    def _filter(self, rows: Tensor) -> Tensor:
-        """Padded inputs (B, K - 1 + T, D) -> (B, T, D)."""
+    def _filter(self, rows: Tensor, edge: int = 0) -> Tensor:
+        """Padded inputs (B, K - 1 + T, D) -> (B, T, D); edge: zeros to imagine at both ends."""
         if rows.device.type != "cpu":
             return super().forward(rows.transpose(1, 2)).transpose(1, 2)
         # oneDNN filters an image of one row whose channels stand last 2 to 15 times as fast as a
@@ -52,7 +60,7 @@ class MemoryBlock(nn.Conv1d):
         with torch.autocast("cpu", enabled=False):
             image = rows.to(self.weight.dtype).transpose(1, 2)[:, :, None]
             taps = self.weight.flatten(1)[:, None, None]  # whose gradient is laid out as they are
-            filtered = F.conv2d(image, taps, groups=len(taps))
+            filtered = F.conv2d(image, taps, padding=(0, edge), groups=len(taps))
         return filtered[:, :, 0].transpose(1, 2)
 
 

@@ -38,6 +38,20 @@ def test_memory_is_a_filter_over_time_with_a_skip(kernel, shift, left):
     torch.testing.assert_close(block(x, torch.ones(1, 7, 1)), expected)
 
 
+@pytest.mark.parametrize("type_of_rows", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kernel", [5, 11])
+def test_recognition_filters_in_place_to_the_same_numbers(kernel, type_of_rows):
+    block = MemoryBlock(64, kernel)
+    x, frames = torch.randn(2, 70, 192).to(type_of_rows), torch.ones(2, 70, 1)
+    frames[1, 40:] = 0.0
+    values, before = x[..., 128:], x.clone()
+    with torch.no_grad():
+        expected = block(values, frames)
+    with torch.inference_mode():
+        assert torch.equal(block(values, frames), expected)
+    assert torch.equal(x, before)
+
+
 def test_gradients_are_laid_out_as_the_taps():
     """Else processes that share a batch copy each of them, and torch warns of it."""
     block = MemoryBlock(WIDTH, 5)
