@@ -22,6 +22,7 @@ from paraformer.programs.run_folder import make_writer
 from paraformer.programs.schedule import run_schedule
 from paraformer.programs.settings import part, pick_device, section
 from paraformer.train.optim import Optim
+from paraformer.train.speaker_start import begin
 from paraformer.train.speakers import (
     ClipLoader,
     CropLoader,
@@ -36,7 +37,7 @@ from paraformer.train.trainer import Training
 
 log = logging.getLogger(__name__)
 
-CLIPS_OF_A_SPEAKER = 4  # make the direction that a speaker has at the start of a fine-tuning
+CLIPS_OF_A_SPEAKER = 4  # make the direction that a speaker has at the start
 
 
 def make_release(config: dict[str, Any]) -> SpeakerRelease:
@@ -62,11 +63,15 @@ def make_trainer(config: dict[str, Any], release: SpeakerRelease) -> SpeakerTrai
     if known:
         raise DataError(f"{config['dev']}: speaker '{known[0]}' is trained on; give others")
     objective = SpeakerObjective(release.model, len(names), margin)
-    if config["init"]:
+    loader = CropLoader(voices, crops, augment, config["seed"])
+    goes_on = config["resume"] and (folder / "last.pt").is_file()
+    if config["informed_start"] and not config["init"] and not goes_on:
+        begin(release.model, loader.epoch(0))  # an epoch that no training has
+    if (config["init"] or config["informed_start"]) and not goes_on:
         objective.set_directions(voices, crops.dev_frames, CLIPS_OF_A_SPEAKER)
     return SpeakerTrainer(
         objective,
-        CropLoader(voices, crops, augment, config["seed"]),
+        loader,
         ClipLoader(unseen, crops.dev_frames),
         optim,
         training,
