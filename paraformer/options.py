@@ -361,6 +361,9 @@ class ExportOptions(_Checked):
         None, "true: encoder and decoder of chunks; by default of a model made for streams"
     )
     dtype: str = _option("fp32", "fp32; fp16: weights stored in half; int8: products in 8 bits")
+    check: str = _option(
+        "", "data directory or list: whose texts change, and the speed beside torch"
+    )
     hub: str = _option("ms", "ms (ModelScope) or hf (Hugging Face): whose models are meant")
     model_revision: str | None = _option(None, "its branch, tag or commit at the hub")
     offline: bool = _option(False, "fetch no model")

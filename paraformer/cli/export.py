@@ -2,6 +2,7 @@
 
   funasr export +model=paraformer-zh-mini +out=exp/onnx
   funasr export +model=paraformer-zh-mini +out=exp/int8 +dtype=int8
+  funasr export +model=exp/x/final +out=exp/onnx +check=data/test
   funasr exp/onnx/example/asr_example.wav +model=exp/onnx
 
 What `bin/export_onnx.py` does, by the same options. onnxruntime has run each graph beside torch
@@ -32,7 +33,7 @@ def main(arguments: Arguments) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
     from paraformer.api.graphs import write_graphs
 
-    print("\n".join(write_graphs(options).table()))
+    print("\n".join(write_graphs(options)))
     return 0
 
 

@@ -32,6 +32,7 @@ from paraformer.export.proof import Passed, prove
 from paraformer.extras import load_extra
 from paraformer.files import check_folder, together
 from paraformer.hub.directories import BUNDLED
+from paraformer.models.graphs import FORMAT, REPORT
 from paraformer.models.kinds import (
     PUNCTUATION,
     RECOGNISER,
@@ -56,7 +57,6 @@ from paraformer.models.side_files import carry_over
 FUNASR, SHERPA, BOTH = "funasr-onnx", "sherpa-onnx", "both"
 LAYOUTS = (BOTH, FUNASR, SHERPA)
 DTYPES = ("fp32", "fp16", "int8")
-REPORT = "export.json"
 TOKEN_JSON, TOKEN_TXT = TOKEN_LISTS
 CMVN, CONFIG = "am.mvn", "config.yaml"
 GRAPH_NAMES = tuple(
@@ -142,6 +142,7 @@ def export_model(
             if streaming:
                 _name_stream(draft / CONFIG)
             report = {
+                "format": FORMAT,
                 "model": str(config["model"]),
                 "layout": layout,
                 "dtype": dtype,

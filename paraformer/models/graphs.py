@@ -4,19 +4,26 @@ sherpa-onnx, what they must take and give, and a configuration where metadata is
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paraformer.documents import parse_json
 from paraformer.errors import CheckpointError
 from paraformer.models.onnx_header import FLOAT, INT32, INT64, Header, Port, read_header
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".onnx"
 # What runtimes call a graph in full and in 8 bits.
 MAIN, VARIANTS = ("model", "encoder"), ("", "_quant", ".int8", ".fp16")
 # Beside it: of streams, and of models that hear hotwords.
 DECODER, EMBEDDER = "decoder", "model_eb"
+# Of our own exports, and the file that says which one a directory is of.
+REPORT, FORMAT = "export.json", 2
 WHOLE_NUMBERS = (INT32, INT64)
 N_MELS = 80
 FEATURES = {"window": "hamming", "n_mels": N_MELS, "frame_length": 25, "frame_shift": 10}
@@ -132,6 +139,16 @@ def _stream_conf(encoder: Header) -> dict[str, Any]:
         "decoder_conf": {"num_blocks": blocks, "kernel_size": kernel},
         "predictor_conf": {"tail_threshold": tail},
     }
+
+
+def warn_of_old_export(directory: Path) -> None:
+    """Say of a directory that an older version has exported that it is one."""
+    path = directory / REPORT
+    with suppress(OSError, ValueError, AttributeError):
+        report = parse_json(path.read_text(encoding="utf-8"))
+        if report.get("format", 1) < FORMAT:
+            made = (report.get("made_with") or {}).get("paraformer", "an older version")
+            log.warning("%s: exported by %s in an older format; export it again", directory, made)
 
 
 def check_graphs(graphs: Graphs, task: str, tokens: int, width: int) -> None:

@@ -47,6 +47,7 @@ from paraformer.models.graphs import (
     find_graph,
     is_graph,
     open_graphs,
+    warn_of_old_export,
 )
 from paraformer.models.kinds import (
     ALIGNER,
@@ -227,6 +228,7 @@ def _with_graphs(config: Config, kind: Kind[Any], directory: Path | None) -> Any
     tokens = len(tokenizer.tokens) if tokenizer is not None else 0
     width = frontend.output_size if frontend is not None else 0
     graphs = open_graphs(Path(config["init_param"]))
+    warn_of_old_export(graphs.path.parent)
     check_graphs(graphs, kind.task, tokens, width)
     if frontend is not None and frontend.cmvn is None and "neg_mean" in graphs.main.metadata:
         vectors = (graphs.main.numbers(key, width) for key in ("neg_mean", "inv_stddev"))

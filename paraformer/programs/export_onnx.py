@@ -16,7 +16,7 @@ from paraformer.programs.hydra_main import plain, run
 
 def export_onnx(config: DictConfig) -> int:
     """Write `config.out`."""
-    print("\n".join(write_graphs(ExportOptions(**plain(config))).table()))
+    print("\n".join(write_graphs(ExportOptions(**plain(config)))))
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from paraformer import AutoModel
@@ -25,8 +27,15 @@ def test_what_is_exported_is_a_model(tmp_path, capsys):
     source = save_directory(tmp_path / "model", tiny.release(seed=3))
     out = tmp_path / "out"
     command = ["export", f"+model={source}", "--out", str(out), "--layout", "funasr-onnx"]
-    assert main(command) == 0
-    assert capsys.readouterr().out.startswith("graph ")
+    listed = tmp_path / "wav.scp"
+    listed.write_text(f"a {CLIP}\nb {CLIP}\n", encoding="utf-8")
+    assert main([*command, f"+check={listed}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("graph ") and lines[-2] == f"{listed}: 0 of 2 results changed"
+    check = json.loads((out / "export.json").read_text("utf-8"))["check"]
+    assert (check["recordings"], check["changed"]) == (2, [])
+    assert main([*command, "+check=nowhere"]) == 1
+    assert "check=nowhere: no such list" in capsys.readouterr().err
     texts = [AutoModel(str(folder)).generate(str(CLIP))[0]["text"] for folder in (source, out)]
     assert texts[0] == texts[1] != ""
     assert main(command[:2]) == 1

@@ -15,6 +15,7 @@ from paraformer.models.graphs import (
     find_graph,
     is_graph,
     open_graphs,
+    warn_of_old_export,
 )
 from paraformer.models.onnx_header import FLOAT, INT32, INT64, Header, Port
 
@@ -128,3 +129,11 @@ def test_the_graph_beside_it_is_in_the_same_numbers(tmp_path):
 def test_a_graph_that_rounds_what_it_hears_is_known():
     rounds = Graphs(head("f3 i1", "f3 i1", operators=["DynamicQuantizeLinear"]))
     assert rounds.quantised and not Graphs(head("f3 i1", "f3 i1")).quantised
+
+
+@pytest.mark.parametrize(("report", "told"), [('{"format": 2}', 0), ("{}", 1), ("[", 0)])
+def test_an_export_of_an_older_version_says_so(report, told, tmp_path, caplog):
+    (tmp_path / "export.json").write_text(report, "utf-8")
+    warn_of_old_export(tmp_path)
+    assert len(caplog.messages) == told
+    assert all("exported by an older version in an older format" in m for m in caplog.messages)
