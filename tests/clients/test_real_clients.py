@@ -134,6 +134,33 @@ console.log(JSON.stringify(found));
 """
 
 
+NODE_FUNASR = """
+import { FunASRClient } from "funasr-client";
+import fs from "fs";
+
+const [, , url, ...paths] = process.argv, found = [];
+for (const path of paths) {
+  const texts = [], times = [];
+  const client = new FunASRClient({
+    url, decode: true, config: { mode: "2pass", wav_name: path, audio_fs: 16000, itn: false },
+    onMessage: (said) => {
+      if (said.mode !== "2pass-offline") return;
+      texts.push(said.text);
+      times.push(...(said.timestamp ?? []));
+    },
+  });
+  await client.connect();
+  const sound = fs.readFileSync(path).subarray(44);
+  for (let place = 0; place < sound.length; place += 1920)
+    client.send(Uint8Array.from(sound.subarray(place, place + 1920)));
+  await client.close(100000);
+  found.push([texts.join(""), times.length]);
+}
+console.log(JSON.stringify(found));
+process.exit();
+"""
+
+
 @pytest.fixture(scope="module")
 def model():
     return AutoModel("paraformer-zh-mini", **MODELS)
@@ -272,18 +299,30 @@ def test_the_manifest_is_one_of_kubernetes():
     assert "FAIL" not in printed(program, "--strict", ROOT / "egs/service/kubernetes.yaml")
 
 
-def test_openai_of_node(server, texts):
-    place = folder() / "node"
+def node(package, script):
+    """The place of a script beside a package of npm."""
+    name = package.partition("@")[0]
+    place = folder() / f"node-{name}"
     if shutil.which("npm") is None:
         pytest.skip("no npm program here")
-    if not (place / "node_modules" / "openai").is_dir():
+    if not (place / "node_modules" / name).is_dir():
         place.mkdir(parents=True, exist_ok=True)
         (place / "package.json").write_text('{"type": "module"}', "utf-8")
-        done = subprocess.run(["npm", "install", "--silent", "openai@7.55.0"], cwd=place)
+        done = subprocess.run(["npm", "install", "--silent", package], cwd=place)
         if done.returncode:
-            pytest.skip("openai cannot be installed from npm here")
-    (place / "ask.js").write_text(NODE, "utf-8")
-    found = json.loads(
-        printed("node", place / "ask.js", f"http://127.0.0.1:{server.port}", *paths())
-    )
+            pytest.skip(f"{name} cannot be installed from npm here")
+    (place / "ask.js").write_text(script, "utf-8")
+    return place / "ask.js"
+
+
+def test_openai_of_node(server, texts):
+    script = node("openai@7.55.0", NODE)
+    found = json.loads(printed("node", script, f"http://127.0.0.1:{server.port}", *paths()))
     assert found == [[text, text] for text in texts]
+
+
+def test_funasr_client_of_node(server, texts):
+    script = node("funasr-client@0.1.2", NODE_FUNASR)
+    url = f"ws://127.0.0.1:{server.port}"
+    found = json.loads(printed("node", "--experimental-websocket", script, url, *paths()))
+    assert found == [[text, sum(sign.isalnum() for sign in text)] for text in texts]
