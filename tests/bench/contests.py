@@ -68,8 +68,17 @@ def train(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
         yield Contest(title, "train", task, "funasr", task, "median_step_s", target)
 
 
+def formats(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """Ours in float32 beside ours in bfloat16: time, memory, and how far the texts agree."""
+    for task, title in {"7/1": "one by one", "7/7": "in a batch", "1/1": "in one piece"}.items():
+        named = f"float32, {args.seconds:g} s {title}"
+        yield Contest(named, "offline", task, "ours, bf16", task, "rtf")
+    yield Contest("float32", "offline", "1/1", "ours, bf16", "1/1", "peak_mb")
+
+
 CONTESTS: Mapping[str, Callable[[argparse.Namespace, Sequence[str]], Iterator[Contest]]] = {
     "offline": offline,
+    "formats": formats,
     "stream": stream,
     "streams": streams,
     "vad": vad,

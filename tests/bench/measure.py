@@ -24,6 +24,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 16000
 CLIPS = sorted((ROOT / "paraformer/bundled/paraformer-zh-mini/example").glob("*.wav"))
+# The engines that are ours, and the options of each.
+OURS: dict[str, dict[str, Any]] = {"ours": {}, "ours, bf16": {"dtype": "bf16"}}
 # Fields of /proc/stat in which a processor works: user nice system irq softirq steal.
 BUSY = (0, 1, 2, 5, 6, 7)
 
@@ -132,9 +134,10 @@ def auto_model(args: argparse.Namespace) -> Any:
     """Ours and the reference have the same class, built by the same call."""
     import torch
 
-    package = importlib.import_module("paraformer" if args.engine == "ours" else "funasr")
-    quiet = {"disable_update": True, "disable_pbar": True, "log_level": "ERROR"}
-    model = package.AutoModel(model=str(args.model), device="cpu", ncpu=args.threads, **quiet)
+    package = importlib.import_module("paraformer" if args.engine in OURS else "funasr")
+    options = {"disable_update": True, "disable_pbar": True, "log_level": "ERROR"}
+    options |= OURS.get(args.engine, {})
+    model = package.AutoModel(model=str(args.model), device="cpu", ncpu=args.threads, **options)
     torch.set_num_threads(args.threads)
     return model
 

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from tests.bench.measure import (  # noqa: E402
+    OURS,
     RATE,
     Answer,
     Meter,
@@ -41,7 +42,7 @@ def torch_engine(args: argparse.Namespace) -> Recognize:
     """Ours, or FunASR: the call of the model card."""
     model = auto_model(args)
     # Ours limits a batch in seconds too; the reference does so after a VAD only.
-    limit = {"batch_size_s": 1e6} if args.engine == "ours" else {}
+    limit = {"batch_size_s": 1e6} if args.engine in OURS else {}
 
     def recognize(waves: list[np.ndarray], batch: int) -> list[str]:
         return [r["text"] for r in model.generate(input=waves, batch_size=batch, **limit)]
@@ -97,7 +98,7 @@ def sherpa_onnx_engine(args: argparse.Namespace) -> Recognize:
 
 
 ENGINES = {
-    "ours": torch_engine,
+    **dict.fromkeys(OURS, torch_engine),
     "funasr": torch_engine,
     "funasr-onnx": funasr_onnx_engine,
     "sherpa-onnx": sherpa_onnx_engine,

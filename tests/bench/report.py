@@ -17,6 +17,7 @@ UNITS = {
     "chunk_ms_p50": "ms a chunk, median",
     "chunk_ms_p99": "ms a chunk, 99th percentile",
     "ms": "ms",
+    "peak_mb": "MB, most of the process",
     "median_step_s": "s a step, median",
 }
 # The processor time of a round belongs to these.

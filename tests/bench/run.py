@@ -36,6 +36,7 @@ from tests.bench.contests import CIF_RIVALS, CONTESTS, DEFAULT, TRAINED, contest
 from tests.bench.corpus import make_corpus  # noqa: E402
 from tests.bench.engines import Answer, Engine, EngineError, Once, driver  # noqa: E402
 from tests.bench.large import KINDS, SIZES, make  # noqa: E402
+from tests.bench.measure import OURS  # noqa: E402
 from tests.bench.peers import (  # noqa: E402
     ONNX_ENGINES,
     SHARED,
@@ -144,7 +145,7 @@ class Bench:
         self, stack: contextlib.ExitStack, program: str, engine: str, data: Sequence[Path]
     ) -> Engine | None:
         """An engine with its model loaded, which ends with the stack; None: `skipped` says why."""
-        reason = "" if engine == "ours" else self.peer.lacks(engine)
+        reason = "" if engine in OURS else self.peer.lacks(engine)
         if engine in ONNX_ENGINES:
             reason = reason or self.no_onnx
         if reason:
@@ -165,7 +166,7 @@ class Bench:
     def _command(self, program: str, engine: str, data: Sequence[Path]) -> list[str]:
         """What starts a driver."""
         args = self.args
-        python = sys.executable if engine == "ours" else str(self.peer.python)
+        python = sys.executable if engine in OURS else str(self.peer.python)
         if program == "train":
             options = {
                 "data": data[0],

@@ -136,6 +136,17 @@ def test_offline_says_what_auto_model_says(models: Path):
         assert math.isclose(answer["rtf"], answer["wall_s"] / 3.0, abs_tol=1e-4)
 
 
+def test_formats_are_ours_with_another_number_format(models: Path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("paraformer.AutoModel", lambda **options: asked.append(options))
+    for engine in measure.OURS:
+        measure.auto_model(options(models / "offline", engine))
+    assert [each.get("dtype") for each in asked] == [None, "bf16"]
+    rows = contests(run.parse(["--tasks", "formats"]), ["funasr"])
+    assert {(row.program, row.rival) for row in rows} == {("offline", "ours, bf16")}
+    assert {row.metric for row in rows} == {"rtf", "peak_mb"}
+
+
 def test_streams_in_a_batch_say_what_each_says_alone(models: Path):
     run_task = streaming.load(options(models / "streaming"))
     alone, together = run_task("3/1"), run_task("3/3")
