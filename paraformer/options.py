@@ -219,15 +219,9 @@ class CallOptions(_Checked):
     min_spk_num: int = _option(1, "spk_model: fewest speakers, where that is not known", _COUNT)
     max_spk_num: int = _option(15, "spk_model: most speakers, where that is not known", _COUNT)
     return_spk_res: bool = _option(True, "spk_model: false leaves speakers out")
-    rttm: str = _option(
-        "", "RTTM of another tool: its speakers for our words; beside spk_model its speech alone"
-    )
-    speakers: str = _option(
-        "", "spk_model: folder of clips, each named after who speaks, or a file of bin/enroll.py"
-    )
-    spk_threshold: float = _option(
-        0.31, "speaker models: cosine from which two voices are one speaker's", Limits(-1, 1)
-    )
+    rttm: str = _option("", "RTTM of another tool: its speakers; beside spk_model its speech")
+    speakers: str = _option("", "spk_model: folder of named clips, or a file of bin/enroll.py")
+    spk_threshold: float = _option(0.31, "cosine from which two voices are one's", Limits(-1, 1))
     return_spk_center: bool = _option(
         False, "spk_model: also spk_embedding_center, the mean embedding of each speaker"
     )
