@@ -8,6 +8,7 @@
 #   --speeds 1.0          0.9,1.0,1.1: three of each utterance, in <data-dir>_sp
 #   --compress true       two bytes a number instead of four
 #   --num-threads 1       threads of each job
+#   --frontend ""         words for make_fbank.py, such as "window=povey upscale_samples=false"
 #   --min-success 0.95    fail if a smaller share of the utterances gets features
 #
 # <log-dir> is <data-dir>/log and <fbank-dir> is <data-dir>/data, unless given.
@@ -19,6 +20,7 @@ nj=4
 speeds=1.0
 compress=true
 num_threads=1
+frontend=
 min_success=0.95
 
 if [ -f path.sh ]; then . ./path.sh; fi
@@ -31,6 +33,7 @@ data=${1%/}
 logdir=${2:-$data/log}
 fbankdir=${3:-$data/data}
 read -r -a run <<<"$cmd"
+read -r -a front <<<"$frontend"
 
 name=$(basename "$data")
 if [ "$speeds" = 1.0 ] || [ "$speeds" = 1 ]; then
@@ -63,7 +66,8 @@ utils/split_data.py --per-utt "$data" "$nj"
 # A part may fall below min_success as long as the whole does not.
 "${run[@]}" JOB=1:"$nj" "$logdir/make_fbank_$name.JOB.log" \
   make_fbank.py data="$data/split${nj}utt/JOB" out="$fbankdir" name="raw_fbank_$name.JOB" \
-  speeds="[$speeds]" compress="$compress" num_threads="$num_threads" min_success=0
+  speeds="[$speeds]" compress="$compress" num_threads="$num_threads" min_success=0 \
+  ${front[@]+"${front[@]}"}
 
 for table in feats.scp utt2num_frames; do
   part=${table/feats.scp/scp}

@@ -18,7 +18,7 @@ from paraformer import AutoModel
 from paraformer.data.features.cmvn import read_cmvn
 from paraformer.data.text.tokenizer import write_token_list
 from paraformer.models.release import save_directory
-from paraformer.programs import train_punctuation, train_vad, training
+from paraformer.programs import train_punctuation, train_speaker, train_vad, training
 from paraformer.programs.hydra_main import run
 from tests.bench.large import tokens, write_statistics
 from tests.bench.measure import CLIPS, speech
@@ -31,6 +31,7 @@ GIVEN = {
     "finetune": ["data=x", "dev=x", "init=paraformer-zh-mini", "dir=x"],
     "train_punctuation": ["data=x", "dev=x", "tokens=tokens.json", "dir=x"],
     "train_vad": ["data=x", "dev=x", "dir=x"],
+    "train_speaker": ["data=x", "dev=x", "dir=x"],
 }
 SPEECH = speech(2.0, CLIPS)
 
@@ -56,6 +57,8 @@ def save(program: str, config: DictConfig, out: Path) -> Path:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if program == "train_punctuation":
         return save_directory(out, train_punctuation.make_release(plain))
+    if program == "train_speaker":
+        return save_directory(out, train_speaker.make_release(plain))
     if program == "train_vad":
         release = train_vad.make_release(plain)
         release.frontend.cmvn = read_cmvn(write_statistics(Path("am.mvn"), plain["model"]))
@@ -69,7 +72,7 @@ def recognise(program: str, model: AutoModel) -> list[dict[str, Any]]:
     """What a model makes of speech or text, in each way that its recipe decodes."""
     if program == "train_punctuation":
         return model.generate("今天的会就到这里吧")
-    if program == "train_vad":
+    if program in ("train_vad", "train_speaker"):
         return model.generate(SPEECH, fs=16000)
     if "recognizer" not in vars(model.task):
         return model.generate((SPEECH, "一丁七"), fs=16000, data_type=("sound", "text"))
