@@ -128,9 +128,7 @@ class BuildOptions(_Checked):
         "number format: fp32, bf16, on a GPU fp16 (bf16=true, fp16=true), or auto, of a recogniser "
         "bf16 where the processor multiplies it, else fp32",
     )
-    backend: str = _option(
-        "", "onnx: compute with the graphs of a directory; torch: with its network; what is there"
-    )
+    backend: str = _option("", "onnx: by graphs of a directory; torch: by its network")
     vad_model: str = _option("", "model that finds speech in long recordings, such as fsmn-vad")
     vad_kwargs: dict[str, Any] = field(
         default_factory=dict,
@@ -351,13 +349,9 @@ class ExportOptions(_Checked):
     model: str = _option("", "directory of a model, or its name: bundled or at the hub")
     out: str = _option("", "a folder of its own; whole and proved, or not there")
     layout: str = _option("both", "both, funasr-onnx or sherpa-onnx: the files beside the graphs")
-    streaming: bool | None = _option(
-        None, "true: encoder and decoder of chunks; by default of a model made for streams"
-    )
+    streaming: bool | None = _option(None, "true: graphs of chunks (of a model made for streams)")
     dtype: str = _option("fp32", "fp32; fp16: weights stored in half; int8: products in 8 bits")
-    check: str = _option(
-        "", "data directory or list: whose texts change, and the speed beside torch"
-    )
+    check: str = _option("", "data directory or list: whose texts change, speed beside torch")
     hub: str = _option("ms", "ms (ModelScope) or hf (Hugging Face): whose models are meant")
     model_revision: str | None = _option(None, "its branch, tag or commit at the hub")
     offline: bool = _option(False, "fetch no model")

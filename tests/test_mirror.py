@@ -76,7 +76,6 @@ TESTED_BY = {
     "backends.engines": "unit/backends/test_torch_engine.py",
     "backends.face": "unit/backends/test_torch_engine.py",
     # A directory of graphs is written, run and read in one go.
-    "export.graphs": "unit/export/test_directory.py",
     "export.onnx_file": "unit/export/test_directory.py",
     "export.proof": "unit/export/test_directory.py",
     "programs.export_onnx": "unit/export/test_directory.py",
