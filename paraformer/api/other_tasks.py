@@ -1,4 +1,4 @@
-"""What models do that do not recognise speech: each kind's task, made of a directory."""
+"""Tasks beside recognition: detection, punctuation, alignment, speakers, each made of a directory."""
 
 from __future__ import annotations
 
