@@ -1,4 +1,4 @@
-"""Tasks beside recognition: detection, punctuation, alignment, speakers, each made of a directory."""
+"""Tasks beside recognition: segments of a VAD, punctuation, alignment, speakers."""
 
 from __future__ import annotations
 
