@@ -50,6 +50,7 @@ NOT_RUN = {
     r"paraformer\.as_funasr": "switches on a name; tests/cli/test_as_funasr.py",
     rf"(model|-m)[= ]({'|'.join(map(re.escape, RELEASED))}|iic/\S+)( |$)": "needs a hub",
     r"embeddings=exp/voices|hyp=exp/turns": "needs what a model of a hub gives; test_embed.py",
+    r"hyp=exp/decoded/stm": "needs who spoke; tests/unit/data/text/test_speaker_score.py",
     r"model=exp/mine": "needs a model that somebody has trained",
     r"export_onnx": "needs the extra onnx; tests/unit/export",
     r"nj=4": "starts four processes; tests/unit/api/test_workers.py",

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paraformer.data.audio.channels import MIX
 from paraformer.data.corpus.ids import key_of
 from paraformer.errors import ConfigError
 
@@ -46,8 +45,8 @@ def _cut(result: Mapping[str, Any], start: float | None) -> dict[str, Any]:
     rate = known.samplerate if known else _RATE
     frames = known.frames if known else round(((start or 0) + seconds) * rate)
     channels = [*range(known.channels if known else 1)]
-    own = result.get("channel", MIX)
-    channel: Any = own if own != MIX else channels if len(channels) > 1 else 0
+    own = result.get("channel")  # a number, where channels are recognised by themselves
+    channel: Any = own if isinstance(own, int) else channels if len(channels) > 1 else 0
     name = key if start is None else key_of(path)
     recording = {
         "id": name,

@@ -341,6 +341,8 @@ ROWS: list[tuple[str, dict[str, Any], bool]] = [
     ("list", {"shard": "1/2"}, True),
     ("all", {"preset_spk_num": 2, "min_spk_num": 1, "max_spk_num": 3}, False),
     ("all", {"return_spk_res": False, "return_spk_center": True}, False),
+    ("all", {"speakers": "voices.json", "spk_threshold": 0.5}, True),
+    ("plain", {"rttm": "turns.rttm"}, True),
 ]
 
 
