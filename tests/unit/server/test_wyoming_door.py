@@ -47,8 +47,11 @@ class Client:
 
 @contextmanager
 def connected(port):
+    """A client, which leaves behind this: its socket stays open as long as a file reads from it."""
     with socket.create_connection(("127.0.0.1", port), SECONDS) as sock:
-        yield Client(sock)
+        client = Client(sock)
+        with client.file:
+            yield client
 
 
 @pytest.fixture
