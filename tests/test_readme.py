@@ -52,7 +52,7 @@ NOT_RUN = {
     r"embeddings=exp/voices|hyp=exp/turns": "needs what a model of a hub gives; test_embed.py",
     r"hyp=exp/decoded/stm": "needs who spoke; tests/unit/data/text/test_speaker_score.py",
     r"model=exp/mine": "needs a model that somebody has trained",
-    r"export_onnx": "needs the extra onnx; tests/unit/export",
+    r"export_onnx|model=exp/onnx": "needs the extra onnx; tests/unit/export",
     r"nj=4": "starts four processes; tests/unit/api/test_workers.py",
     r"^sbatch": "needs a cluster; tests/cli/test_batch_pages.py",
     r"funasr merge": "needs shards that jobs have left; tests/cli/test_batch_pages.py",
@@ -166,6 +166,7 @@ def place(tmp_path, monkeypatch):
         write_table(tmp_path / name / "text", {"u1": said})
     shutil.copy(tmp_path / "data/test/wav.scp", tmp_path / "wav.scp")
     (tmp_path / "manifest.jsonl").write_text('{"audio_filepath": "x.wav", "duration": 1}\n')
+    (tmp_path / "turns.rttm").write_text("SPEAKER x 1 0.2 3 <NA> <NA> Anna <NA> <NA>\n")
     (tmp_path / "text.txt").write_text(f"{said}\n", "utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
