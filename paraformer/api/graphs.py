@@ -13,6 +13,8 @@ from paraformer.errors import ConfigError
 from paraformer.export.directory import Export, export_model
 from paraformer.hub.directories import find_model
 from paraformer.models.graphs import REPORT
+from paraformer.models.kinds import RECOGNISER, VAD, kind_of
+from paraformer.models.release import read_config
 from paraformer.options import ExportOptions
 from paraformer.output.result import Fields
 
@@ -32,7 +34,7 @@ def write_graphs(options: ExportOptions) -> list[str]:
         raise ConfigError("export: give model and out, a folder of its own")
     where = options.hub, options.model_revision
     source = find_model(options.model, *where, offline=options.offline)
-    listed = _list_of(Path(options.check)) if options.check else None
+    listed = _list_of(source, Path(options.check)) if options.check else None
     out = Path(options.out).expanduser()
     export = export_model(source, out, options.layout, options.dtype, options.streaming)
     if listed is None:
@@ -40,7 +42,12 @@ def write_graphs(options: ExportOptions) -> list[str]:
     return [*export.table(), *_checked(source, export, listed)]
 
 
-def _list_of(data: Path) -> Path:
+def _list_of(source: Path, data: Path) -> Path:
+    """The list that a check is to hear; refused before the export where there is none, or nothing
+    that could be compared.
+    """
+    if kind_of(read_config(source, {})) not in (RECOGNISER, VAD):
+        raise ConfigError("check: compares recognisers and VADs; leave it out for this model")
     listed = data / "wav.scp" if data.is_dir() else data
     if not listed.is_file():
         raise ConfigError(f"check={data}: no such list; give a data directory with wav.scp")
@@ -78,7 +85,4 @@ def _hear(folder: Path, listed: Path, chunks: dict[str, Any]) -> _Heard:
     model = AutoModel(str(folder), device="cpu", disable_pbar=True)
     begun = time.perf_counter()
     results = model.generate(str(listed), **chunks)
-    seconds = time.perf_counter() - begun
-    if not all({*COMPARED} & {*result} for result in results):
-        raise ConfigError("check: compares recognisers and VADs; leave it out for this model")
-    return _Heard(results, seconds)
+    return _Heard(results, time.perf_counter() - begun)

@@ -44,12 +44,10 @@ def end_symbol(release: Release) -> int:
     return EOS if found == release.tokenizer.unk_id else found
 
 
-class GraphRecognition(RecognitionEngine):
-    """Whole utterances by one graph, with or without times; those that read hotwords have the graph
-    that embeds these too.
-    """
+class WholeGraph(RecognitionEngine):
+    """A recogniser of whole utterances by graphs, whichever these are."""
 
-    has_ctc = False
+    has_ctc = times_tokens = hears_hotwords = False
 
     def __init__(self, release: Release) -> None:
         graphs: Any = release.model
@@ -58,11 +56,6 @@ class GraphRecognition(RecognitionEngine):
         self.blank_id, self.eos = BLANK, end_symbol(release)
         frontend = release.frontend
         self.frame_seconds = frontend.frame_shift * frontend.lfr_n / 1000.0
-        self.times_tokens = len(self._graphs.main.outputs) == 4
-        self.hears_hotwords = self._graphs.embedder is not None
-        self._session = session_of(self._graphs.path)
-        if self._graphs.embedder is not None:
-            self._embedder = session_of(self._graphs.embedder.path)
 
     def check(self, asked: Asked) -> None:
         """See `RecognitionEngine`."""
@@ -81,6 +74,20 @@ class GraphRecognition(RecognitionEngine):
             f"{len(feats)} frames are more than the {MOST_FRAMES} that a graph takes at once; give "
             f"vad_model, or max_whole_s={int(MOST_FRAMES * self.frame_seconds)} to cut in pauses"
         )
+
+
+class GraphRecognition(WholeGraph):
+    """Whole utterances by one graph, with or without times; those that read hotwords have the graph
+    that embeds these too.
+    """
+
+    def __init__(self, release: Release) -> None:
+        super().__init__(release)
+        self.times_tokens = len(self._graphs.main.outputs) == 4
+        self.hears_hotwords = self._graphs.embedder is not None
+        self._session = session_of(self._graphs.path)
+        if self._graphs.embedder is not None:
+            self._embedder = session_of(self._graphs.embedder.path)
 
     def remember(self, words: Sequence[Sequence[int]]) -> tuple[Tensor]:
         """Token ids of hotwords -> (N, D), an embedding each, the last one that of no hotword."""

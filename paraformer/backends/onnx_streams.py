@@ -16,13 +16,12 @@ from paraformer.backends.face import (
     Asked,
     Fired,
     Heard,
-    RecognitionEngine,
     Release,
     StreamEngine,
     integrate,
     sinusoid_at,
 )
-from paraformer.backends.onnx_engine import BLANK, MOST_FRAMES, GraphRecognition, end_symbol
+from paraformer.backends.onnx_engine import BLANK, MOST_FRAMES, WholeGraph, end_symbol
 from paraformer.backends.onnx_session import session_of
 from paraformer.errors import ConfigError
 from paraformer.models.release import Graphs
@@ -145,19 +144,11 @@ class GraphStreams(StreamEngine):
         return Fired(pad_sequence(list(logp), batch_first=True), counts, torch.stack(held), after)
 
 
-class GraphPairRecognition(RecognitionEngine):
+class GraphPairRecognition(WholeGraph):
     """Whole utterances by the graphs of streams: each is a stream of one chunk."""
 
-    has_ctc, times_tokens, hears_hotwords = False, False, False
-    check, too_long = GraphRecognition.check, GraphRecognition.too_long
-
     def __init__(self, release: Release) -> None:
-        graphs: Any = release.model
-        self._graphs: Graphs = graphs
-        self.release, self.device, self.dtype = release, torch.device("cpu"), None
-        self.blank_id, self.eos = BLANK, end_symbol(release)
-        frontend = release.frontend
-        self.frame_seconds = frontend.frame_shift * frontend.lfr_n / 1000.0
+        super().__init__(release)
         self._pair = Pair(release)
 
     def remember(self, words: Sequence[Sequence[int]]) -> Any:

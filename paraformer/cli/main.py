@@ -96,7 +96,7 @@ def _module(name: str) -> ModuleType:
     from paraformer.cli import client, completion, doctor, export, merge, serve
 
     found: tuple[ModuleType, ...] = (client, completion, doctor, export, merge, serve)
-    return next(module for module in found if module.__name__.endswith(f".{name}"))
+    return {module.__name__.rpartition(".")[2]: module for module in found}[name]
 
 
 def _command(name: str, arguments: Sequence[str]) -> int:

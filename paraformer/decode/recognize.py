@@ -292,7 +292,7 @@ class Recognizer:
 
 
 def _asked(search: Search) -> Asked:
-    """What a search asks of an engine."""
+    """The things that a search asks of an engine."""
     memory = None if search.hotwords is None else search.hotwords.memory
     bias = Bias(memory, search.nfilter, search.seaco_weight, search.clas_scale)
     return Asked(search.with_ctc, search.pred_timestamp, bias)

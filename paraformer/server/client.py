@@ -169,7 +169,7 @@ def _is_last(message: Mapping[str, Any], whole: bool) -> bool:
 
 
 def _heard(messages: list[dict[str, Any]], mode: str) -> Heard:
-    """What all messages of an utterance say: in mode 2pass, those of sentences."""
+    """The text of all messages of an utterance: in mode 2pass, of those of sentences."""
     last = messages[-1]
     if "error" in last:
         fault = last["error"]

@@ -47,7 +47,7 @@ LEAST_MS = 100
 
 
 class _Turn:
-    """What is said between two ends, by its id; times are in ms from the start of the session."""
+    """The words between two ends, by their id; times are in ms from the start of the session."""
 
     def __init__(self, before: str | None) -> None:
         self.id, self.before = f"item_{uuid.uuid4().hex[:21]}", before

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from paraformer.data.corpus.rttm import NamedTurn, Span
+from paraformer.data.corpus.rttm import NamedTurn, Stretch
 from paraformer.extras import load_extra
 
 
@@ -49,7 +49,7 @@ class DiarizationErrors(NamedTuple):
         return f"%{name} {100 * self.wrong / self.total:.2f} [ {parts} of {self.total:.3f} s ]"
 
 
-class _Stretch(NamedTuple):
+class _Interval(NamedTuple):
     """A time in which nobody begins or ends."""
 
     seconds: float
@@ -60,7 +60,7 @@ class _Stretch(NamedTuple):
 def score_turns(
     ref: Sequence[NamedTurn],
     hyp: Sequence[NamedTurn],
-    scored: Sequence[Span] | None = None,
+    scored: Sequence[Stretch] | None = None,
     collar: float = 0.0,
     overlap: bool = True,
 ) -> DiarizationErrors:
@@ -103,9 +103,9 @@ def _standing(shared: Counter[tuple[str, str]]) -> set[tuple[str, str]]:
 def _stretches(
     ref: Sequence[NamedTurn],
     hyp: Sequence[NamedTurn],
-    scored: Sequence[Span] | None,
+    scored: Sequence[Stretch] | None,
     collar: float,
-) -> Iterator[_Stretch]:
+) -> Iterator[_Interval]:
     """All that counts, between one border and the next."""
     borders = [time for turn in ref for time in turn[:2]]
     collars = [(time - collar, time + collar) for time in borders if collar > 0]
@@ -123,7 +123,7 @@ def _stretches(
         counts = now["scored", ""] and not now["collar", ""]
         if after > time and counts:
             said, heard = (frozenset(_names(now, kind)) for kind in ("said", "heard"))
-            yield _Stretch(after - time, said, heard)
+            yield _Interval(after - time, said, heard)
 
 
 def _marks(

@@ -27,20 +27,20 @@ class NamedTurn(NamedTuple):
     speaker: str
 
 
-Span = tuple[float, float]  # start and end in seconds
+Stretch = tuple[float, float]  # start and end in seconds
 
 
 def read_rttm(path: str | Path) -> dict[str, list[NamedTurn]]:
     """File -> its turns in the order of time, those of one speaker that touch joined; all channels
     of a file are one.
     """
-    found: dict[str, dict[str, list[Span]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, dict[str, list[Stretch]]] = defaultdict(lambda: defaultdict(list))
     for row in iter_rows(path):
         if row.key != SPEAKER:
             continue
         try:
             file, _, start, length, _, _, name, *_ = fields(row.value)
-            span = _span(float(start), float(start) + float(length))
+            span = _stretch(float(start), float(start) + float(length))
         except ValueError as error:
             raise DataError(
                 f"{path}:{row.line}: no line of an RTTM; write `SPEAKER file channel start "
@@ -54,15 +54,15 @@ def read_rttm(path: str | Path) -> dict[str, list[NamedTurn]]:
     }
 
 
-def read_uem(path: str | Path) -> dict[str, list[Span]]:
+def read_uem(path: str | Path) -> dict[str, list[Stretch]]:
     """File -> the stretches of it that are scored: lines `file channel start end`, in seconds."""
-    found: dict[str, list[Span]] = defaultdict(list)
+    found: dict[str, list[Stretch]] = defaultdict(list)
     for row in iter_rows(path):
         if row.key.startswith(COMMENT):
             continue
         try:
             _, start, end = fields(row.value)
-            found[row.key].append(_span(float(start), float(end)))
+            found[row.key].append(_stretch(float(start), float(end)))
         except ValueError as error:
             raise DataError(
                 f"{path}:{row.line}: no line of a UEM; write `file channel start end`, in seconds"
@@ -70,13 +70,13 @@ def read_uem(path: str | Path) -> dict[str, list[Span]]:
     return {file: joined(spans) for file, spans in found.items()}
 
 
-def joined(spans: Iterable[Span], gap: float = 0.0) -> list[Span]:
+def joined(spans: Iterable[Stretch], gap: float = 0.0) -> list[Stretch]:
     """Stretches in the order of time, those that overlap, touch or are no further apart made one.
 
     >>> joined([(3, 4), (0, 1), (1, 2)]), joined([(0, 1), (1.4, 2)], gap=0.5)
     ([(0, 2), (3, 4)], [(0, 2)])
     """
-    found: list[Span] = []
+    found: list[Stretch] = []
     for start, end in sorted(spans):
         if found and start <= found[-1][1] + gap:
             found[-1] = (found[-1][0], max(found[-1][1], end))
@@ -85,12 +85,12 @@ def joined(spans: Iterable[Span], gap: float = 0.0) -> list[Span]:
     return found
 
 
-def speech(turns: Sequence[NamedTurn], gap: float = 0.0) -> list[Span]:
+def speech(turns: Sequence[NamedTurn], gap: float = 0.0) -> list[Stretch]:
     """Where anybody speaks."""
     return joined(((turn.start, turn.end) for turn in turns), gap)
 
 
-def _span(start: float, end: float) -> Span:
+def _stretch(start: float, end: float) -> Stretch:
     if not 0 <= start <= end < math.inf:
         raise ValueError("a stretch that ends before it begins")
     return start, end

@@ -42,6 +42,14 @@ def test_what_is_exported_is_a_model(tmp_path, capsys):
     assert "funasr: export: give model and out" in capsys.readouterr().err
 
 
+def test_what_cannot_be_compared_is_refused_before_the_export(tmp_path, capsys):
+    listed, out = tmp_path / "wav.scp", tmp_path / "out"
+    listed.write_text(f"a {CLIP}\n", encoding="utf-8")
+    assert main(["export", "+model=ct-punc-mini", f"+out={out}", f"+check={listed}"]) == 1
+    assert "check: compares recognisers and VADs" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_wrong_keys_are_told_apart(capsys):
     assert main(["export", "+layot=both"]) == 1
     assert "export: unknown key 'layot'; did you mean 'layout'?" in capsys.readouterr().err
