@@ -219,7 +219,9 @@ class CallOptions(_Checked):
     return_spk_res: bool = _option(True, "spk_model: false leaves speakers out")
     rttm: str = _option("", "RTTM of another tool: its speakers; beside spk_model its speech")
     speakers: str = _option("", "spk_model: folder of named clips, or a file of bin/enroll.py")
-    spk_threshold: float = _option(0.31, "cosine from which two voices are one's", Limits(-1, 1))
+    spk_threshold: float | None = _option(
+        None, "cosine from which two voices are one's (the model's own, else 0.31)", Limits(-1, 1)
+    )
     return_spk_center: bool = _option(
         False, "spk_model: also spk_embedding_center, the mean embedding of each speaker"
     )

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from paraformer.backends.face import Likeness
 from paraformer.data.corpus.rttm import NamedTurn
-from paraformer.decode.clustering import Bounds, by_first, centres, cluster
+from paraformer.decode.clustering import Bounds, by_first, centres, cluster, number_confidence
 from paraformer.decode.endpoint import Span
 from paraformer.decode.longform import CutSegment, Segmenter
 from paraformer.decode.turns import Turn, sentence_speaker, turns, windows, word_speakers
@@ -48,13 +49,14 @@ class ListeningSegmenter(Segmenter):
             yield segment._replace(voices=tuple(voices))
 
 
-def bounds_of(call: CallOptions) -> Bounds:
-    """How many speakers the call says there are."""
+def bounds_of(call: CallOptions, likeness: Likeness | None = None) -> Bounds:
+    """How many speakers the call says there are, and from when on a model takes two for one."""
     if call.min_spk_num > call.max_spk_num:
         raise ConfigError(
             f"min_spk_num={call.min_spk_num}: is above max_spk_num={call.max_spk_num}; give less"
         )
-    return Bounds(call.preset_spk_num, call.min_spk_num, call.max_spk_num)
+    merge = (likeness or Likeness()).merge_thr
+    return Bounds(call.preset_spk_num, call.min_spk_num, call.max_spk_num, merge)
 
 
 class Speakers(NamedTuple):
@@ -63,6 +65,7 @@ class Speakers(NamedTuple):
     turns: list[Turn]
     names: Mapping[int, tuple[str, float | None]] = MappingProxyType({})
     centres: np.ndarray | None = None  # (speakers, E), where voices were heard
+    number_confidence: float | None = None  # 0 to 1, where the number was found
 
     def who(self, speaker: int, scored: bool = False) -> Fields:
         """The fields that say who a speaker is; scored: also how sure his name is."""
@@ -74,6 +77,13 @@ class Speakers(NamedTuple):
             found["spk_score"] = round(score, 4)
         return found
 
+    def tell(self, result: Result, call: CallOptions) -> None:
+        """Put what is known of the speakers of a recording as a whole into its result."""
+        result.turns = self.told_turns()
+        result.spk_num_confidence = self.number_confidence
+        if call.return_spk_center and self.centres is not None:
+            result.spk_embedding_center = self.centres.tolist()
+
     def told_turns(self) -> list[Fields]:
         """The turns as a result tells them, in ms."""
         spans = [(round(1000 * turn.start), round(1000 * turn.end)) for turn in self.turns]
@@ -84,18 +94,22 @@ class Speakers(NamedTuple):
 
 
 def heard_speakers(
-    voices: Sequence[Voice], call: CallOptions, known: Known | None = None
+    heard: Sequence[Voice], call: CallOptions, voices: Voices, known: Known | None = None
 ) -> Speakers:
-    """The speakers that voices, in the order of time, are of; those that are known have names."""
-    rows = window_rows(voices)
+    """The speakers that what was heard, in the order of time, is of; those that are known have
+    names.
+    """
+    rows, bounds = window_rows(heard), bounds_of(call, voices.likeness)
     if not len(rows):
         return Speakers([], centres=rows)
-    labels, names = cluster(rows, bounds_of(call)), dict[int, tuple[str, float | None]]()
+    labels, names = cluster(rows, bounds), dict[int, tuple[str, float | None]]()
+    confidence = number_confidence(rows, bounds, labels)
     if known is not None:
         merging = call.preset_spk_num is None
-        labels, names = named(rows, labels, known, call.spk_threshold, merging)
-    spans = [(voice.start, voice.end) for voice in voices]
-    return Speakers(turns(spans, labels.tolist()), names, centres(rows, labels))
+        threshold = voices.threshold(call.spk_threshold)
+        labels, names = named(rows, labels, known, threshold, merging)
+    spans = [(voice.start, voice.end) for voice in heard]
+    return Speakers(turns(spans, labels.tolist()), names, centres(rows, labels), confidence)
 
 
 def named(
@@ -146,9 +160,7 @@ def tell_speakers(
 
     mode: where sentences end; marked: the result has marks.
     """
-    result.turns = found.told_turns()
-    if call.return_spk_center and found.centres is not None:
-        result.spk_embedding_center = found.centres.tolist()
+    found.tell(result, call)
     by_marks = marked and mode != BY_SEGMENTS
     told = sentence_info(result, by_marks, call.en_post_proc, call.return_raw_text)
     for sentence in told:

@@ -104,8 +104,7 @@ class DiarizationTask(SpeakerTask):
                 yield self.silence(call, cut).failed(item, error, audio.samples / rate)
                 continue
             result = turns_result(item, found.told_turns(), audio.samples / rate)
-            if call.return_spk_center and found.centres is not None:
-                result.spk_embedding_center = found.centres.tolist()
+            found.tell(result, call)
             yield result
 
 

@@ -391,7 +391,8 @@ class SpeechTask(Task):
         voices = None
         if self.voices is not None and self.enrolment is not None and call.return_spk_res:
             known, most = self.enrolment.known(call.speakers), call.preset_spk_num
-            voices = LiveVoices(self.voices, known, call.spk_threshold, most or call.max_spk_num)
+            threshold = self.voices.threshold(call.spk_threshold)
+            voices = LiveVoices(self.voices, known, threshold, most or call.max_spk_num)
         return LivePipeline(
             self.online.recognizer(self._manner(call)),
             vad,

@@ -118,7 +118,8 @@ class Teller:
 
     def speakers(self, voices: Sequence[Voice]) -> Speakers:
         """Those of voices that were heard."""
-        return heard_speakers(voices, self.call, self.known)
+        assert self.voices is not None  # who hears none has turns that are given
+        return heard_speakers(voices, self.call, self.voices, self.known)
 
     def tell(self, result: Result, marked: bool) -> None:
         """Put speakers into a result that is no error, or why there are none; marked: it has

@@ -17,7 +17,9 @@ from torch import Tensor
 from paraformer.backends.halves import in_halves
 from paraformer.errors import AudioError, CheckpointError, ParaformerError
 from paraformer.models.campplus import LEAST_FRAMES as LEAST_FRAMES
+from paraformer.models.campplus import Likeness as Likeness
 from paraformer.models.fsmn_vad import VadOptions as VadOptions
+from paraformer.models.kinds import likeness_of as likeness_of
 from paraformer.models.release import NO_MARK as NO_MARK
 from paraformer.models.release import AlignerRelease as AlignerRelease
 from paraformer.models.release import Graphs as Graphs

@@ -36,7 +36,7 @@ FIRST = (
 KNOWN = opts.all_fields(*KINDS.values())
 # Switches of the reference that need no value, besides those whose default is false.
 SWITCHES = ("timestamps", "spk", "disable_update", "trust_remote_code", *opts.FORMAT_SWITCHES)
-NESTED = ("vad_kwargs.", "punc_kwargs.")
+NESTED = ("vad_kwargs.", "punc_kwargs.", "spk_kwargs.")
 HOME = ("~/", f"~{os.sep}")
 BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 

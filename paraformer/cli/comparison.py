@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from paraformer import options as opts
 from paraformer.output.resume import row_id
 
 if TYPE_CHECKING:
@@ -29,10 +28,11 @@ def print_comparison(sources: Sequence[Any], model: AutoModel, settings: Mapping
     """Print `enrol test cosine same|different`, or the same in JSON; the exit code says whether
     both could be heard.
     """
+    from paraformer.api.speakers import SpeakerTask
     from paraformer.decode.voices import similarity
 
-    default = opts.default_of(opts.all_fields(opts.CallOptions)["spk_threshold"])
-    threshold = settings.get("spk_threshold", default)
+    assert isinstance(model.task, SpeakerTask)  # see `compares`
+    threshold = model.task.voices.threshold(settings.get("spk_threshold"))
     found = list(model.stream(list(sources), disable_pbar=True))
     if any("error" in result for result in found):
         return 1

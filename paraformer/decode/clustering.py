@@ -12,25 +12,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from paraformer.backends.face import Likeness
 from paraformer.extras import load_extra
 
 FEWEST = 20  # rows below this are one speaker unless two are told or far apart
 MOST_SPECTRAL = 2048  # so many rows and more are clustered by k-means
 LEAST_NEIGHBOURS, KEPT_SHARE = 6, 0.022
 MOST_SPEAKERS = 15
-MERGE = 0.78  # centres that are this alike are one speaker's, where no number is told
+MERGE = Likeness().merge_thr
 # Few rows are two speakers' where the groups are this unlike and this alike within.
 CLEAR_APART, CLEAR_WITHIN = 0.3, 0.6
 SAMPLE = 1024  # rows that the number of speakers of a large table is found from
 SEED = 0
+# The number of speakers is looked for again in so many draws of this share of the rows.
+DRAWS, DRAWN_SHARE, MOST_DRAWN = 10, 0.8, 512
 
 
 class Bounds(NamedTuple):
-    """How many speakers there may be; `number`: that is known."""
+    """How many speakers there may be; `number`: that is known.
+
+    merge: groups whose centres are this alike are one speaker's, where no number is told.
+    """
 
     number: int | None = None
     least: int = 1
     most: int = MOST_SPEAKERS
+    merge: float = MERGE
 
 
 def cluster(embeddings: np.ndarray, bounds: Bounds | None = None) -> np.ndarray:
@@ -51,6 +58,24 @@ def cluster(embeddings: np.ndarray, bounds: Bounds | None = None) -> np.ndarray:
         return by_first(_cut(rows, number) if number is not None else _unknown(rows, bounds))
 
 
+def number_confidence(embeddings: np.ndarray, bounds: Bounds, labels: np.ndarray) -> float | None:
+    """How sure the number of speakers that `cluster` gave these rows is, 0 to 1: the share of draws
+    of four fifths of the rows in which the same number is found; None where the number is told, or
+    is that of a single row.
+    """
+    rows = np.asarray(embeddings, np.float32)
+    if bounds.number is not None or len(rows) < 2:
+        return None
+    size = max(-int(-DRAWN_SHARE * len(rows) // 1), min(len(rows), FEWEST))
+    random = np.random.default_rng(SEED)
+    found = []
+    with _one_thread():
+        for _ in range(DRAWS):
+            drawn = np.sort(random.permutation(len(rows))[: min(size, MOST_DRAWN)])
+            found.append(int(_unknown(rows[drawn], bounds).max()))
+    return found.count(int(labels.max())) / DRAWS
+
+
 def _one_thread() -> AbstractContextManager[Any]:
     """One thread for all libraries: eigenvectors of small tables take little time, but threads that
     wait for each other on a busy machine take much.
@@ -67,7 +92,7 @@ def _unknown(rows: np.ndarray, bounds: Bounds) -> np.ndarray:
     if count < FEWEST:
         labels = _few(rows, least, most)
     else:
-        labels = _merged(rows, _cut(rows, None), least)
+        labels = _merged(rows, _cut(rows, None, bounds.merge), least, bounds.merge)
         found = int(labels.max()) + 1
         if not least <= found <= most:
             labels = _cut(rows, min(max(found, least), most))
@@ -108,15 +133,15 @@ def _few(rows: np.ndarray, least: int, most: int) -> np.ndarray:
     return labels if clear else one
 
 
-def _cut(rows: np.ndarray, number: int | None) -> np.ndarray:
-    """Labels of so many groups; None: as many as the spectrum shows."""
+def _cut(rows: np.ndarray, number: int | None, merge: float = MERGE) -> np.ndarray:
+    """Labels of so many groups; None: as many as the spectrum shows, and `merge` leaves."""
     if len(rows) < FEWEST:
         return _by_links(rows, number or 1)
     if len(rows) < MOST_SPECTRAL:
         return _spectral(rows, number)
     if number is None:
         sample = rows[np.linspace(0, len(rows) - 1, SAMPLE).round().astype(int)]
-        labels = _merged(sample, _spectral(sample, None), 1)
+        labels = _merged(sample, _spectral(sample, None), 1, merge)
         start = _units(centres(_units(sample), labels))
         return _means(_units(rows), len(start), start)
     return _means(_units(rows), number)
@@ -167,13 +192,13 @@ def _means(rows: np.ndarray, number: int, start: np.ndarray | None = None) -> np
     return found
 
 
-def _merged(rows: np.ndarray, labels: np.ndarray, least: int) -> np.ndarray:
-    """The two speakers whose centres are most alike become one while that is as like as `MERGE`."""
+def _merged(rows: np.ndarray, labels: np.ndarray, least: int, merge: float) -> np.ndarray:
+    """The two speakers whose centres are most alike become one while that is as like as `merge`."""
     while labels.max() + 1 > max(1, least):
         units = _units(centres(rows, labels))
         alike = np.triu(units @ units.T, 1) - 2 * np.tril(np.ones((len(units),) * 2))
         first, later = np.unravel_index(int(np.argmax(alike)), alike.shape)
-        if alike[first, later] < MERGE:
+        if alike[first, later] < merge:
             break
         labels = np.where(labels == later, first, labels)
         labels = np.where(labels > later, labels - 1, labels)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paraformer.backends.engines import voice_engine
-from paraformer.backends.face import LEAST_FRAMES, SpeakerRelease
+from paraformer.backends.face import LEAST_FRAMES, SpeakerRelease, likeness_of
 from paraformer.data.audio.arrays import check_sound
 from paraformer.errors import AudioError, DataError, ParaformerError
 
@@ -66,6 +66,7 @@ class Voices:
         self.engine = voice_engine(release, device, dtype)
         self.release, self.device = self.engine.release, self.engine.device
         self.rate = release.frontend.fs
+        self.likeness = likeness_of(release.config)
 
     def embed(self, waves: Sequence[Tensor]) -> list[Embedding]:
         """Samples (N,) in [-1, 1) of utterances -> the embedding of each, which does not depend on
@@ -81,6 +82,10 @@ class Voices:
                 found.append(error)
         embedded = iter(self.engine.embed(feats))
         return [next(embedded) if each is None else each for each in found]
+
+    def threshold(self, asked: float | None) -> float:
+        """The cosine from which two voices are one speaker's: the model's own, unless asked for."""
+        return self.likeness.spk_threshold if asked is None else asked
 
     def features(self, wave: Tensor) -> Tensor:
         """Samples (N,) -> log-mel features (T, D) without their mean over time."""

@@ -35,6 +35,15 @@ def normalised(channels: int, affine: bool = True) -> nn.Sequential:
     )
 
 
+class Likeness(NamedTuple):
+    """Cosines from which two embeddings are one speaker's; the defaults are those of the released
+    model.
+    """
+
+    spk_threshold: float = 0.31  # of two clips, or of a clip and an enrolled voice
+    merge_thr: float = 0.78  # of the centres of two groups, where no number of speakers is told
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions over frequency and time, and a way around them."""
 

@@ -15,6 +15,7 @@ from torch import nn
 from paraformer.data.features.frontend import Frontend
 from paraformer.data.text.tokenizer import CharTokenizer, SentencepieceTokenizer
 from paraformer.errors import ConfigError
+from paraformer.limits import Limits, check
 from paraformer.models.aligner import Aligner
 from paraformer.models.builders import (
     BUILDERS,
@@ -27,7 +28,7 @@ from paraformer.models.builders import (
     marks_of,
     vad_options,
 )
-from paraformer.models.campplus import CamPlusPlus
+from paraformer.models.campplus import CamPlusPlus, Likeness
 from paraformer.models.ct_transformer import CtTransformer
 from paraformer.models.fsmn_vad import FsmnVad, VadOptions
 from paraformer.models.paraformer import Paraformer
@@ -160,6 +161,18 @@ def kind_of(config: Mapping[str, Any]) -> Kind[Any] | None:
     ('a punctuation model', None)
     """
     return next((kind for kind in KINDS if config["model"] in kind.models), None)
+
+
+def likeness_of(config: Mapping[str, Any]) -> Likeness:
+    """The cosines that a speaker model's configuration names, else those of the released one."""
+    own = Likeness()
+    found = Likeness(
+        config.get("spk_threshold", own.spk_threshold),
+        (config.get("cb_kwargs") or {}).get("merge_thr", own.merge_thr),
+    )
+    for name, value in found._asdict().items():
+        check(f"config.yaml: {name}", value, Limits(-1, 1))
+    return found
 
 
 def times_tokens(config: Mapping[str, Any]) -> bool:

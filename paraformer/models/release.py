@@ -38,6 +38,7 @@ from paraformer.models.builders import (
     accepted,
 )
 from paraformer.models.builders import NO_MARK as NO_MARK
+from paraformer.models.campplus import Likeness
 from paraformer.models.fsmn_vad import VadOptions
 from paraformer.models.graphs import Graphs as Graphs
 from paraformer.models.graphs import (
@@ -266,6 +267,10 @@ def override_keys(config: Config) -> Config:
         own, named = _defaults(VadOptions), config.get("model_conf") or {}
         check_part(named, "model_conf")
         keys |= {"model_conf": own, **merge(own, named)}
+    if kind_of(config) is SPEAKER:
+        threshold, merge_thr = Likeness()
+        likeness: Config = {"spk_threshold": threshold, "cb_kwargs": {"merge_thr": merge_thr}}
+        return merge({**keys, **likeness}, config)
     return merge(keys, config)
 
 

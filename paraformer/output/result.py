@@ -72,6 +72,7 @@ class Result:
     raw_text: str | None = None
     turns: list[Fields] | None = None  # who speaks when
     spk_embedding_center: list[list[float]] | None = None  # of each speaker
+    spk_num_confidence: float | None = None  # 0 to 1, where the number of speakers was found
     sentence_info: list[Fields] | None = None
     # What follows is no key of the dict.
     seconds: float = 0.0  # of audio, not rounded
@@ -295,8 +296,7 @@ def turns_result(item: Item, found: Sequence[Fields], seconds: float) -> Result:
     """Result of who speaks when: turns [start, end] in ms, each with its speaker `spk`."""
     speakers = {turn["spk"] for turn in found}
     row: Row = {"text": json.dumps(found, ensure_ascii=False), "speakers": str(len(speakers))}
-    told = round(seconds, 3)
-    return Result.of(item, turns=[*found], audio_seconds=told, seconds=seconds, rows=[row])
+    return Result.of(item, audio_seconds=round(seconds, 3), seconds=seconds, rows=[row])
 
 
 def shown_text(result: Mapping[str, Any]) -> str:

@@ -40,7 +40,7 @@ def enroll(config: DictConfig) -> int:
     known = known_of(clips)
     write_text(Path(config.out), format_voices(known))
     log.info("enrolled %d voices of %d clips", len(known.names), len(clips))
-    print(measured(clips, config.spk_threshold))
+    print(measured(clips, task.voices.threshold(config.spk_threshold)))
     return 0
 
 

@@ -15,6 +15,7 @@ pytest.importorskip("sklearn", reason="clustering is an extra: pip install sciki
 
 from paraformer.api import diarization  # noqa: E402
 from paraformer.api.auto import AutoModel  # noqa: E402
+from paraformer.cli.main import main  # noqa: E402
 from paraformer.data.corpus.tables import read_table  # noqa: E402
 from paraformer.errors import ConfigError  # noqa: E402
 from paraformer.models.release import save_directory  # noqa: E402
@@ -109,6 +110,16 @@ def test_json_and_a_command_say_the_same(voices, data, tmp_path, capsys):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert json.loads(done.stdout) == rows[0]["turns"]
     assert len({turn["spk"] for turn in rows[0]["turns"]}) == 2
+
+
+def test_the_command_line_gives_options_of_the_speaker_model(voices, capsys):
+    oracle = ROOT / "tests/fixtures/oracle/bicif"
+    command = [f"+model={oracle}", f"+vad_model={VAD}", f"+spk_model={voices}", "+device=cpu"]
+    command += [str(CLIP), "+output_format=json"]
+    assert main([*command, "+spk_kwargs.cb_kwargs.merge_thr=0.5"]) == 0
+    assert json.loads(capsys.readouterr().out)["spk_num_confidence"] == 1.0
+    assert main([*command, "+spk_kwargs.cb_kwargs.merge=0.5"]) == 1
+    assert "spk_kwargs: unknown key 'cb_kwargs.merge'" in capsys.readouterr().err
 
 
 def test_a_data_directory_is_decoded_with_speakers(voices, data, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from paraformer.api import diarization  # noqa: E402
 from paraformer.api.auto import AutoModel  # noqa: E402
 from paraformer.errors import ConfigError  # noqa: E402
 from paraformer.models.release import save_directory  # noqa: E402
+from paraformer.options import CallOptions  # noqa: E402
 from paraformer.output.tables import format_result  # noqa: E402
 from paraformer.output.timed_formats import format_timed  # noqa: E402
 from tests import tiny  # noqa: E402
@@ -84,6 +85,21 @@ def test_without_speakers_the_result_is_that_of_the_others(model):
     assert model.generate(CLIP, return_spk_res=False) == plain.generate(CLIP)
 
 
+def test_a_number_that_was_found_says_how_sure_it_is(model):
+    assert model.generate(CLIP)[0]["spk_num_confidence"] == 1.0
+    assert "spk_num_confidence" not in model.generate(CLIP, preset_spk_num=2)[0]
+
+
+def test_the_likeness_of_speakers_is_the_models_own_unless_given(voices):
+    heard = AutoModel(TIMED, vad_model=VAD, spk_model=voices, device="cpu").task.voices
+    assert (heard.threshold(None), heard.threshold(0.5)) == (0.31, 0.5)
+    given = {"cb_kwargs": {"merge_thr": 0.6}, "spk_threshold": 0.4}
+    own = AutoModel(TIMED, vad_model=VAD, spk_model=voices, spk_kwargs=given, device="cpu")
+    assert own.task.voices.threshold(None) == 0.4
+    bounds = diarization.bounds_of(CallOptions(), own.task.voices.likeness)
+    assert bounds.merge == 0.6
+
+
 def test_silence_and_a_missing_file_between_others(model, tmp_path):
     soundfile.write(tmp_path / "quiet.wav", np.zeros(16000), 16000)
     quiet = str(tmp_path / "quiet.wav")
@@ -113,6 +129,7 @@ def test_embeddings_that_are_no_numbers_are_one_line(tmp_path):
         ({"vad_model": None}, "^spk_model: hears the segments of a VAD"),
         ({"spk_mode": "other"}, "^spk_mode=other: not known; use punc_segment"),
         ({"spk_kwargs": {"grow": 3}}, "unknown key 'grow'"),
+        ({"spk_kwargs": {"spk_threshold": 3}}, "^config.yaml: spk_threshold=3: give "),
         (
             {"spk_mode": "channel"},
             "^spk_mode=channel: each channel is a speaker; leave out spk_model",

@@ -12,7 +12,13 @@ from tests.conftest import ROOT
 
 pytest.importorskip("sklearn", reason="clustering is an extra: pip install scikit-learn scipy")
 
-from paraformer.decode.clustering import Bounds, by_first, centres, cluster  # noqa: E402
+from paraformer.decode.clustering import (  # noqa: E402
+    Bounds,
+    by_first,
+    centres,
+    cluster,
+    number_confidence,
+)
 
 
 def drawn(sizes, noise=0.3, width=16, seed=0):
@@ -78,6 +84,37 @@ def test_equal_rows_and_rows_of_zeros(count):
 def test_two_calls_are_equal():
     rows, _ = drawn([30, 30], noise=1.0)
     assert cluster(rows).tolist() == cluster(rows).tolist()
+
+
+def confidence(rows, bounds=None):
+    bounds = bounds or Bounds()
+    return number_confidence(rows, bounds, cluster(rows, bounds))
+
+
+@pytest.mark.parametrize("sizes", [[30], [30, 30], [60, 50, 40], [6, 5], [1100, 1100]])
+def test_a_number_that_every_draw_finds_is_sure(sizes):
+    rows, _ = drawn(sizes)
+    assert confidence(rows) == 1.0
+
+
+def test_a_number_that_draws_disagree_on_is_not_sure():
+    rows, _ = drawn([14, 10, 6], noise=1.4)
+    sure = confidence(rows)
+    assert 0.0 <= sure < 1.0
+    assert sure == confidence(rows)
+    assert (10 * sure).is_integer()  # a share of ten draws
+
+
+def test_a_number_that_is_told_or_of_one_row_has_no_confidence():
+    rows, _ = drawn([30, 30])
+    assert confidence(rows, Bounds(2)) is None
+    assert confidence(rows[:1]) is None
+
+
+def test_centres_more_alike_than_asked_for_are_one_speaker():
+    rows, labels = drawn([30, 30])
+    assert cluster(rows, Bounds(merge=1.0)).tolist() == labels.tolist()
+    assert set(cluster(rows, Bounds(merge=-1.0))) == {0}
 
 
 def test_centres_are_means():
