@@ -51,7 +51,7 @@ TESTED_BY = {
     "data.inputs.audio_items": "unit/data/inputs/test_sources.py",
     "data.inputs.names": "unit/data/corpus/test_texts.py",
     "data.text.syllables": "unit/data/text/test_lexicon.py",
-    "data.text.tags": "unit/data/text/test_score.py",
+    "data.corpus.tags": "unit/data/text/test_score.py",
     "decode.number_value": "unit/decode/test_itn.py",
     "decode.number_words": "unit/decode/test_itn.py",
     "decode.word_tree": "unit/decode/test_hotword_boost.py",

@@ -1,6 +1,6 @@
 """The `funasr` command: arguments, what is shown, doctor, completion; how every command begins
 and ends.
 
-Imports: the ground floor, api, backends, data.audio, data.corpus, data.inputs, decode, hub,
-models, output, server.
+Imports: the ground floor, api, backends, data.audio, data.inputs, decode, hub, models,
+output, server.
 """

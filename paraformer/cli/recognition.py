@@ -230,7 +230,7 @@ def print_results(
     begun, counts = time.perf_counter(), Counts()
     try:
         results = make()
-        with closing(results), printing(results.origins, settings, alone) as show:
+        with closing(results), printing(results, settings, alone) as show:
             for result in results:
                 counts.add(result)
                 watch(result)

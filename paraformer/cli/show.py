@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from paraformer.data.corpus.origins import Origins
 from paraformer.output.manifests import MANIFESTS
 from paraformer.output.result import shown_text
+from paraformer.output.sink import Results
 from paraformer.output.subtitle_lines import LineLimits
 from paraformer.output.tables import TIMED_TABLES, format_result
 from paraformer.output.timed_folder import TimedFolder
@@ -19,15 +19,15 @@ from paraformer.output.timed_formats import format_timed, is_timed
 
 @contextmanager
 def printing(
-    origins: Origins, settings: Mapping[str, Any], alone: bool
+    results: Results, settings: Mapping[str, Any], alone: bool
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A function that prints a result; the table of a list comes in the end, sorted."""
+    """A function that prints one of these results; the table of a list comes in the end, sorted."""
     output_format = str(settings.get("output_format", "text"))
     if alone or settings.get("output_dir") or output_format not in TIMED_TABLES:
         yield lambda result: print(shown(result, settings, alone), end="", flush=True)
         return
     with tempfile.TemporaryDirectory() as folder:
-        table = TimedFolder(folder, output_format, origins=origins)
+        table = TimedFolder(folder, output_format, origins=results.origins)
         try:
             yield table.add
         finally:

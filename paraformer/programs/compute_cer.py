@@ -27,9 +27,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from paraformer.data.corpus.tables import read_table, readable, write_text
+from paraformer.data.corpus.tags import TAGS
 from paraformer.data.text.score import Report, count, format_aligned, pinyin, score, units
 from paraformer.data.text.speaker_score import is_stm, read_stm, speaker_texts, whole_texts
-from paraformer.data.text.tags import TAGS
 from paraformer.errors import ConfigError, DataError
 from paraformer.files import check_folder, together
 from paraformer.programs.hydra_main import run

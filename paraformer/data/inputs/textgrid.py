@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from paraformer.data.audio.media import AUDIO
 from paraformer.data.corpus.datadir import DROPPED, write_data_dir
+from paraformer.data.corpus.tags import tag_pattern
 from paraformer.data.inputs.jsonl import Converted, write_dropped
-from paraformer.data.text.tags import tag_pattern
 from paraformer.errors import DataError
 
 SUFFIX = ".textgrid"

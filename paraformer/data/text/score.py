@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rapidfuzz.distance import LCSseq, Levenshtein
 
-from paraformer.data.text.tags import TAGS, tag_pattern
+from paraformer.data.corpus.tags import TAGS, tag_pattern
 from paraformer.errors import DataError
 from paraformer.extras import load_extra
 
