@@ -24,7 +24,10 @@ from paraformer import options as opts  # noqa: E402
 from paraformer.cli import merge, serve  # noqa: E402
 from paraformer.cli.command_line import KINDS, as_typed  # noqa: E402
 from paraformer.cli.main import main as funasr  # noqa: E402
+from paraformer.data.audio.read import read_audio  # noqa: E402
 from paraformer.nn.chunks import make_plan, streaming_rule  # noqa: E402
+from paraformer.report.figures import Look  # noqa: E402
+from paraformer.report.turns_plot import draw_turns  # noqa: E402
 
 # README of the repository -> its page.
 PAGES = {
@@ -57,6 +60,7 @@ def build(place: Path) -> None:
         (place / picture).write_bytes((ROOT / name).read_bytes())
     draw_chunks(place / "chunks.png")
     draw_cif(place / "cif.png")
+    draw_speakers(place / "speakers.png")
 
 
 def _link(name: str, found: re.Match[str]) -> str:
@@ -167,6 +171,21 @@ def draw_cif(path: Path) -> None:
             raise SystemExit("docs: no picture of the demo clip")
     finally:
         sys.argv = before
+
+
+def draw_speakers(path: Path) -> None:
+    """Draw a conversation made of demo clips, whose speakers are known."""
+    import torch
+
+    folder = ROOT / "paraformer/bundled/paraformer-zh-mini/example"
+    clips = [("A", "demo_2"), ("B", "demo_3"), ("A", "demo_2")]
+    waves = [(name, read_audio(folder / f"{clip}.wav", target_fs=16000)) for name, clip in clips]
+    turns, begin = [], 0.0
+    for name, wave in waves:
+        turns.append((begin, begin + len(wave) / 16000, name))
+        begin = turns[-1][1]
+    sound = torch.cat([wave for _, wave in waves]).numpy()
+    draw_turns(sound, 16000, {"turns": turns}, Look(width=10.0)).savefig(path, dpi=100)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,8 @@ TESTED_BY = {
     "models.side_files": "whole/test_finetune.py",
     "programs.utterances": "cli/test_train.py",
     "report.alignment_plot": "cli/test_plot_alignment.py",
+    "report.figures": "cli/test_plot_alignment.py",
+    "report.turns_plot": "cli/test_plot_turns.py",
     "train.parallel": "cli/test_train_parallel.py",
 }
 

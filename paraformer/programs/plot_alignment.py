@@ -7,7 +7,6 @@ aligner (fa-zh) shows when the `text` that it is given was spoken. Needs matplot
 from __future__ import annotations
 
 import logging
-import warnings
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -18,55 +17,32 @@ from paraformer.data.corpus.ids import key_of
 from paraformer.data.corpus.tables import readable
 from paraformer.decode.align import ForcedAligner, pair_texts
 from paraformer.decode.recognize import Recognizer
-from paraformer.errors import ConfigError, DataError, writing
+from paraformer.errors import ConfigError, DataError
 from paraformer.files import check_folder
 from paraformer.hub.directories import find_model
-from paraformer.limits import Limits, check_values
 from paraformer.models.release import load_aligner, load_directory, read_config
-from paraformer.programs.hydra_main import run
+from paraformer.programs.hydra_main import plain, run
 from paraformer.report.alignment_plot import (
     SOUNDS,
-    Look,
     Picture,
     draw,
     picture_of_alignment,
     picture_of_recognition,
 )
+from paraformer.report.figures import Look, save_figure
 
 log = logging.getLogger(__name__)
-
-LIMITS = {
-    "dpi": Limits(10, 2000),
-    "width": Limits(0, 200),
-    "height": Limits(1, 200),
-    "begin": Limits(0),
-}
 
 
 def plot_alignment(config: DictConfig) -> int:
     """Write `config.out`, whose suffix says which format (.png, .pdf, .svg)."""
-    check_values({name: config[name] for name in LIMITS}, LIMITS)
+    look = Look.of(plain(config))
     if config.sound not in SOUNDS:
         raise ConfigError(f"sound={config.sound}: not known; use {' or '.join(SOUNDS)}")
     out = Path(config.out)
     check_folder(out.parent)
     picture = _picture(config)
-    look = Look(
-        config.sound,
-        config.title or "",
-        config.begin,
-        config.end,
-        config.width,
-        config.height,
-        config.font or "",
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # one line says it of all signs
-            with writing(out):
-                draw(picture, look).savefig(out, dpi=config.dpi)
-    except ValueError as error:  # a suffix that matplotlib has no format for
-        raise ConfigError(f"out={out}: {error}") from error
+    save_figure(draw(picture, look, config.sound), out, "out", config.dpi)
     log.info("%s: %d tokens in %.2f s", readable(str(out)), len(picture.tokens), picture.seconds)
     return 0
 

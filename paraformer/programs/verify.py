@@ -17,11 +17,12 @@ from omegaconf import DictConfig
 
 from paraformer.data.corpus.archives import load_archive
 from paraformer.data.corpus.tables import iter_rows, read_table, write_text
-from paraformer.errors import ConfigError, DataError, writing
+from paraformer.errors import DataError
 from paraformer.limits import Limits, check_values
 from paraformer.programs.hydra_main import plain, run
 from paraformer.programs.score_norm import normalised
 from paraformer.report.det_plot import draw_det
+from paraformer.report.figures import save_figure
 
 LABELS = {"target": True, "nontarget": False}
 PRIORS = (0.01, 0.05)  # shares of targets among trials
@@ -145,11 +146,7 @@ def verify(config: DictConfig) -> int:
     if config.det:
         curve = Curve.of(scores, [trial.target for trial in trials])
         figure = draw_det(curve.miss.tolist(), curve.false_alarm.tolist(), curve.equal_error())
-        try:
-            with writing(Path(config.det)):
-                figure.savefig(config.det)
-        except ValueError as error:  # a suffix that matplotlib has no format for
-            raise ConfigError(f"det={config.det}: {error}") from error
+        save_figure(figure, config.det, "det")
     print("\n".join(figures(trials, scores, config.threshold)))
     return 0
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -17,22 +14,14 @@ from paraformer.decode.align import ForcedAligner, split_units
 from paraformer.decode.recognize import Recognizer
 from paraformer.decode.timestamps import SILENCE, Clock, Span
 from paraformer.errors import ConfigError, DataError, ParaformerError
-from paraformer.extras import load_extra
+from paraformer.report.figures import Look, font_for, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-log = logging.getLogger(__name__)
-
 SOUNDS = ("waveform", "fbank")
 WEIGHT, FIRED, SPOKEN = "#1f5fa8", "#c0392b", "#dfe9f5"
-# Fonts with Chinese signs that systems bring along, the first one found is taken.
-FONTS = (
-    *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN"),
-    *("PingFang SC", "Hiragino Sans GB", "Heiti SC", "Microsoft YaHei", "SimHei"),
-    *("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback"),
-)
 
 
 class Picture(NamedTuple):
@@ -112,43 +101,25 @@ def _label(token: str) -> str:
     return token.replace("@@", "").replace("▁", "") or token
 
 
-class Look(NamedTuple):
-    """The style of a drawing, and the part that it shows."""
-
-    sound: str = "waveform"  # or fbank
-    title: str = ""
-    begin: float = 0.0  # seconds, the part that is shown
-    end: float | None = None
-    width: float = 0.0  # inches; 0: by the length of what is shown
-    height: float = 4.2
-    font: str = ""  # file of a font; "": one of the system's that has the signs
-
-
-def draw(picture: Picture, look: Look) -> Figure:
-    """The picture as a figure of matplotlib, three panels over one axis of time."""
-    if look.sound not in SOUNDS:
-        raise ConfigError(f"sound={look.sound}: not known; use {' or '.join(SOUNDS)}")
-    new_figure = load_extra("matplotlib.figure", "plot_alignment").Figure
-    end = picture.seconds if look.end is None else min(look.end, picture.seconds)
-    if not 0 <= look.begin < end:
-        raise ConfigError(
-            f"begin={look.begin:g}, end={end:g}: give two times in order, inside "
-            f"{picture.seconds:.2f} s"
-        )
-    width = look.width or min(max(6.5, 1.6 * (end - look.begin)), 40.0)
-    figure: Figure = new_figure(figsize=(width, look.height), layout="constrained")
-    sound, weights, words = figure.subplots(3, sharex=True, height_ratios=(3, 3, 1.2))
-    font = _font(look, "".join(span.text for span in picture.tokens) + look.title)
-    _draw_sound(sound, picture, look.sound)
+def draw(picture: Picture, look: Look, sound: str = SOUNDS[0]) -> Figure:
+    """The picture as a figure of matplotlib, three panels over one axis of time; sound: how that is
+    shown, one of `SOUNDS`.
+    """
+    if sound not in SOUNDS:
+        raise ConfigError(f"sound={sound}: not known; use {' or '.join(SOUNDS)}")
+    figure, (begin, end) = new_figure(look, picture.seconds, "plot_alignment")
+    top, weights, words = figure.subplots(3, sharex=True, height_ratios=(3, 3, 1.2))
+    font = font_for(look.font, "".join(span.text for span in picture.tokens) + look.title)
+    _draw_sound(top, picture, sound)
     _draw_weights(weights, picture)
     _draw_tokens(words, picture, font)
-    for axes in (sound, weights):
+    for axes in (top, weights):
         for fire in picture.fires:
             axes.axvline(fire, color=FIRED, linewidth=0.6, alpha=0.5, zorder=1.5)
-    words.set_xlim(look.begin, end)
+    words.set_xlim(begin, end)
     words.set_xlabel("time (s)")
     if look.title:
-        sound.set_title(look.title, fontproperties=font)
+        top.set_title(look.title, fontproperties=font)
     return figure
 
 
@@ -200,52 +171,3 @@ def _draw_tokens(axes: Axes, picture: Picture, font: object) -> None:
     axes.set_ylim(0.0, 1.0)
     axes.set_yticks([])
     axes.set_ylabel("tokens")
-
-
-def _font(look: Look, text: str) -> object:
-    """Properties of a font that has all signs of a text; where there is none, a warning says so."""
-    from matplotlib.font_manager import FontProperties
-
-    signs = {ord(sign) for sign in text if not sign.isspace()}
-    if look.font:
-        if not Path(look.font).is_file():
-            raise ConfigError(f"font={look.font}: no such file; give a .ttf, .otf or .ttc")
-        if not signs <= _signs(look.font):
-            log.warning("font=%s: has not all signs of the text; boxes stand for them", look.font)
-        return FontProperties(fname=look.font)
-    for look_again in (False, True):
-        for name, path in _fonts(look_again):
-            if signs <= _signs(path):
-                return FontProperties(family=name)
-    log.warning(
-        "no font here has all signs of the text, boxes stand for them; "
-        "apt-get install fonts-noto-cjk, or give font=FILE"
-    )
-    return FontProperties()
-
-
-def _fonts(look_again: bool) -> Iterator[tuple[str, str]]:
-    """Names and files of matplotlib's own font, and of those of `FONTS` that are installed.
-
-    look_again: matplotlib's list is of the day when it was first used; add what came since.
-    """
-    from matplotlib.font_manager import findSystemFonts, fontManager
-
-    if look_again:
-        known = {font.fname for font in fontManager.ttflist}
-        for path in sorted(set(findSystemFonts()) - known):
-            with contextlib.suppress(RuntimeError, OSError):  # some are no fonts, as before
-                fontManager.addfont(path)
-    installed = {font.name: font.fname for font in reversed(fontManager.ttflist)}
-    for name in ("DejaVu Sans", *FONTS):
-        if name in installed:
-            yield name, installed[name]
-
-
-def _signs(path: str) -> set[int]:
-    from matplotlib.ft2font import FT2Font
-
-    try:
-        return set(FT2Font(path).get_charmap())
-    except RuntimeError as error:
-        raise ConfigError(f"{path}: is no font ({error}); give a .ttf, .otf or .ttc") from error

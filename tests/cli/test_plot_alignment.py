@@ -18,12 +18,11 @@ from paraformer.models.release import load_aligner, load_directory
 from paraformer.programs.plot_alignment import plot_alignment
 from paraformer.report.alignment_plot import (
     FIRED,
-    FONTS,
-    Look,
     draw,
     picture_of_alignment,
     picture_of_recognition,
 )
+from paraformer.report.figures import FONTS, Look
 from tests.conftest import ROOT
 
 get_data_path = pytest.importorskip("matplotlib").get_data_path
@@ -86,7 +85,7 @@ def test_a_recogniser_shows_what_it_heard(name, wave):
 
 @pytest.mark.parametrize("sound", ["waveform", "fbank"])
 def test_all_of_the_sound_is_drawn(aligned, sound):
-    top = draw(aligned, Look(sound, "标题", 0.2, 1.0)).axes[0]
+    top = draw(aligned, Look("标题", 0.2, 1.0), sound).axes[0]
     if sound == "fbank":
         (image,) = top.images
         assert image.get_array().shape == (80, len(aligned.fbank))
@@ -133,14 +132,14 @@ def test_a_mistake_is_an_error(tmp_path, given, message):
 
 
 def test_signs_that_no_font_has_are_told(aligned, monkeypatch, caplog):
-    monkeypatch.setattr("paraformer.report.alignment_plot.FONTS", ())
+    monkeypatch.setattr("paraformer.report.figures.FONTS", ())
     draw(aligned, Look())
     assert "apt-get install fonts-noto-cjk, or give font=FILE" in caplog.text
 
 
 @pytest.mark.parametrize("given", [True, False])
 def test_signs_without_a_font_are_told_once(tmp_path, monkeypatch, recwarn, caplog, given):
-    monkeypatch.setattr("paraformer.report.alignment_plot.FONTS", ())
+    monkeypatch.setattr("paraformer.report.figures.FONTS", ())
     font = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     more = {"font": str(font)} if given else {}
     assert plot_alignment(settings(tmp_path / "a.png", text=TEXT, dpi=20, **more)) == 0

@@ -28,6 +28,7 @@ from paraformer.output.timed_formats import check_extra
 from paraformer.programs.run_folder import make_writer
 from paraformer.report import alignment_plot
 from paraformer.report.error_page import report_html
+from paraformer.report.figures import Look
 from tests.conftest import ROOT
 
 PICTURE = alignment_plot.Picture(
@@ -46,7 +47,7 @@ ROADS = {
     "jinja2": (lambda file: report_html(score({"a": "好"}, {"a": "好"}), "x"), "report: "),
     "kenlm": (LanguageModel, "lm_file: "),
     "matplotlib.figure": (
-        lambda file: alignment_plot.draw(PICTURE, alignment_plot.Look()),
+        lambda file: alignment_plot.draw(PICTURE, Look()),
         "plot_alignment: ",
     ),
     "onnx": (store_half, "export to ONNX: "),
