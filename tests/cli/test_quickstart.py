@@ -17,7 +17,7 @@ SAID = {
     "Recognise": "今 天 下 午 我 们 一 起 去 公 园 走 走 吧",
     "Words with times": "今",
     "Subtitles": "00:00:00,",
-    "Hotwords": "with:    不 动 产 登 记 道 义 是 对 楼 市 影 响 几 合",
+    "Hotwords": "with:    不 动 产 登 记 到 及 时 对 楼 市 影 响 结 合",
     "Streaming": " | ",
     "Alignment": "今",
 }

@@ -118,10 +118,10 @@ def test_who_speaks(model, tmp_path, monkeypatch):
     monkeypatch.setattr(
         diarization, "cluster", lambda rows, bounds: np.arange(len(rows)) * 2 // max(1, len(rows))
     )
-    (expected,) = two.generate(str(clip("demo_3")))
+    (expected,) = two.generate(str(clip("demo_4")))
     told = [("AB"[s["spk"]], s["text"], s["start"] / 1000) for s in expected["sentence_info"]]
     assert {speaker for speaker, *_ in told} == {"A", "B"}
-    content = SOUNDS["demo_3"]
+    content = SOUNDS["demo_4"]
     with running(lambda before: ServedModel(two, before)) as server:
         found = server.upload(content, response_format="diarized_json").json
         assert [(s["speaker"], s["text"], s["start"]) for s in found["segments"]] == told
