@@ -1,4 +1,4 @@
-# make install | demo [WAV=file] | test | test-fast | test-clients | lint | format | bench | docs
+# make install | demo [WAV=file] | test | test-fast | test-clients | soak | lint | format | bench | docs
 # make dist | check-dist | check-image | check-gpu
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -16,7 +16,7 @@ WORKERS ?= auto
 PARALLEL := -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: all install demo test test-fast test-clients lint format bench docs
-.PHONY: dist check-dist check-image check-gpu
+.PHONY: dist check-dist check-image check-gpu soak
 all: lint test
 
 install: $(STAMP)
@@ -48,6 +48,11 @@ test-fast: install
 # Clients of the service that others have written, each in an environment of its own.
 test-clients: install
 	PARAFORMER_CLIENTS='$(CLIENTS)' $(BIN)/pytest tests/clients -rs
+
+# What the service promises of many clients and of long ones, on servers of its own: about an hour.
+SOAK ?= together short surplus files long
+soak: install
+	for what in $(SOAK); do $(BIN)/python tests/bench/soak.py $$what || exit 1; done
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,11 +1,16 @@
-"""A server of the bundled models in a thread of the tests, and clients that speak to it."""
+"""A server of the bundled models, in a thread of the tests or a process of its own, and clients
+that speak to it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import http.client
 import json
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -124,6 +129,28 @@ def until(done):
     while not (found := done()) and time.monotonic() < end:
         time.sleep(0.02)
     return bool(found)
+
+
+@contextmanager
+def started(*options, ready=True, limit_s=120):
+    """A server in a process of its own, the port that it has said, and its lines so far; it is
+    killed behind so many seconds.
+    """
+    command = [sys.executable, "-m", "paraformer", "serve", "+port=0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        watch = threading.Timer(limit_s, process.kill)
+        watch.start()
+        lines = []
+        try:
+            for line in process.stderr:
+                lines.append(line)
+                if line == "funasr serve: ready\n" or (not ready and "listening" in line):
+                    break
+            found = re.search(r"listening on \w+://\S+:(\d+)", "".join(lines))
+            yield process, int(found[1]) if found else 0, lines
+        finally:
+            watch.cancel()
+            process.kill()
 
 
 @contextmanager

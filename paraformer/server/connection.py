@@ -10,6 +10,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from paraformer.errors import ParaformerError
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 REFUSED, RESTART, LATER = 1008, 1012, 1013
 # A client that does not read for so long is gone.
 SEND_SECONDS = 60.0
+# For the word that the connection is closed; it may not fit behind what was not read.
+CLOSE_SECONDS = 1.0
 
 
 class Stop(Exception):  # noqa: N818
@@ -99,11 +102,16 @@ class Connection(ABC):
             while (frame := await self._next()) is not Inbox.GONE:
                 await self.guarded(self.take(frame))
         except Stop as stop:
-            await self.socket.close(stop.code, stop.reason)
+            await self._leave(stop)
         finally:
             reading.cancel()
             self.sessions.listeners.discard(self.inbox.come)
             self.close()
+
+    async def _leave(self, stop: Stop) -> None:
+        """Close the connection; a client that reads nothing any more does not hold the session."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.socket.close(stop.code, stop.reason), CLOSE_SECONDS)
 
     async def begin(self) -> None:
         """Say what comes first."""

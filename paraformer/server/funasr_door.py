@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 DOOR = "funasr"
 PROTOCOL = "binary"
+MOST_TEXT = 1 << 20  # characters of a text frame; sound comes in others
 Say = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -167,7 +168,7 @@ class _Connection(Connection):
             if not self.skipping:
                 self._utterance({}).put(frame)
             return
-        message = messages.read_message(frame)
+        message = messages.read_message(frame, MOST_TEXT)
         if messages.ends(message):
             if self.skipping:  # its last message was that of the fault
                 self.skipping = False

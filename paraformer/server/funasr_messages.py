@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -31,8 +32,10 @@ class Start(NamedTuple):
     wishes: Wishes = Wishes()
 
 
-def read_message(text: str) -> dict[str, Any]:
-    """The object that a text frame holds, or a `DataError`."""
+def read_message(text: str, most: float = math.inf) -> dict[str, Any]:
+    """The object that a text frame of so many characters holds, or a `DataError`."""
+    if len(text) > most:
+        raise DataError(f"the message is longer than {most} characters; send sound as bytes")
     try:
         found = parse_json(text)
     except ValueError as error:

@@ -57,6 +57,8 @@ NAMES = {"zh": "chinese", "en": "english"}
 PART = 1 << 20
 # The status of an answer that nobody reads, since the client has left.
 LEFT = 499
+# That of one to a client that does not send the rest of its request.
+STALLED = 408
 
 
 class ApiError(Exception):
@@ -364,6 +366,7 @@ class OpenaiDoor:
     def _refused(self, error: ApiError, retry_seconds: int = 1) -> Response:
         self.scheduler.metrics.failed(error.code or "invalid_request")
         headers = {"retry-after": str(retry_seconds)} if error.status in (429, 503) else {}
+        headers |= {"connection": "close"} if error.status == STALLED else {}
         return JSONResponse(error_body(error), error.status, headers)
 
     async def _transcribed(self, request: Request) -> Response:
@@ -389,7 +392,7 @@ class OpenaiDoor:
 
     async def _read(self, request: Request, upload: Upload) -> Wanted:
         """The fields of a request, and its file in `upload`."""
-        request = _limited(request, self.options.max_upload_mb << 20)
+        request = _limited(request, self.options.max_upload_mb << 20, self.options.idle_s)
         try:
             async with request.form(max_files=4, max_fields=2000) as form:
                 wanted = read_wanted(form, self.scheduler.model, self.options)
@@ -402,8 +405,10 @@ class OpenaiDoor:
         return wanted
 
 
-def _limited(request: Request, most: int) -> Request:
-    """The request, refused where it says that it is too large, or as soon as it is."""
+def _limited(request: Request, most: int, idle_seconds: float) -> Request:
+    """The request, refused where it says that it is too large, or as soon as it is, or where the
+    rest of it does not come.
+    """
     told = request.headers.get("content-length", "")
     fault = TooLargeError(f"audio: more than {most} bytes; send it in parts")
     if told.isdigit() and int(told) > most + PART:
@@ -412,7 +417,11 @@ def _limited(request: Request, most: int) -> Request:
 
     async def counted() -> Message:
         nonlocal size
-        message = await request.receive()
+        try:
+            message = await asyncio.wait_for(request.receive(), idle_seconds)
+        except asyncio.TimeoutError:
+            waited = f"no more of the request came for {idle_seconds:g} s"
+            raise ApiError(waited, None, STALLED, "timeout") from None
         size += len(message.get("body", b""))
         if size > most + PART:
             raise fault

@@ -18,6 +18,7 @@ from paraformer.api.service import ServedModel
 from paraformer.errors import ConfigError
 from paraformer.options import ServeOptions
 from paraformer.server.app import Service
+from paraformer.server.connection import SEND_SECONDS
 from paraformer.server.gate import check_exposure
 from paraformer.server.web import uvicorn
 from paraformer.server.wyoming_door import MOST_LINE
@@ -75,6 +76,8 @@ def _bound(host: str, port: int) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_STREAM)
         if os.name != "nt":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: whom it accepts has the same
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * SEND_SECONDS))
         sock.bind((host, port))
     except OSError as error:
         where = f"{host}:{port}"

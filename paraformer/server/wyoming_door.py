@@ -20,7 +20,7 @@ from paraformer.api.service import Answer, ServedModel, Wishes, joined
 from paraformer.documents import parse_json
 from paraformer.errors import DataError, ParaformerError
 from paraformer.limits import RATE
-from paraformer.server.connection import SEND_SECONDS, code_of_error, seen
+from paraformer.server.connection import CLOSE_SECONDS, SEND_SECONDS, code_of_error, seen
 from paraformer.server.funasr_messages import read_hotwords
 from paraformer.server.openai_door import ApiError, known_language
 from paraformer.server.scheduler import Scheduler
@@ -349,5 +349,9 @@ class WyomingDoor:
             await _Speaker(reader, writer, self.scheduler, self.sessions).serve()
         finally:
             writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+            try:
+                await asyncio.wait_for(writer.wait_closed(), CLOSE_SECONDS)
+            except asyncio.TimeoutError:  # the client does not read what was written last
+                writer.transport.abort()
+            except OSError:
+                pass

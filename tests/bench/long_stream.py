@@ -34,9 +34,9 @@ RATE = 16000
 MINUTES = 5  # at the start and at the end, that are compared
 
 
-def resident_mb() -> float:
-    """Memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+def resident_mb(process: int | str = "self") -> float:
+    """Memory of this process, or of another."""
+    pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 

@@ -3,61 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import threading
+import socket
 
 import pytest
 
 from paraformer.cli.main import main
 from paraformer.options import ServeOptions
-from tests.serving import pcm, until_final
+from tests.serving import clip, pcm, started, until_final
 
 from websockets.exceptions import ConnectionClosed  # isort: skip
 from websockets.sync.client import connect  # isort: skip
 
-from paraformer.server.run import serve  # isort: skip
+from paraformer.server.run import _bound, serve  # isort: skip
 
 pytestmark = pytest.mark.cli
 assert serve and ServeOptions
-
-
-@contextlib.contextmanager
-def started(*options, ready=True):
-    """The process, the port that it has said, and its lines so far."""
-    command = [sys.executable, "-m", "paraformer", "serve", "+port=0", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8") as process:
-        watch = threading.Timer(120, process.kill)
-        watch.start()
-        lines = []
-        try:
-            for line in process.stderr:
-                lines.append(line)
-                if line == "funasr serve: ready\n" or (not ready and "listening" in line):
-                    break
-            found = re.search(r"listening on \w+://\S+:(\d+)", "".join(lines))
-            yield process, int(found[1]) if found else 0, lines
-        finally:
-            watch.cancel()
-            process.kill()
+UPLOAD = (
+    b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+    b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: %d\r\n\r\n"
+)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
 def test_sigterm_in_the_middle_gives_the_final_and_ends_well():
-    """Who is between two utterances is closed at once, who speaks when the time is up, and nobody
-    new comes in.
+    """Who is between two utterances is closed at once, who speaks when the time is up, nobody new
+    comes in, and an upload of which the rest comes is answered.
     """
-    with started("+drain_s=15") as (process, port, _):
+    with (
+        started("+drain_s=15") as (process, port, _),
+        socket.create_connection(("127.0.0.1", port), 60) as uploading,
+    ):
         address = f"ws://127.0.0.1:{port}"
+        upload = b"--b\r\nContent-Disposition: form-data; name=file; filename=x\r\n\r\n"
+        upload += clip("demo_2").read_bytes() + b"\r\n--b--\r\n"
+        uploading.sendall(UPLOAD % len(upload) + upload[:999])
         with connect(address) as speaking, connect(address) as ending, connect(address) as idle:
-            for socket in (speaking, ending):
-                socket.send(json.dumps({"mode": "2pass"}))
-                socket.send(pcm("demo_2"))
-                assert json.loads(socket.recv(timeout=60))["text"]
+            for each in (speaking, ending):
+                each.send(json.dumps({"mode": "2pass"}))
+                each.send(pcm("demo_2"))
+                assert json.loads(each.recv(timeout=60))["text"]
             process.send_signal(signal.SIGTERM)
             with pytest.raises(ConnectionClosed) as closed:
                 idle.recv(timeout=60)
@@ -65,6 +54,9 @@ def test_sigterm_in_the_middle_gives_the_final_and_ends_well():
             with connect(address) as late, pytest.raises(ConnectionClosed) as closed:
                 late.recv(timeout=60)
             assert closed.value.rcvd.code == 1013
+            uploading.sendall(upload[999:])
+            answer = uploading.makefile("rb").read()
+            assert answer.startswith(b"HTTP/1.1 200") and "窗户关上" in answer.decode()
             with contextlib.suppress(ConnectionClosed):  # the time is up on a busy machine
                 ending.send('{"is_speaking": false}')
             assert until_final(ending)[-1]["text"] == "请把窗户关上外面的风太大了。"
@@ -104,11 +96,24 @@ def test_what_cannot_be_served_is_a_line(options, message, capsys):
 
 
 def test_a_port_that_is_taken_is_a_line(capsys):
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["serve", f"+port={taken.getsockname()[1]}"]) == 1
     assert "Address already in use; give host=, port=" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux alone has it")
+def test_the_system_gives_up_who_does_not_read(monkeypatch):
+    """Also where nobody waits for what was written."""
+    monkeypatch.setattr("paraformer.server.run.SEND_SECONDS", 0.5)
+    with _bound("127.0.0.1", 0) as listening:
+        listening.listen()
+        with socket.create_connection(listening.getsockname()):
+            accepted, _ = listening.accept()
+            accepted.settimeout(60)
+            with accepted, pytest.raises(OSError) as error:
+                while True:
+                    accepted.sendall(bytes(1 << 20))
+    assert error.value.errno == errno.ETIMEDOUT
 
 
 def test_the_help_lists_the_keys(capsys):

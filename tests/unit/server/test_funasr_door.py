@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import random
 import threading
 from socket import SHUT_RDWR
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.serving import CLIPS, SECONDS, clip, pcm, running, say, until_final
+from tests.serving import CLIPS, SECONDS, clip, pcm, running, say, until, until_final
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # isort: skip
 
@@ -69,52 +68,6 @@ def test_partials_never_take_back_a_word(server):
         messages = say(socket, SAMPLES["demo_5"] + PAUSE, size=700)
     partials = [m["text"] for m in messages if m["mode"] == "2pass-online"]
     assert len(partials) > 2 and all(partials)
-
-
-def test_sixteen_streams_at_once_in_blocks_of_any_size_are_each_alone(server):
-    names = [CLIPS[number % len(CLIPS)] for number in range(16)]
-    sounds = [SAMPLES[name] + PAUSE + SAMPLES["demo_3"] for name in names]
-    with server.connect() as socket:
-        alone = {sound: say(socket, sound) for sound in set(sounds)}
-    found = {}
-
-    def client(number):
-        draw, sound = random.Random(number), sounds[number]
-        with server.connect() as socket:
-            socket.send(json.dumps({"mode": "2pass"}))
-            while sound:
-                size = draw.choice([1, 31, 640, 1921, 9600, 64001])
-                socket.send(sound[:size])
-                sound = sound[size:]
-            socket.send('{"is_speaking": false}')
-            found[number] = until_final(socket)
-
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for number, sound in enumerate(sounds):
-        sentences = [m for m in found[number] if m["mode"] == "2pass-offline"]
-        assert _plain(sentences) == _plain(m for m in alone[sound] if m["mode"] == "2pass-offline")
-        assert _online(found[number]) == _online(alone[sound])
-
-
-def _plain(sentences):
-    """Without confidences, whose last digit depends on a batch."""
-    keys = ("text", "timestamp", "index", "start_time", "end_time", "is_final")
-    return [{key: sentence[key] for key in keys} for sentence in sentences]
-
-
-def _online(messages):
-    """What the partials before each sentence add up to, which the last one may cut short."""
-    texts = [""]
-    for message in messages:
-        if message["mode"] == "2pass-offline":
-            texts.append("")
-        else:
-            texts[-1] += message["text"]
-    return [text[:4] for text in texts]
 
 
 @pytest.mark.parametrize(
@@ -247,6 +200,33 @@ def test_clients_that_vanish_leave_nothing_behind(server):
             return
         wait.wait(0.05)
     assert left == (0, 0, 0)
+
+
+def test_who_does_not_read_is_given_up(served, monkeypatch, texts):
+    """Its session ends, though not even the word that it is closed gets through."""
+    monkeypatch.setattr("paraformer.server.connection.SEND_SECONDS", 0.5)
+    with running(served) as server, server.connect(max_queue=1) as deaf:
+        deaf.send(json.dumps({"mode": "2pass", "wav_name": "x" * (1 << 19)}))
+        for _ in range(40):
+            deaf.send("{half")  # each is answered by the name
+        assert until(lambda: server.service.sessions.open)
+        assert until(lambda: not server.service.sessions.open)
+        with server.connect() as socket:
+            assert say(socket, SAMPLES["demo_2"])[-1]["text"] == texts["demo_2"]
+        deaf.socket.shutdown(SHUT_RDWR)
+
+
+def test_a_message_has_a_limit_and_no_sound_is_none(server):
+    with server.connect() as socket:
+        socket.send(json.dumps({"wav_name": "x" * (1 << 20)}))
+        (message,) = until_final(socket)
+        assert "longer than 1048576 characters" in message["error"]["message"]
+        for mode in ("offline", "online", "2pass"):
+            socket.send(json.dumps({"mode": mode}))
+            socket.send(b"")
+            socket.send(b"\1")
+            socket.send('{"is_speaking": false}')
+            assert until_final(socket)[-1]["text"] == ""
 
 
 def test_surplus_sessions_are_refused_at_once_and_the_rest_complete(server, texts):

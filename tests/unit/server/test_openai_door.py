@@ -277,10 +277,23 @@ def test_the_work_for_a_client_that_vanishes_ends(server, texts):
         assert until(lambda: not server.service.sessions.open)
     assert until(lambda: not scheduler._group)
     assert decoded._value.get() == before
-    half = socket.create_connection(("127.0.0.1", server.port), timeout=60)
-    half.sendall(b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n")
-    half.sendall(b"Content-Type: multipart/form-data; boundary=border\r\n\r\n--border\r\n")
+    half = half_sent(server)
     assert until(lambda: server.service.sessions.open)
     half.close()
     assert until(lambda: not server.service.sessions.open)
     assert server.upload(SOUNDS["demo_2"]).json["text"] == texts["demo_2"]
+
+
+def half_sent(server):
+    """A connection with the beginning of an upload."""
+    found = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    found.sendall(b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n")
+    found.sendall(b"Content-Type: multipart/form-data; boundary=border\r\n\r\n--border\r\n")
+    return found
+
+
+def test_who_does_not_send_the_rest_is_given_up(served):
+    with running(served, idle_s=1) as server, half_sent(server) as stalled:
+        answer = stalled.makefile("rb").read()  # to the end of the connection
+        assert answer.startswith(b"HTTP/1.1 408 ") and b"no more of the request" in answer
+        assert not server.service.sessions.open

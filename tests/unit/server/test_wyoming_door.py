@@ -125,6 +125,14 @@ def test_what_is_no_event_ends_the_connection_and_who_vanishes_leaves_nothing(se
     assert until(lambda: not server.service.sessions.open and not scheduler._backlog)
 
 
+def test_who_does_not_read_is_given_up(server, monkeypatch):
+    """Pings come back until nothing fits between the two any more."""
+    monkeypatch.setattr("paraformer.server.wyoming_door.SEND_SECONDS", 0.5)
+    with wyoming(server) as port, connected(port) as client, pytest.raises(ConnectionError):
+        for _ in range(2000):
+            client.tell("ping", text="x" * 30_000)
+
+
 def test_a_model_that_hears_no_streams_answers_behind_the_end(model, texts):
     from paraformer.api.service import ServedModel
 
