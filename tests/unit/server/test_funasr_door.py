@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from paraformer.api.auto import AutoModel
+from tests import wide
 from tests.serving import CLIPS, SECONDS, clip, pcm, running, say, until, until_final
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # isort: skip
+from paraformer.api.service import ServedModel  # isort: skip
 
 SAMPLES = {name: pcm(name) for name in CLIPS}
 PAUSE = bytes(2 * 16000)
@@ -296,3 +299,21 @@ def test_digits_where_they_are_wished(server, model):
         live = say(socket, SAMPLES["demo_5"], itn=True)
     assert message["text"] == expected["text"]
     assert [w["text"] for w in live[-1]["words"]] == [w["text"] for w in message["words"]]
+
+
+def test_models_of_real_widths_say_what_generate_says(tmp_path):
+    """512 wide, 8,404 tokens, random weights."""
+    whole, streaming = (str(wide.write(tmp_path / name, name)) for name in ("sanm", "streaming"))
+    usual = {"vad_model": "fsmn-vad-mini", "disable_pbar": True}
+    (expected,) = AutoModel(whole, **usual).generate(str(clip("demo_2")))
+    model = AutoModel(streaming, second_pass=whole, **usual)
+    streamer = model.streamer(chunk_size=[5, 10, 5])
+    streamer.feed(np.frombuffer(SAMPLES["demo_2"], "<i2"))
+    streamer.flush()
+    with running(lambda before: ServedModel(model, before)) as server, server.connect() as socket:
+        (offline,) = say(socket, SAMPLES["demo_2"], mode="offline")
+        live = say(socket, SAMPLES["demo_2"])
+        online = say(socket, SAMPLES["demo_2"], mode="online", chunk_size=[5, 10, 5])
+    assert offline["text"] == "".join(final_texts(live)) == expected["text"] != ""
+    assert [word["text"] for word in offline["words"]]
+    assert "".join(message["text"] for message in online) == streamer.text != ""
