@@ -61,12 +61,12 @@ class Answered(NamedTuple):
 class Running:
     """A server that runs, and simple clients of it."""
 
-    def __init__(self, service, port):
-        self.service, self.port = service, port
+    def __init__(self, service, port, timeout=SECONDS):
+        self.service, self.port, self.timeout = service, port, timeout
 
     def ask(self, path, method="GET", body=None, headers=()):
         """One request by HTTP."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout)
         try:
             connection.request(method, path, body, dict(headers))
             found = connection.getresponse()
