@@ -13,6 +13,9 @@ DISTRIBUTION = "paraformer-toolkit"
 LAST_TORCHAUDIO = (2, 11)
 # Module that is imported -> package that brings it, extra of setup.cfg that names the package.
 EXTRAS = {
+    "aiohttp": ("aiohttp", "cloud"),
+    "fsspec": ("fsspec", "cloud"),
+    "gcsfs": ("gcsfs", "cloud"),
     "jieba": ("jieba", "punc"),
     "jinja2": ("jinja2", "viz"),
     "kenlm": ("kenlm", "lm"),
@@ -25,6 +28,7 @@ EXTRAS = {
     "prometheus_client": ("prometheus-client", "serve"),
     "pypinyin": ("pypinyin", "train"),
     "python_multipart": ("python-multipart", "serve"),
+    "s3fs": ("s3fs", "cloud"),
     "starlette.applications": ("starlette", "serve"),
     "scipy.linalg": ("scipy", "speakers"),
     "scipy.optimize": ("scipy", "speakers"),

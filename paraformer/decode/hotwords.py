@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from paraformer.backends.face import RecognitionEngine
-from paraformer.data.audio.web import download
+from paraformer.data.audio.cloud import download
 from paraformer.data.corpus.ids import URL
 from paraformer.data.inputs.names import names_file
 from paraformer.data.text.tokenizer import CharTokenizer, SentencepieceTokenizer

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -14,7 +17,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from paraformer.data.audio import web
+from paraformer.data.audio import cloud
 from paraformer.data.audio.arrays import check_sound, from_array, from_bytes
 from paraformer.data.audio.channels import MIX, Selector
 from paraformer.data.audio.containers import HEAD, TEXT_HEAD, kind_of
@@ -226,15 +229,42 @@ def _last_line(output: bytes) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
+def is_address(source: object) -> bool:
+    """Whether a recording lies at an address, in a file with a header."""
+    return (
+        isinstance(source, str)
+        and URL.match(source) is not None
+        and not source.rstrip().endswith("|")
+        and not is_raw(urlsplit(source).path)
+    )
+
+
+@contextmanager
+def fetched(url: str) -> Iterator[Path]:
+    """A file with the recording at an address; it is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="paraformer-") as folder:
+        path = Path(folder, "input")
+        cloud.save(url, path)
+        with path.open("rb") as file:
+            _refuse_page(url, file.read(HEAD), path.stat().st_size)
+        yield path
+
+
 def _read_url(url: str, fs: int) -> tuple[Tensor, int]:
-    """Download and decode; the answer is often a page that says why there is no recording."""
-    content = web.download(url)
+    content = cloud.download(url)
+    _refuse_page(url, content, len(content))
+    return _read_bytes(content, url, fs)
+
+
+def _refuse_page(url: str, content: bytes, size: int) -> None:
+    """Refuse what came where it is no audio: often a page that says why there is none."""
     kind = kind_of(content)
     if kind is None and not is_raw(urlsplit(url).path):
-        raise AudioError(f"{url}: what came is no audio ({len(content)} bytes); check the address")
+        raise AudioError(f"{url}: what came is no audio ({size} bytes); check the address")
     if kind is TEXT:
         raise AudioError(f"{url}: what came is no audio ({_shown(content)}); check the address")
-    return _read_bytes(content, url, fs)
+    if kind is not None and not kind.is_audio:
+        raise AudioError(f"{url}: it is {kind.fault}; give a recording")
 
 
 def _read_ark(place: str, fs: int) -> tuple[Tensor, int]:

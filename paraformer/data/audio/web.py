@@ -37,15 +37,16 @@ class _OnlyWeb(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def download(url: str) -> bytes:
-    """All bytes of an answer; an `AudioError` if they do not come, not all, or are too many."""
+def save(url: str, file: IO[bytes]) -> None:
+    """Write all bytes of an answer into a file; an `AudioError` if they do not come, not all, or
+    are too many.
+    """
     opener = urllib.request.build_opener(_OnlyWeb)
     try:
         with opener.open(_written(url), timeout=TIMEOUT_SECONDS) as answer:
-            content = _read(answer)
+            _copy(answer, file)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise AudioError(f"{url}: {_reason(error)}; check the address or give a file") from error
-    return content
 
 
 def _written(url: str) -> str:
@@ -59,21 +60,21 @@ def _written(url: str) -> str:
     return urllib.parse.urlunsplit((*parts[:2], path, query, ""))
 
 
-def _read(answer: http.client.HTTPResponse) -> bytes:
+def _copy(answer: http.client.HTTPResponse, file: IO[bytes]) -> None:
     announced = answer.length
     if announced is not None and announced > MOST_BYTES:
         raise ValueError(f"{announced} bytes are more than the {MOST_BYTES} that are allowed")
-    content, begun = bytearray(), time.monotonic()
+    size, begun = 0, time.monotonic()
     while piece := answer.read1(_PIECE):
-        content += piece
+        file.write(piece)
+        size += len(piece)
         seconds = time.monotonic() - begun
-        if len(content) > MOST_BYTES:
+        if size > MOST_BYTES:
             raise ValueError(f"more than the {MOST_BYTES} bytes that are allowed")
-        if seconds > TIMEOUT_SECONDS and len(content) < SLOWEST * seconds:
-            raise ValueError(f"too slow, {len(content)} bytes in {seconds:.0f} s")
-    if announced is not None and len(content) < announced:
-        raise ValueError(f"the connection ended after {len(content)} of {announced} bytes")
-    return bytes(content)
+        if seconds > TIMEOUT_SECONDS and size < SLOWEST * seconds:
+            raise ValueError(f"too slow, {size} bytes in {seconds:.0f} s")
+    if announced is not None and size < announced:
+        raise ValueError(f"the connection ended after {size} of {announced} bytes")
 
 
 def _reason(error: Exception) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from paraformer.data.corpus.tables import readable
 
-URL = re.compile(r"https?://", re.IGNORECASE)
+URL = re.compile(r"(?:https?|s3|gs)://", re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:\\|\\\\")
 
 

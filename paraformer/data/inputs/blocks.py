@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from paraformer.data.audio.channels import Selector
-from paraformer.data.audio.read import finished
+from paraformer.data.audio.channels import MIX, Selector
+from paraformer.data.audio.read import fetched, finished, is_address
 from paraformer.data.audio.soundfiles import (
     Decoder,
     channels_first,
@@ -29,15 +30,16 @@ def read_blocks(
 ) -> Iterator[Tensor]:
     """Samples (N,) of a recording at `fs`; all blocks together are what `item.read` gives.
 
-    Files are decoded block by block. What is no file is read whole, and so are segments and samples
-    without a header, whose rate is `raw_fs`.
+    Files are decoded block by block, and so are copies of what lies at addresses. What is no file
+    is read whole, and so are segments and samples without a header, whose rate is `raw_fs`.
     """
-    if not _is_file(item):
-        yield from item.read(raw_fs, fs).split(seconds * fs)
-        return
     name = str(item.source)
-    with open_decoder(Path(item.source), name) as decoder:
-        yield from _blocks(decoder, Selector(name, item.channel), fs, seconds)
+    with _file_of(item) as path:
+        if path is None:
+            yield from item.read(raw_fs, fs).split(seconds * fs)
+            return
+        with open_decoder(path, name) as decoder:
+            yield from _blocks(decoder, Selector(name, item.channel), fs, seconds)
 
 
 def read_up_to(
@@ -47,7 +49,9 @@ def read_up_to(
     function that gives its blocks once; no more than those seconds are held.
     """
     most = seconds * fs
-    known = header_samples(item.source, fs) if _is_file(item) else 0
+    known = None if _is_remote(item) else 0
+    if _is_file(item):
+        known = header_samples(item.source, fs)
     if known is not None and known <= most:
         wave = item.read(raw_fs, fs, cache)
         return wave if len(wave) <= most else lambda: iter(wave.split(BLOCK_SECONDS * fs))
@@ -71,6 +75,21 @@ def _is_file(item: Item) -> bool:
         and os.path.isfile(source)
         and os.path.getsize(source) > 0
     )
+
+
+def _is_remote(item: Item) -> bool:
+    """Whether it is the whole of a recording at an address; channels are fetched once for all."""
+    return item.segment is None and item.channel == MIX and is_address(item.source)
+
+
+@contextmanager
+def _file_of(item: Item) -> Iterator[Path | None]:
+    """The file of a recording that is one by itself, or else None."""
+    if _is_remote(item):
+        with fetched(item.source) as path:
+            yield path
+    else:
+        yield Path(item.source) if _is_file(item) else None
 
 
 def _blocks(decoder: Decoder, select: Selector, fs: int, seconds: int) -> Iterator[Tensor]:

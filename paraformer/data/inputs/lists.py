@@ -67,8 +67,9 @@ class ListFile(ABC):
     An id that stands a second time is refused, the first is kept.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, shown: str = "") -> None:
+        """shown: its name in messages, where that is not its path."""
+        self.path, self.shown = path, shown or str(path)
         # Hashes of ids that stand more than once: ids themselves would be ten times as much.
         self._repeated: frozenset[int] = frozenset()
 
@@ -108,7 +109,7 @@ class ListFile(ABC):
         """The item of an entry."""
 
     def _twice(self, line: int, key: str, first: int) -> DataError:
-        where = f"{self.path}:{line}"
+        where = f"{self.shown}:{line}"
         return DataError(f"{where}: id '{key}' stands already in line {first}; give it another")
 
     def _no_command(self, entry: Entry, where: str) -> DataError:

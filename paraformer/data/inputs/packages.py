@@ -8,14 +8,17 @@ import csv
 import re
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
+from paraformer.data.audio import cloud
 from paraformer.data.audio.media import AUDIO
 from paraformer.data.corpus.tables import iter_lines
 from paraformer.data.inputs.audio_items import Item, named
 from paraformer.data.inputs.lists import Entry, ListFile
-from paraformer.errors import DataError
+from paraformer.errors import DataError, ParaformerError
 
 CSV, TAR = ".csv", ".tar"
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -62,7 +65,7 @@ class TarFile(ListFile):
         """See `ListFile`."""
         number = 0
         try:
-            with tarfile.open(self.path, "r:") as opened:
+            with self._opened() as file, tarfile.open(fileobj=file, mode="r:") as opened:
                 tar: Any = opened
                 while (member := tar.next()) is not None:
                     tar.members.clear()  # which holds all that it has seen
@@ -75,13 +78,20 @@ class TarFile(ListFile):
                         yield Entry(number, key, "", (member.offset_data, member.size))
                 # tarfile takes a head that is none for the end.
                 self._end(tar)
+        except ParaformerError as error:
+            yield Entry(number + 1, f"{self.shown}:{number + 1}", "", DataError(str(error)))
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             fault = DataError(
-                f"{self.path}: cannot be read as a tar that is not compressed ({reason}), from "
+                f"{self.shown}: cannot be read as a tar that is not compressed ({reason}), from "
                 f"member {number + 1} on; make it again"
             )
-            yield Entry(number + 1, f"{self.path}:{number + 1}", "", fault)
+            yield Entry(number + 1, f"{self.shown}:{number + 1}", "", fault)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        with self.path.open("rb") as file:
+            yield file
 
     @staticmethod
     def _end(tar: Any) -> None:
@@ -94,9 +104,41 @@ class TarFile(ListFile):
         if isinstance(entry.source, DataError):
             return Item(entry.key, entry.source)
         start, size = entry.source
-        with self.path.open("rb") as file:
+        with self._opened() as file:
             file.seek(start)
             return Item(entry.key, file.read(size))
+
+
+class RemoteTar(TarFile):
+    """A tar at an address, of which a part is held: each pass over its members reads it once."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(Path(url), url)
+        self._file: cloud.Parts | None = None  # of the pass that is under way
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        if self._file is not None:
+            yield self._file
+            return
+        with closing(cloud.Parts(self.shown)) as file:
+            self._file = file
+            try:
+                yield file
+            finally:
+                self._file = None
+
+    def item(self, entry: Entry) -> Item:
+        """See `ListFile`."""
+        try:
+            return super().item(entry)
+        except ParaformerError as error:
+            return Item(entry.key, DataError(str(error)))
+
+
+def is_remote_tar(url: str) -> bool:
+    """Whether an address is that of a tar."""
+    return urlsplit(url).path.lower().endswith(TAR)
 
 
 def metadata_of(folder: Path) -> Path | None:

@@ -20,6 +20,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from paraformer.data.audio import cloud
 from paraformer.data.audio.channels import MIX, SPLIT, check_channel
 from paraformer.data.audio.media import AUDIO
 from paraformer.data.audio.read import count_channels, named_file
@@ -47,7 +48,15 @@ from paraformer.data.inputs.lists import (
     TableFile,
     from_object,
 )
-from paraformer.data.inputs.packages import CSV, TAR, CsvFile, TarFile, metadata_of
+from paraformer.data.inputs.packages import (
+    CSV,
+    TAR,
+    CsvFile,
+    RemoteTar,
+    TarFile,
+    is_remote_tar,
+    metadata_of,
+)
 from paraformer.errors import ConfigError, DataError, ParaformerError
 from paraformer.shard import Shard
 
@@ -343,7 +352,12 @@ def _expand_path(source: str | Path, segments: str, trusted: bool = True) -> Ite
     path = Path(source)
     if not str(source).strip():
         raise DataError("input: is empty; give an audio file, a list or a folder")
-    if isinstance(source, str) and (URL.match(source) or source.rstrip().endswith("|")):
+    if isinstance(source, str) and URL.match(source) and is_remote_tar(source):
+        for url in cloud.matches(source):
+            listed = RemoteTar(url)
+            _refuse_empty(listed, "id file")
+            yield listed
+    elif isinstance(source, str) and (URL.match(source) or source.rstrip().endswith("|")):
         yield _One(named(source, source))
     elif os.path.isdir(path):  # False where the system refuses the name, unlike Path.is_dir
         # A data directory is its wav.scp.
@@ -360,8 +374,9 @@ def _expand_path(source: str | Path, segments: str, trusted: bool = True) -> Ite
 
 
 def _is_list(source: str | Path) -> bool:
-    is_url = isinstance(source, str) and URL.match(source)
-    return not is_url and _kind(Path(source)) in LISTS
+    if isinstance(source, str) and URL.match(source):
+        return is_remote_tar(source)
+    return _kind(Path(source)) in LISTS
 
 
 def _kind(path: Path) -> str:
@@ -401,4 +416,4 @@ def _open_list(path: Path, segments: str, trusted: bool) -> ListFile:
 
 def _refuse_empty(listed: ListFile, form: str) -> None:
     if next(listed.entries(), None) is None:
-        raise DataError(f"{listed.path}: holds no lines; give `{form}` a line")
+        raise DataError(f"{listed.shown}: holds no lines; give `{form}` a line")
