@@ -28,6 +28,7 @@ EXTRAS = {
     "prometheus_client": ("prometheus-client", "serve"),
     "pypinyin": ("pypinyin", "train"),
     "python_multipart": ("python-multipart", "serve"),
+    "ray": ("ray", "ray"),
     "s3fs": ("s3fs", "cloud"),
     "starlette.applications": ("starlette", "serve"),
     "scipy.linalg": ("scipy", "speakers"),

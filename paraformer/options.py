@@ -68,7 +68,7 @@ WITHOUT_RESULT = (
     *("hub", "model_revision", "vad_model_revision", "punc_model_revision", "offline"),
     "spk_model_revision",
     *("device", "ncpu", "num_threads", "batch_size", "batch_size_s", "batch_frames", "streams"),
-    *("name", "audacity"),  # of make_fbank, and of segment, which writes them in the end
+    *("nj", "cluster", "name", "audacity"),  # of make_fbank and segment, written in the end
     *("key", "segments", "data_type", "cache", "is_final", "data", "text", "out", "min_success"),
     *("resume", "disable_log", "log_level", "disable_pbar"),
     *("return_raw_text", "sentence_timestamp", "en_post_proc"),
@@ -298,6 +298,7 @@ class CommandOptions(_Checked):
     nj: int = _option(
         1, "processes that share a list, each with a model and its share of the CPUs", THREADS
     )
+    cluster: str = _option("", "ray: by nj actors of Ray, each with a GPU or ncpu CPUs (extra ray)")
     verbose: bool = _option(False, "say the number of utterances, seconds and real-time factor")
 
 

@@ -54,6 +54,7 @@ NOT_RUN = {
     r"model=exp/mine": "needs a model that somebody has trained",
     r"export_onnx|model=exp/onnx": "needs the extra onnx; tests/unit/export",
     r"nj=4": "starts four processes; tests/unit/api/test_workers.py",
+    r"cluster=ray": "needs the extra ray; tests/unit/api/test_actors.py",
     r"^sbatch": "needs a cluster; tests/cli/test_batch_pages.py",
     r"funasr merge": "needs shards that jobs have left; tests/cli/test_batch_pages.py",
 }

@@ -351,13 +351,18 @@ class AutoModel:
         layout = own if layout is None else layout._replace(joined=own.joined)
         return stream_items(items, call, layout, work, made)
 
-    def shared_work(self) -> SharedWork:
-        """The work of this model on recordings by its defaults, for processes that share a list."""
-        if not isinstance(self.task, (SpeechTask, VadTask)):
+    def shared_work(self, whole: bool = False) -> SharedWork:
+        """The work of this model on recordings by its defaults, for processes that share a list;
+        whole: also a streaming one hears them as a whole.
+        """
+        task = self.task
+        if not isinstance(task, (SpeechTask, VadTask)):
             raise ConfigError("nj: shares recordings among processes; leave it out for this model")
         call, cut = self._call_options({}), bool(CUTS & {*self.defaults})
-        work = partial(self.task.results, call=call, cut=cut)
-        return SharedWork(self.task.layout(call, cut), self.task.silence(call, cut), work)
+        if whole and isinstance(task, SpeechTask):
+            task = task.hearing_whole()
+        work = partial(task.results, call=call, cut=cut)
+        return SharedWork(task.layout(call, cut), task.silence(call, cut), work)
 
     def streamer(self, **keywords: Any) -> Streamer:
         """A stream to feed step by step: chunk_size, encoder_chunk_look_back and

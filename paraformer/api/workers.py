@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from paraformer import options as opts
 from paraformer.api.auto import held, layout_ahead, made_of
@@ -52,6 +52,7 @@ class Order(NamedTuple):
     settings: Mapping[str, Any]  # keywords of `AutoModel`
     processes: int
     levels: Mapping[str, int]  # of loggers, by name
+    whole: bool = False  # a streaming model hears recordings as a whole too
 
 
 class Ready(NamedTuple):
@@ -69,6 +70,7 @@ class Chunk:
     results: deque[Result] = field(default_factory=deque)
     done: int = 0
     alone: bool = False  # a process has ended over it: one at a time
+    ended: int = 0  # so many have over its next one by itself
 
     def rest(self) -> list[Item]:
         """The items that are still to be handed out."""
@@ -78,23 +80,67 @@ class Chunk:
         """The next result."""
         self.results.append(result)
         self.done += 1
+        self.ended = 0
+
+
+class Hand(Protocol):
+    """One that works for a crew somewhere else, such as a process."""
+
+    def send(self, items: list[Item]) -> None:
+        """Give it work; one that has ended says so to whoever receives."""
+
+    def receive(self) -> list[Any]:
+        """What it says next: that it is ready, an error, or results. EOFError or OSError: it has
+        ended.
+        """
+
+    def stop(self) -> None:
+        """Ask it to end."""
+
+    def bury(self) -> str:
+        """Wait until it has ended, whatever that takes, and say why it did."""
+
+
+class Hands(Protocol):
+    """Where the hands of a crew come from."""
+
+    one: str  # "a process"
+    all: str  # "the processes"
+    tries: int  # an utterance that has ended so many of them by itself has failed
+
+    def begin(self, order: Order) -> Order:
+        """Make ready for them; returns the order for each."""
+
+    def start(self, rank: int, order: Order) -> Hand:
+        """Start one."""
+
+    def heard(self, hands: list[Any]) -> list[Hand]:
+        """Those of them that have something to say, once one has."""
+
+    def end(self) -> None:
+        """Tidy up, after all have ended."""
 
 
 @dataclass
 class Worker:
-    """A process, and what it is at work on."""
+    """One hand, and what it is at work on."""
 
-    process: BaseProcess
-    connection: Connection
+    hand: Hand
     ready: Ready | None = None
     chunk: Chunk | None = None
     waited: int = 0  # results that it owes
 
 
 def stream_shared(
-    source: Any, processes: int, model: str, settings: Mapping[str, Any], levels: Mapping[str, int]
+    source: Any,
+    processes: int,
+    model: str,
+    settings: Mapping[str, Any],
+    levels: Mapping[str, int],
+    cluster: str = "",
 ) -> Results:
-    """The results of `AutoModel(model, **settings).stream(source)`, made by so many processes.
+    """The results of `AutoModel(model, **settings).stream(source)`, made by so many processes, or
+    actors of a cluster.
 
     levels: of loggers, for all processes. With resume they start only if something is left to do.
     """
@@ -105,7 +151,8 @@ def stream_shared(
     if call.output_dir:
         check_folder(call.output_dir)
     inputs = Inputs(source, call.key, call.segments, call.channel)
-    crew = Crew(Order(model, settings, min(processes, inputs.total), levels))
+    order = Order(model, settings, min(processes, inputs.total), levels)
+    crew = Crew(order, hands_of(cluster))
     try:
         layout = (call.resume and layout_ahead(model, settings)) or crew.begin()
 
@@ -119,10 +166,11 @@ def stream_shared(
 
 
 class Crew:
-    """The processes that share a list."""
+    """The processes that share a list, or what else does the work of each."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, hands: Hands | None = None) -> None:
         self.order = order
+        self.hands: Hands = hands or Processes()
         self.workers: list[Worker] = []
         self._ranks = count()
         self._ended = 0  # in a row, without a result
@@ -131,13 +179,7 @@ class Crew:
 
     def begin(self) -> Layout:
         """Start the first process, which finds what is wrong and fetches what is missing."""
-        usable = usable_cpus()
-        if self.order.processes > usable:
-            log.warning(
-                "nj=%d: more processes than the %d CPUs usable here, which share them",
-                self.order.processes,
-                usable,
-            )
+        self.order = self.hands.begin(self.order)
         self._start()
         while self.workers[0].ready is None:
             self._listen()
@@ -176,76 +218,73 @@ class Crew:
         for worker in idle[: len(self._waiting)]:
             worker.chunk = self._waiting.popleft()
             worker.waited = len(worker.chunk.rest())
-            with contextlib.suppress(OSError):  # it has ended, which is heard of next
-                worker.connection.send(worker.chunk.rest())
+            worker.hand.send(worker.chunk.rest())
         for _ in range(min(missing, len(self._waiting))):
             self._start()
         return bool(self._under_way)
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        rank = next(self._ranks)
-        process = context.Process(target=serve, args=(theirs, rank, self.order), daemon=True)
-        with _without_ctrl_c():
-            process.start()
-        theirs.close()
-        self.workers.append(Worker(process, ours))
+        self.workers.append(Worker(self.hands.start(next(self._ranks), self.order)))
 
     def _listen(self) -> None:
         """Take what the processes say, once there is anything."""
-        heard = wait([worker.connection for worker in self.workers])
-        for worker in [w for w in self.workers if w.connection in heard]:
+        heard = self.hands.heard([worker.hand for worker in self.workers])
+        for worker in [w for w in self.workers if w.hand in heard]:
             try:
-                message = worker.connection.recv()
+                messages = worker.hand.receive()
             except (EOFError, OSError):
                 self._bury(worker)
                 continue
-            if isinstance(message, ParaformerError):
-                raise message
-            if isinstance(message, Ready):
-                worker.ready = message
-                continue
-            assert worker.chunk is not None
-            self._ended = 0
-            worker.chunk.add(message)
-            worker.waited -= 1
-            if worker.waited == 0:
-                if worker.chunk.done < len(worker.chunk.items):
-                    self._waiting.append(worker.chunk)
-                worker.chunk = None
+            for message in messages:
+                self._take(worker, message)
+
+    def _take(self, worker: Worker, message: Any) -> None:
+        """Take what a process says."""
+        if isinstance(message, ParaformerError):
+            raise message
+        if isinstance(message, Ready):
+            worker.ready = message
+            return
+        assert worker.chunk is not None
+        self._ended = 0
+        worker.chunk.add(message)
+        worker.waited -= 1
+        if worker.waited == 0:
+            if worker.chunk.done < len(worker.chunk.items):
+                self._waiting.append(worker.chunk)
+            worker.chunk = None
 
     def _bury(self, worker: Worker) -> None:
         """A process has ended: what it was at work on goes to another one."""
         self.workers.remove(worker)
-        worker.process.join(GRACE_SECONDS)
-        _stop(worker.process, KILL)
-        worker.process.join()
-        worker.connection.close()
-        why = _why(worker.process.exitcode)
+        why, one = worker.hand.bury(), self.hands.one
         self._ended += 1
         if self._ended >= MOST_ENDED or (worker.ready is None and not self.workers):
             raise ConfigError(
-                f"nj={self.order.processes}: the processes end one after another ({why}); give "
+                f"nj={self.order.processes}: {self.hands.all} end one after another ({why}); give "
                 "fewer, or leave nj out to see why"
             )
         if worker.ready is None:
             self.order = self.order._replace(processes=len(self.workers))
-            log.warning("a process ended while it was loading (%s); the others go on", why)
+            log.warning("%s ended while it was loading (%s); the others go on", one, why)
             return
         chunk = worker.chunk
         if chunk is None:
-            log.warning("a process ended (%s); another one takes its place", why)
+            log.warning("%s ended (%s); another one takes its place", one, why)
             return
         lost = chunk.rest()[: worker.waited]
-        if len(lost) == 1:
-            reason = f"the process at work on it ended ({why}); mend it, or try it with nj=1"
-            chunk.add(worker.ready.silence.failed(lost[0], reason))
-        else:
+        if len(lost) > 1:
             log.warning(
-                "a process ended (%s) with '%s' and %d more; they are tried one by one",
-                *(why, lost[0].key, len(lost) - 1),
+                "%s ended (%s) with '%s' and %d more; they are tried one by one",
+                *(one, why, lost[0].key, len(lost) - 1),
             )
+        elif chunk.ended + 1 < self.hands.tries:
+            chunk.ended += 1
+            log.warning("%s ended (%s) with '%s'; it is tried again", one, why, lost[0].key)
+        else:
+            noun = one.rpartition(" ")[2]
+            reason = f"the {noun} at work on it ended ({why}); mend it, or try it with nj=1"
+            chunk.add(worker.ready.silence.failed(lost[0], reason))
         chunk.alone = True
         if chunk.done < len(chunk.items):
             self._waiting.append(chunk)
@@ -253,13 +292,83 @@ class Crew:
     def end(self) -> None:
         """Stop all processes at once."""
         for worker in self.workers:
-            _stop(worker.process, signal.SIGTERM)
+            worker.hand.stop()
         for worker in self.workers:
-            worker.process.join(GRACE_SECONDS)
-            _stop(worker.process, KILL)
-            worker.process.join()
-            worker.connection.close()
+            worker.hand.bury()
         self.workers.clear()
+        self.hands.end()
+
+
+class OfProcess:
+    """A process of this machine as a hand."""
+
+    def __init__(self, rank: int, order: Order) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, rank, order), daemon=True)
+        with _without_ctrl_c():
+            self.process.start()
+        theirs.close()
+
+    def send(self, items: list[Item]) -> None:
+        """See `Hand`."""
+        with contextlib.suppress(OSError):
+            self.connection.send(items)
+
+    def receive(self) -> list[Any]:
+        """See `Hand`."""
+        return [self.connection.recv()]
+
+    def stop(self) -> None:
+        """See `Hand`."""
+        _stop(self.process, signal.SIGTERM)
+
+    def bury(self) -> str:
+        """See `Hand`."""
+        self.process.join(GRACE_SECONDS)
+        _stop(self.process, KILL)
+        self.process.join()
+        self.connection.close()
+        return _why(self.process.exitcode)
+
+
+class Processes:
+    """Processes of this machine."""
+
+    one, all, tries = "a process", "the processes", 1
+
+    def begin(self, order: Order) -> Order:
+        """See `Hands`."""
+        usable = usable_cpus()
+        if order.processes > usable:
+            log.warning(
+                "nj=%d: more processes than the %d CPUs usable here, which share them",
+                *(order.processes, usable),
+            )
+        return order
+
+    def start(self, rank: int, order: Order) -> OfProcess:
+        """See `Hands`."""
+        return OfProcess(rank, order)
+
+    def heard(self, hands: list[OfProcess]) -> list[Hand]:
+        """See `Hands`."""
+        talking = wait([hand.connection for hand in hands])
+        return [hand for hand in hands if hand.connection in talking]
+
+    def end(self) -> None:
+        """See `Hands`."""
+
+
+def hands_of(cluster: str) -> Hands:
+    """The hands that an option `cluster` means."""
+    if not cluster:
+        return Processes()
+    if cluster != "ray":
+        raise ConfigError(f"cluster={cluster}: not known; use ray, or leave it out")
+    from paraformer.api.actors import Actors
+
+    return Actors()
 
 
 def _chunks(items: Iterator[Item], total: int, processes: int) -> Iterator[Chunk]:
@@ -313,14 +422,11 @@ def serve(connection: Connection, rank: int, order: Order) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # the commands of the list end with this process: see `_stop`
-    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
-    for name, level in order.levels.items():
-        # What is the same for all of them, one says.
-        logging.getLogger(name).setLevel(level if rank == 0 else max(level, logging.WARNING))
+    begin_log(rank, order)
     # The other end is closed where the parent has ended.
     with _ended_in_order(), contextlib.suppress(EOFError, OSError):
         try:
-            ready, work = _prepare(rank, order)
+            ready, work = prepare(rank, order)
         except ParaformerError as error:
             connection.send(error)
             return
@@ -359,7 +465,14 @@ def device_of(rank: int, device: str, gpus: int) -> str:
     return f"cuda:{rank % gpus}" if gpus and device.lower() in ("auto", "cuda") else device
 
 
-def _prepare(rank: int, order: Order) -> tuple[Ready, Any]:
+def begin_log(rank: int, order: Order) -> None:
+    """Messages go to stderr; what is the same for all processes, one says."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    for name, level in order.levels.items():
+        logging.getLogger(name).setLevel(level if rank == 0 else max(level, logging.WARNING))
+
+
+def prepare(rank: int, order: Order) -> tuple[Ready, Any]:
     """The model, loaded: what its process says of it, and its work."""
     import torch
     from tqdm import tqdm
@@ -372,5 +485,5 @@ def _prepare(rank: int, order: Order) -> tuple[Ready, Any]:
     settings["ncpu"] = settings.get("ncpu") or max(1, usable_cpus() // order.processes)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     settings["device"] = device_of(rank, str(settings.get("device", "auto")), gpus)
-    shared = AutoModel(order.model, **settings).shared_work()
+    shared = AutoModel(order.model, **settings).shared_work(order.whole)
     return Ready(shared.layout, shared.silence), shared.results

@@ -87,6 +87,8 @@ def recognise(
     alone = alone and settings.get("channel") != "split"
     if alone and settings.get("shard"):
         raise ConfigError("shard: is a part of a list; give a list or a folder, or leave it out")
+    if alone and command.cluster:
+        raise ConfigError("cluster: shares a list; give a list or a folder, or leave it out")
     folder = place_of(settings.get("output_dir", ""), settings.get("shard"))
     output_format = str(settings.get("output_format", "text"))
     if folder and "-" not in inputs:
@@ -94,7 +96,8 @@ def recognise(
     check_output(output_format, alone, bool(folder))
     stdin = with_head(cast(BufferedReader, sys.stdin.buffer)) if "-" in inputs else None
     model = None  # of a list that is shared, or goes on: loaded by whoever finds that it is needed
-    if alone or (command.nj == 1 and (pair or not settings.get("resume"))):
+    shared = command.nj > 1 or command.cluster
+    if alone or (not shared and (pair or not settings.get("resume"))):
         model = AutoModel(command.model, **settings)
     if model and alone and model.streaming and output_format == "text":
         blocks = _live_blocks(inputs[0], model, settings, stdin)
@@ -258,11 +261,11 @@ def _results(
     if model is not None:
         return model.stream(source, **shown)
     settings = {**settings, **shown}
-    if command.nj == 1:
+    if command.nj == 1 and not command.cluster:
         from paraformer.api.auto import stream_pending
 
         return stream_pending(source, command.model, settings)
     from paraformer.api.workers import stream_shared
 
     levels = {name: logging.getLogger(name).level for name in ("", *TALKERS)}
-    return stream_shared(source, command.nj, command.model, settings, levels)
+    return stream_shared(source, command.nj, command.model, settings, levels, command.cluster)

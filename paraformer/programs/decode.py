@@ -19,7 +19,15 @@ from paraformer.data.inputs.data_folder import data_items, stored_items
 from paraformer.models.kinds import RECOGNISER
 from paraformer.output.tables import Layout
 from paraformer.programs.hydra_main import run
-from paraformer.programs.inference import STATS, Tally, keywords, load, made_of, result_folder
+from paraformer.programs.inference import (
+    STATS,
+    Tally,
+    keywords,
+    load,
+    made_of,
+    result_folder,
+    shared,
+)
 from paraformer.shard import read_shard
 
 log = logging.getLogger(__name__)
@@ -44,7 +52,8 @@ def decode(config: DictConfig) -> int:
     model = load(config, given, RECOGNISER, out)
     items = stored_items(data) if stored else data_items(data, config.channel)
     items = items.of(read_shard(config.shard))
-    results = model.write(items, LAYOUT, made_of(config, "decode", model))
+    work = shared(config, given) if config.nj > 1 or config.cluster else None
+    results = model.write(items, LAYOUT, made_of(config, "decode", model), work)
     tally = Tally(len(items)).count(results)
     tally.write(out, {"model": str(config.model), "data": str(config.data)}, "decoded")
     log.info("decoded %d of %d utterances", tally.done, tally.total)

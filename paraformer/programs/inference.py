@@ -17,6 +17,8 @@ from omegaconf import DictConfig
 from paraformer import options as opts
 from paraformer.api.auto import AutoModel
 from paraformer.api.record import made_by
+from paraformer.api.tasks import Work
+from paraformer.api.workers import Crew, Order, hands_of
 from paraformer.data.corpus.tables import readable, write_text
 from paraformer.errors import ConfigError
 from paraformer.files import check_folder
@@ -77,6 +79,14 @@ def load(
     directory = find_model(config.model, build.hub, build.model_revision, offline=build.offline)
     refuse_other(read_config(directory, {}), kind, where=directory)
     return AutoModel(config.model, **given)
+
+
+def shared(config: DictConfig, given: Mapping[str, Any]) -> Work:
+    """The work of `nj` processes, or actors of a cluster, with these keywords."""
+    check_values({"nj": config.nj}, opts.limits_of(opts.CommandOptions))
+    levels = {"": logging.getLogger().level}
+    order = Order(str(config.model), given, config.nj, levels, whole=True)
+    return Crew(order, hands_of(config.cluster)).results
 
 
 def made_of(config: DictConfig, program: str, model: AutoModel) -> Made:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from paraformer.api.workers import hands_of
 from paraformer.backends.onnx_session import Session
 from paraformer.data.audio.cloud import Parts, download
 from paraformer.data.corpus.der import best_pairs
@@ -47,6 +48,7 @@ ROADS = {
     "aiohttp": (lambda file: Parts("https://x.org/x.tar"), "https://x.org/x.tar: "),
     "fsspec": (lambda file: download("s3://b/x.wav"), "s3://b/x.wav: "),
     "gcsfs": (lambda file: download("gs://b/x.wav"), "gs://b/x.wav: "),
+    "ray": (lambda file: hands_of("ray"), "cluster=ray: "),
     "s3fs": (lambda file: download("s3://b/x.wav"), "s3://b/x.wav: "),
     "jieba": (jieba_segmenter, "{file}: this model cuts words: "),
     "jinja2": (lambda file: report_html(score({"a": "好"}, {"a": "好"}), "x"), "report: "),
@@ -133,8 +135,8 @@ def test_the_lines_name_extras_that_have_these_packages():
     setup = extras_of_setup()
     assert all(package in setup[extra] for package, extra in EXTRAS.values())
     parts = set().union(*(names for extra, names in setup.items() if extra != "dev"))
-    # The first wants a compiler, the other is large.
-    assert parts - setup["dev"] <= {"kenlm", "gcsfs"}
+    # The first wants a compiler, the others are large.
+    assert parts - setup["dev"] <= {"kenlm", "gcsfs", "ray"}
 
 
 def test_a_package_that_does_not_load_says_why(monkeypatch):

@@ -51,7 +51,9 @@ class Parts:
     def __init__(self, url: str) -> None:
         self.url = url
         with _faults_of(url):
-            self._file = _files(url).open(url, "rb", block_size=PART_BYTES, cache_type="readahead")
+            self._file = _files(url).open(
+                url, mode="rb", block_size=PART_BYTES, cache_type="readahead"
+            )
         self.tell, self.close = self._file.tell, self._file.close
 
     def seek(self, place: int, whence: int = 0) -> int:
