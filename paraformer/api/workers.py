@@ -87,12 +87,10 @@ class Hand(Protocol):
     """One that works for a crew somewhere else, such as a process."""
 
     def send(self, items: list[Item]) -> None:
-        """Give it work; one that has ended says so to whoever receives."""
+        """Give it work; if it has ended, `receive` says so."""
 
     def receive(self) -> list[Any]:
-        """What it says next: that it is ready, an error, or results. EOFError or OSError: it has
-        ended.
-        """
+        """Hear it: that it is ready, an error, or results. EOFError or OSError: it has ended."""
 
     def stop(self) -> None:
         """Ask it to end."""

@@ -44,9 +44,7 @@ def save(url: str, path: Path) -> None:
 
 
 class Parts:
-    """What lies at an address as a file that is read in parts where it lies, onwards for the most
-    part.
-    """
+    """A file at an address that is read in parts where it lies, onwards for the most part."""
 
     def __init__(self, url: str) -> None:
         self.url = url
