@@ -3,11 +3,15 @@
 One job is killed in the middle and sent again; then the shards are merged, and ids, texts, times
 and what failed must be those of one process to the byte, confidences to 1e-4. Prints what was done
 in which time: `tests/bench/batch.py exp/bench/batch --clips 2000 --jobs 8 --at-once 2`.
+
+`--ray` does the same on two actors of Ray, of which one is killed, and then the command that was
+started, which goes on; and times them, start-up apart, in turn with `nj=2`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import signal
@@ -102,7 +106,7 @@ def compare(one: Path, out: Path) -> str:
     if [row[:5] for row in tables[0]] != [row[:5] for row in tables[1]]:
         raise SystemExit("batch: times differ")
     apart = max(abs(float(a[5]) - float(b[5])) for a, b in zip(*tables, strict=True))
-    if apart > 1e-4:
+    if round(apart, 6) > 1e-4:  # they have four digits
         raise SystemExit(f"batch: confidences differ by {apart}")
     rows = len(tables[0])
     return (
@@ -110,12 +114,75 @@ def compare(one: Path, out: Path) -> str:
     )
 
 
+OPTIONS = [
+    *(f"+model={ORACLE / 'paraformer'}", "+device=cpu", "+output_format=ctm"),
+    *("+pred_timestamp=true", "+disable_pbar=true"),
+]
+
+
+def actors(place: Path) -> list[int]:
+    """The processes of Ray's actors that were started from a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            ours = (entry / "cmdline").read_bytes().startswith(b"ray::Recogniser")
+            if ours and (entry / "cwd").resolve() == place.resolve():
+                found.append(int(entry.name))
+    return found
+
+
+def seconds_of_results(table: Path, process: subprocess.Popen[bytes], total: int) -> float:
+    """Seconds from the first to the last line of a table that a process writes."""
+    begun = 0.0
+    while process.poll() is None:
+        there = lines(table)
+        begun = begun or (time.monotonic() if there else 0.0)
+        if there == total:
+            break
+        time.sleep(0.02)
+    ended = time.monotonic()
+    process.wait()
+    return ended - begun
+
+
+def run_ray(place: Path, clips: int, rounds: int) -> None:
+    """Kill an actor and the command, compare, and time rounds of processes and of actors."""
+    make_clips(place / "tars", clips)
+    env = prepare(place)
+    command = [str(place / "bin" / "funasr"), f"+input={place / 'tars' / '*.tar'}", *OPTIONS]
+    form = {"env": env, "cwd": place, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    ray = ["+cluster=ray", "+nj=2"]
+    subprocess.run([*command, "+output_dir=one"], check=True, **form)  # type: ignore[call-overload]
+
+    def begin(out: str, *more: str) -> tuple[subprocess.Popen[bytes], Path]:
+        process = subprocess.Popen([*command, f"+output_dir={out}", *more], **form)  # type: ignore[call-overload]
+        return process, place / out / "1best_recog" / "text"
+
+    process, table = begin("killed", *ray)
+    for least in (clips // 8, clips // 2):
+        while lines(table) < least and process.poll() is None:
+            time.sleep(0.02)
+        victim = actors(place)[0] if least < clips // 2 else process.pid
+        os.kill(victim, signal.SIGKILL)
+    process.wait()
+    print(f"an actor, then the command killed by SIGKILL, after {lines(table)} clips", flush=True)
+    process, table = begin("killed", *ray, "+resume=true")
+    print(f"the same command again with resume=true ended with {process.wait()}")
+    print(compare(place / "one", place / "killed"), flush=True)
+    for number in range(rounds):
+        for name, more in (("nj=2", ["+nj=2"]), ("cluster=ray nj=2", ray)):
+            out = f"{name.split('=')[0]}{number}"
+            begun = time.monotonic()
+            seconds = seconds_of_results(*reversed(begin(out, *more)), clips)
+            whole = time.monotonic() - begun
+            print(f"{name}: {seconds:.1f} s of results, {whole:.1f} s in all", flush=True)
+            compare(place / "one", place / out)
+
+
 def run(place: Path, clips: int, jobs: int, at_once: int) -> None:
     """Do all of it, and say how long it took."""
     make_clips(place / "tars", clips)
-    env = prepare(place)
-    given = [f"+model={ORACLE / 'paraformer'}", "+device=cpu", "+output_format=ctm"]
-    given += ["+pred_timestamp=true", "+disable_pbar=true"]
+    env, given = prepare(place), OPTIONS
     pattern, one, out = str(place / "tars" / "*.tar"), place / "one", place / "out"
     silent = {"stdout": subprocess.DEVNULL}
 
@@ -152,5 +219,10 @@ if __name__ == "__main__":
     parser.add_argument("--clips", type=int, default=2000)
     parser.add_argument("--jobs", type=int, default=8)
     parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
     told = parser.parse_args()
+    if told.ray:
+        run_ray(told.place.absolute(), told.clips, told.rounds)
+        sys.exit()
     run(told.place.absolute(), told.clips, told.jobs, told.at_once)
