@@ -31,6 +31,8 @@ EXTRAS = {
     "ray": ("ray", "ray"),
     "s3fs": ("s3fs", "cloud"),
     "starlette.applications": ("starlette", "serve"),
+    "safetensors": ("safetensors", "safetensors"),
+    "safetensors.torch": ("safetensors", "safetensors"),
     "scipy.linalg": ("scipy", "speakers"),
     "scipy.optimize": ("scipy", "speakers"),
     "sklearn.cluster": ("scikit-learn", "speakers"),

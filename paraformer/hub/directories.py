@@ -15,7 +15,7 @@ from paraformer.errors import CheckpointError, ConfigError
 from paraformer.files import HALF_WRITTEN, half_written
 from paraformer.hub.huggingface import HuggingFace
 from paraformer.hub.modelscope import ModelScope
-from paraformer.hub.repository import Hub, Repository
+from paraformer.hub.repository import Hub, Repository, named_files
 
 BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
 # Short name -> ids at ModelScope and Hugging Face.
@@ -183,7 +183,7 @@ def _with_weights(path: Path) -> Path:
     """A directory that at least has a configuration and the weights it should have, or graphs."""
     if (path / "configuration.json").is_file() or any(path.glob("*.onnx")):
         return path
-    for name in ("config.yaml", "model.pt"):
+    for name in ("config.yaml", named_files(path)["init_param"]):
         if not (path / name).is_file():
             if half_written(path):
                 raise CheckpointError(f"{path}: {HALF_WRITTEN}")

@@ -104,7 +104,7 @@ def _listing(client: Client, revision: str) -> Listing:
 
 
 def _chosen(repository: Repository, listing: Listing, folder: Path) -> list[RemoteFile]:
-    names = named_files(folder)
+    names = named_files(folder, {file.path for file in listing.files})
     chosen = needed(listing.files, names)
     paths = {file.path for file in chosen}
     for name in (names["config"], names["init_param"]):

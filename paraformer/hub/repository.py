@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,6 +20,7 @@ from paraformer.hub.weights import is_cut
 
 # Files of a released directory, besides those that its configuration.json names.
 PATTERNS = ("*.yaml", "*.json", "*.mvn", "*.model", "model.pt", "tokens.txt", "seg_dict*", "jieba*")
+SAFE = "model.safetensors"  # weights in the place of model.pt
 # Files that belong to it, though the model works without them.
 TEXTS = ("README*", "NOTICE*", "*LICEN[CS]E*")
 EXAMPLES = "example/"
@@ -158,12 +159,15 @@ class Repository(NamedTuple):
         return there or [self.hub.home(self.model)]
 
 
-def named_files(folder: Path) -> dict[str, str]:
+def named_files(folder: Path, listed: Container[str] = ()) -> dict[str, str]:
     """The names that configuration.json gives to the files of a directory: `config` and
     `init_param` (the weights) always, nested ones with a dot, as `frontend_conf.cmvn_file`.
+
+    Where the weights are neither there nor among the listed paths, those of SafeTensors are meant.
     """
-    names = {"config": "config.yaml", "init_param": "model.pt"}
-    return names | flat_names(_metas(folder) or {})
+    names = {"config": "config.yaml", "init_param": "model.pt"} | flat_names(_metas(folder) or {})
+    there = [n for n in (names["init_param"], SAFE) if n in listed or (folder / n).is_file()]
+    return {**names, "init_param": there[0]} if there else names
 
 
 def _metas(folder: Path) -> Mapping[str, Any] | None:

@@ -66,6 +66,7 @@ def _odd_kind(value: Tensor) -> str:
         f"sparse ({value.layout})": value.layout != torch.strided,
         "nested": value.is_nested,
         "complex": value.is_complex(),
+        f"of {value.dtype}": value.is_floating_point() and value.itemsize < 2,
     }
     return next((kind for kind, is_so in kinds.items() if is_so), "")
 

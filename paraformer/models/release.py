@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -70,6 +71,8 @@ from paraformer.models.paraformer import Paraformer
 from paraformer.models.settings import check_part
 from paraformer.models.weights import load_weights, parameters, save_weights
 
+log = logging.getLogger(__name__)
+
 Made = TypeVar("Made", bound=Release[Any])
 
 NAMES = {  # where each file of a directory without configuration.json lies
@@ -80,6 +83,8 @@ NAMES = {  # where each file of a directory without configuration.json lies
     "jieba_usr_dict": "jieba_usr_dict",
     "lm_file": "ngrams.lm",
 }
+# Weights of a directory; where no listing names one and both are there, the first.
+WEIGHTS = {"pt": "model.pt", "safetensors": "model.safetensors"}
 LISTING = "configuration.json"
 GRAPH_ALONE = "is a graph, which cannot be changed; give the model that it was made of"
 TOKEN_LISTS = ("tokens.json", "tokens.txt")
@@ -121,7 +126,12 @@ def load_release(
             raise CheckpointError(f"{config['init_param']}: {GRAPH_ALONE}")
         return _with_graphs(config, kind, directory)
     release = build(config, kind, directory, fresh=False)
-    load_weights(release.model, Path(config["init_param"]), mapped)
+    weights = Path(config["init_param"])
+    load_weights(release.model, weights, mapped)
+    folder, name = weights.parent, weights.name
+    others = [each for each in WEIGHTS.values() if each != name and (folder / each).is_file()]
+    if name in WEIGHTS.values() and others:
+        log.warning("%s: %s is read, not %s beside it", folder, name, *others)
     release.model.eval()
     return release
 
@@ -165,7 +175,9 @@ def read_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
     if listing.is_file():
         metas = read_listing(listing)
         config_file = directory / str(metas.get("config", "config.yaml"))
-    files = merge(_existing(NAMES, directory), _existing(metas, directory))
+    files: Config = {}
+    for names in ({"init_param": WEIGHTS["safetensors"]}, NAMES, metas):
+        files = merge(files, _existing(names, directory))
     given = overrides.get("init_param") or files.get("init_param")
     graph = Path(given) if given else find_graph(directory)
     if graph is not None and is_graph(graph) and graph.is_file():
@@ -202,9 +214,10 @@ def weights_for(directory: Path, backend: str, required: bool = True) -> Config:
     own = weights_of(directory)
     if is_graph(own) == (backend == "onnx"):
         return {}
-    found = graph if backend == "onnx" else directory / "model.pt"
-    if found is not None and found.is_file():
-        return {"init_param": str(found)}
+    found = [graph] if backend == "onnx" else [directory / name for name in WEIGHTS.values()]
+    for path in found:
+        if path is not None and path.is_file():
+            return {"init_param": str(path)}
     if not required:
         return {}
     if backend == "onnx":
@@ -390,15 +403,20 @@ VAD_KEYS = set(inspect.signature(VadOptions).parameters)
 
 
 def save_directory(
-    path: str | Path, release: Release[Any], *, dtype: torch.dtype | None = None
+    path: str | Path,
+    release: Release[Any],
+    *,
+    dtype: torch.dtype | None = None,
+    weights: str = WEIGHTS["pt"],
 ) -> Path:
-    """Write a released directory: weights (as `dtype` if given), config.yaml, and the files of the
-    parts that a model of that kind has: tokens, seg_dict, CMVN, words of jieba.
+    """Write a released directory: weights (as `dtype` if given, in a file of `WEIGHTS`),
+    config.yaml, and the files of the parts that a model of that kind has: tokens, seg_dict, CMVN,
+    words of jieba.
     """
     kind = kind_of(release.config)
     if kind is None:
         raise ConfigError(f"{path}: model {release.config['model']} is not known")
-    metas: Config = {"init_param": "model.pt", "config": "config.yaml"}
+    metas: Config = {"init_param": weights, "config": "config.yaml"}
     with writing_directory(path) as directory:
         if "tokenizer" in kind.parts:
             metas["tokenizer_conf"] = _save_tokenizer(directory, release.tokenizer)
@@ -410,7 +428,7 @@ def save_directory(
             (directory / "jieba_usr_dict").write_bytes(words)
             metas["jieba_usr_dict"] = "jieba_usr_dict"
         _write_listing(directory, portable(release.config, kind), metas, kind.task)
-        save_weights(directory / "model.pt", release.model, dtype)
+        save_weights(directory / weights, release.model, dtype)
     return Path(path)
 
 
@@ -418,7 +436,7 @@ def writing_directory(path: str | Path) -> AbstractContextManager[Path]:
     """A folder to write a released directory in, and what goes with it; what is in it moves to
     `path` as a whole. Where the writer is stopped in the middle of that, `path` does not load.
     """
-    stale = (*flat_names(NAMES).values(), *TOKEN_LISTS)
+    stale = (*flat_names(NAMES).values(), *TOKEN_LISTS, *WEIGHTS.values())
     return together(path, ("config.yaml", LISTING), stale)
 
 

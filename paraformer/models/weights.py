@@ -19,6 +19,7 @@ from paraformer.files import replacing
 from paraformer.models.graphs import is_graph
 from paraformer.models.integrity import REMEDY, Remembered, damage_of, is_zip, refuse_unusable
 from paraformer.models.mapped import is_mapped, mark_mapped
+from paraformer.models.safe_tensors import is_safetensors, read_safetensors, write_safetensors
 
 _FOREIGN = "not written by torch, or with more than tensors in it"
 
@@ -61,6 +62,8 @@ def _load(path: Path, mapped: bool) -> tuple[Any, str]:
     """The content of a file, or why it cannot be read. A damaged one raises errors of any kind."""
     if is_graph(path):
         return None, "a graph has none that could be changed"
+    if is_safetensors(path):
+        return read_safetensors(path)
     if _is_foreign_pickle(path):
         return None, _FOREIGN
     mapped = mapped and is_zip(path)
@@ -82,9 +85,10 @@ def _is_foreign_pickle(path: Path) -> bool:
 
 
 def read_weights(path: Path, mapped: bool = False) -> dict[str, Tensor]:
-    """State dict of a model.pt, plain or nested; values that no model can use are refused.
+    """State dict of a model.pt, plain or nested, or of SafeTensors; values that no model can use
+    are refused.
 
-    mapped: the values are read from the file where they are wanted (see `mapped.py`).
+    mapped: the values of a file of torch are read where they are wanted (see `mapped.py`).
     """
     state, remembered = _read(path, mapped)
     for key in ("state_dict", "model_state_dict", "model"):
@@ -221,15 +225,20 @@ def grow_rows(
 
 
 def save_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None) -> None:
-    """Write the state dict atomically, floating-point values as `dtype` if given.
+    """Write the state dict atomically, floating-point values as `dtype` if given, in the format
+    that the name of the file says.
 
-    Tensors that are equal, such as tied embeddings, stand in the file once.
+    Tensors that are equal, such as tied embeddings, stand in a file of torch once.
     """
-    state: dict[str, Tensor] = {}
+    state = {
+        name: value.detach().cpu().to(dtype if value.is_floating_point() else None).clone()
+        for name, value in model.state_dict().items()
+    }
+    if is_safetensors(path):
+        write_safetensors(state, path)
+        return
     stored: dict[tuple[torch.Size, torch.dtype, bytes], Tensor] = {}
-    for name, value in model.state_dict().items():
-        own = value.detach().cpu().to(dtype if value.is_floating_point() else None).clone()
-        flat = own.flatten().view(torch.uint8)
-        content = hashlib.sha256(flat.numpy().tobytes()).digest()
+    for name, own in state.items():
+        content = hashlib.sha256(own.flatten().view(torch.uint8).numpy().tobytes()).digest()
         state[name] = stored.setdefault((own.shape, own.dtype, content), own)
     write_torch({"state_dict": state}, path)

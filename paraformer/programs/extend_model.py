@@ -1,4 +1,5 @@
-"""Copy a released directory, with new tokens to be learnt by fine-tuning if there are any.
+"""Copy a released directory, with new tokens to be learnt by fine-tuning if there are any, and its
+weights in the format that is asked for.
 
 New tokens stand behind the old ones, which keep their ids (so does <unk>) and their scores. The
 rows of new tokens begin as ones that the model nearly never says. A model whose tokens.json was
@@ -8,10 +9,11 @@ lengthened by hand gets the rows that it lacks. Prints how many rows are new.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig
@@ -23,13 +25,17 @@ from paraformer.data.text.tokenizer import CharTokenizer
 from paraformer.errors import CheckpointError, ConfigError
 from paraformer.files import check_folder
 from paraformer.hub.directories import find_model
+from paraformer.models.kinds import ALIGNER, RECOGNISER, kind_of
 from paraformer.models.release import (
+    NAMES,
+    WEIGHTS,
     AlignerRelease,
     Config,
     Release,
     Tokenizer,
     build_any,
     build_tokenizer,
+    load_release,
     merge,
     read_config,
     save_directory,
@@ -58,6 +64,14 @@ def extend_model(config: DictConfig) -> int:
     read_settings(config)
     source = find_model(config.model)
     settings, weights = read_config(source, {}), weights_of(source)
+    if config.format not in WEIGHTS:
+        raise ConfigError(f"format={config.format}: not known; {' or '.join(WEIGHTS)}")
+    if (kind := kind_of(settings)) not in (None, RECOGNISER, ALIGNER):
+        if config.tokens or config.text:
+            raise CheckpointError(f"{weights}: only a recogniser has tokens to say")
+        _write(config, load_release(settings, source, kind, graphs=False), source, weights)
+        print(0)
+        return 0
     tokenizer, state = build_tokenizer(settings), read_weights(weights)
     rows = len(state[OUTPUT]) if OUTPUT in state else len(tokenizer)
     _refuse_shifted(tokenizer, rows, source)
@@ -70,16 +84,27 @@ def extend_model(config: DictConfig) -> int:
     new, out = grown.tokenizer.tokens[rows:], check_folder(config.out)
     if (out / "config.yaml").is_file():  # it comes last
         _compare(out, grown.tokenizer, state)
-        print(len(new))
-        return 0
+        if weights_of(out).name == WEIGHTS[config.format]:
+            print(len(new))
+            return 0
     load_state(grown.model, state, weights)
-    with writing_directory(out) as draft:
-        carry_over(source, draft, out)
-        save_directory(draft, grown, dtype=stored_dtype(weights))
+    _write(config, grown, source, weights)
     _log.info("%s: %d new rows: %s", out, len(new), " ".join(new) or "none is needed")
     _log.info("%s: grew by them: %s", out, ", ".join(names) or "nothing")
     print(len(new))
     return 0
+
+
+def _write(config: DictConfig, release: Release[Any], source: Path, weights: Path) -> None:
+    """Write a model that was made of that of a directory, in numbers of the same type."""
+    out = check_folder(config.out)
+    with writing_directory(out) as draft:
+        carry_over(source, draft, out)
+        dtype = stored_dtype(weights)
+        save_directory(draft, release, dtype=dtype, weights=WEIGHTS[config.format])
+        ngrams = release.config.get("lm_file")
+        if ngrams and weights.name != WEIGHTS[config.format]:  # another format of the same model
+            shutil.copyfile(ngrams, draft / str(NAMES["lm_file"]))
 
 
 def _refuse_shifted(tokenizer: Tokenizer, rows: int, source: Path) -> None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from paraformer.files import check_folder
 from paraformer.models.kinds import PUNCTUATION, PunctuationRelease
-from paraformer.models.release import build, merge
+from paraformer.models.release import build, merge, weights_of
 from paraformer.models.weights import load_weights
 from paraformer.programs.hydra_main import run
 from paraformer.programs.run_folder import make_writer
@@ -39,7 +39,7 @@ def make_release(config: dict[str, Any]) -> PunctuationRelease:
     release = build(merge(config["model"], listed), PUNCTUATION)
     if config["init"]:
         path = Path(config["init"])
-        load_weights(release.model, path / "model.pt" if path.is_dir() else path)
+        load_weights(release.model, weights_of(path) if path.is_dir() else path)
     return release
 
 

@@ -8,6 +8,7 @@ import logging
 import re
 import subprocess
 import sys
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -26,6 +27,7 @@ from paraformer.decode.language_model import LanguageModel
 from paraformer.errors import ConfigError
 from paraformer.export.onnx_file import store_half, store_int8
 from paraformer.extras import EXTRAS, load_extra, load_torchaudio, torchaudio_release
+from paraformer.models.safe_tensors import read_safetensors, write_safetensors
 from paraformer.output.timed_formats import check_extra
 from paraformer.programs.run_folder import make_writer
 from paraformer.report import alignment_plot
@@ -67,6 +69,8 @@ ROADS = {
         for package in SERVED
     },
     "pypinyin": (lambda file: pinyin("好"), "pinyin: "),
+    "safetensors": (read_safetensors, "{file}: "),
+    "safetensors.torch": (partial(write_safetensors, {}), "{file}: "),
     "scipy.optimize": (lambda file: best_pairs(np.eye(2)), "speakers: "),
     "scipy.linalg": (lambda file: cluster(np.eye(24), Bounds(2)), "spk_model: "),
     "threadpoolctl": (lambda file: cluster(np.eye(8), Bounds(2)), "spk_model: "),
