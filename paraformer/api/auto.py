@@ -16,6 +16,7 @@ from paraformer import options as opts
 from paraformer.api.alignment import AlignTask
 from paraformer.api.detection import VadTask
 from paraformer.api.diarization import MODES
+from paraformer.api.graphs import write_graphs
 from paraformer.api.keywords import (
     check_overrides,
     check_own,
@@ -45,7 +46,6 @@ from paraformer.decode.streaming import Streamer
 from paraformer.decode.vad import VoiceActivity
 from paraformer.decode.voices import Voices
 from paraformer.errors import CheckpointError, ConfigError, MissingFileError
-from paraformer.export.directory import export_model
 from paraformer.files import check_folder
 from paraformer.hub.directories import find_model, find_models
 from paraformer.models.kinds import (
@@ -301,17 +301,29 @@ class AutoModel:
         output_dir: str = "",
         layout: str = "both",
         dtype: str = "",
+        calibrate: str = "",
+        check: str = "",
     ) -> str:
         """Write ONNX graphs of the model as it was released, proved beside torch: see
         `bin/export_onnx.py`. quantize is dtype="int8"; output_dir is by default NAME-onnx here.
 
-        Returns the folder.
+        Returns the folder, whose export.json says what was found; the log says it too.
         """
         if type != "onnx":
             raise ConfigError(f"export: type={type}: not known; use onnx")
-        out = Path(output_dir or f"{self.directory.name}-onnx")
+        out = output_dir or f"{self.directory.name}-onnx"
         dtype = dtype or ("int8" if quantize else "fp32")
-        return str(export_model(self.directory, out, layout, dtype).directory)
+        chosen = opts.ExportOptions(
+            model=str(self.directory),
+            out=out,
+            layout=layout,
+            dtype=dtype,
+            calibrate=calibrate,
+            check=check,
+        )
+        for line in write_graphs(chosen):
+            log.info("%s", line)
+        return str(Path(out).expanduser())
 
     def stream(self, input: Any, **keywords: Any) -> Results:  # noqa: A002
         """The same results one after another; some minutes of audio are held at a time.

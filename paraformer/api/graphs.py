@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from paraformer.api.auto import AutoModel
 from paraformer.data.corpus.tables import write_text
 from paraformer.errors import ConfigError
-from paraformer.export.directory import Export, export_model
+from paraformer.export.directory import SHERPA, Export, export_model
 from paraformer.hub.directories import find_model
 from paraformer.models.graphs import REPORT
-from paraformer.models.kinds import RECOGNISER, VAD, kind_of
-from paraformer.models.release import read_config
+from paraformer.models.kinds import RECOGNISER, VAD, hears_streams, kind_of
+from paraformer.models.release import Config, read_config
 from paraformer.options import ExportOptions
 from paraformer.output.result import Fields
 
 # Fields of results by which a recogniser, and a VAD, are compared.
 COMPARED = ("text", "value")
+# Models whose results an option compares.
+HEARD = {
+    "check": ("recognisers and VADs", (RECOGNISER, VAD)),
+    "calibrate": ("texts of recognisers", (RECOGNISER,)),
+}
 SHOWN = 5  # recordings that a line names
 
 
@@ -34,35 +39,49 @@ def write_graphs(options: ExportOptions) -> list[str]:
         raise ConfigError("export: give model and out, a folder of its own")
     where = options.hub, options.model_revision
     source = find_model(options.model, *where, offline=options.offline)
-    listed = _list_of(source, Path(options.check)) if options.check else None
+    if options.calibrate and options.dtype != "int8":
+        raise ConfigError("calibrate: chooses what dtype=int8 rounds; give this too")
+    config = read_config(source, {})
+    known, chosen = (
+        _list_of(config, name, getattr(options, name)) for name in ("check", "calibrate")
+    )
+    streaming = hears_streams(config) if options.streaming is None else options.streaming
     out = Path(options.out).expanduser()
-    export = export_model(source, out, options.layout, options.dtype, options.streaming)
-    if listed is None:
+    settings = options.layout, options.dtype, streaming
+    manner: dict[str, Any] = {}
+    if streaming:
+        manner = {"chunk_size": [0, 10, 5]}
+        manner |= dict.fromkeys(("encoder_chunk_look_back", "decoder_chunk_look_back"), 0)
+    if options.layout == SHERPA and kind_of(config) is RECOGNISER:
+        manner["lm_file"] = "none"  # which does not go along
+    hear = None if chosen is None else partial(_texts, chosen, manner)
+    export = export_model(source, out, *settings, hear)
+    if known is None:
         return export.table()
-    return [*export.table(), *_checked(source, export, listed)]
+    return [*export.table(), *_checked(source, export, known, manner)]
 
 
-def _list_of(source: Path, data: Path) -> Path:
-    """The list that a check is to hear; refused before the export where there is none, or nothing
+def _list_of(config: Config, name: str, said: str) -> Path | None:
+    """The list that an option names; refused before the export where there is none, or nothing
     that could be compared.
     """
-    if kind_of(read_config(source, {})) not in (RECOGNISER, VAD):
-        raise ConfigError("check: compares recognisers and VADs; leave it out for this model")
+    if not said:
+        return None
+    title, kinds = HEARD[name]
+    if kind_of(config) not in kinds:
+        raise ConfigError(f"{name}: compares {title}; leave it out for this model")
+    data = Path(said)
     listed = data / "wav.scp" if data.is_dir() else data
     if not listed.is_file():
-        raise ConfigError(f"check={data}: no such list; give a data directory with wav.scp")
+        raise ConfigError(f"{name}={said}: no such list; give a data directory with wav.scp")
     return listed
 
 
-def _checked(source: Path, export: Export, listed: Path) -> list[str]:
+def _checked(source: Path, export: Export, listed: Path, manner: dict[str, Any]) -> list[str]:
     """Hear a list by the network and by its graphs, and note in export.json whose results changed
     and how long both took; returns lines that say so.
     """
-    chunks: dict[str, Any] = {}
-    if (export.directory / "decoder.onnx").is_file():
-        chunks = {"chunk_size": [0, 10, 5]}
-        chunks |= dict.fromkeys(("encoder_chunk_look_back", "decoder_chunk_look_back"), 0)
-    ours, theirs = (_hear(folder, listed, chunks) for folder in (source, export.directory))
+    ours, theirs = (_hear(folder, listed, manner) for folder in (source, export.directory))
     changed = [
         str(one["key"])
         for one, other in zip(ours.results, theirs.results, strict=True)
@@ -81,8 +100,15 @@ def _checked(source: Path, export: Export, listed: Path) -> list[str]:
     ]
 
 
-def _hear(folder: Path, listed: Path, chunks: dict[str, Any]) -> _Heard:
+def _texts(listed: Path, manner: dict[str, Any], folder: Path) -> list[Any]:
+    return [result.get("text") for result in _hear(folder, listed, manner).results]
+
+
+def _hear(folder: Path, listed: Path, manner: dict[str, Any]) -> _Heard:
+    """The results of a list by the model of a directory; manner: keywords of `generate`."""
+    from paraformer.api.auto import AutoModel
+
     model = AutoModel(str(folder), device="cpu", disable_pbar=True)
     begun = time.perf_counter()
-    results = model.generate(str(listed), **chunks)
+    results = model.generate(str(listed), **manner)
     return _Heard(results, time.perf_counter() - begun)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from paraformer.data.features.cmvn import Cmvn, write_cmvn
 from paraformer.data.text.tokenizer import SentencepieceTokenizer, write_token_list
 from paraformer.documents import flat_names
 from paraformer.errors import ConfigError
+from paraformer.export.calibration import Calibration, Hear, calibrate
 from paraformer.export.graphs import Graph, gives_times, graphs_of
 from paraformer.export.onnx_file import (
     OPSET,
@@ -88,6 +90,7 @@ class Export:
     directory: Path
     report: dict[str, Any]
     graphs: list[Written]
+    calibration: Calibration | None = None
 
     def table(self) -> list[str]:
         """Lines to show: each graph, its trials, and the largest difference from torch."""
@@ -100,7 +103,7 @@ class Export:
                 ids = f"{trial.changed} of {trial.total}"
                 lines.append(f"{head}{trial.name:<12}{shape:<16}{ids:<13}{gaps}")
                 head = " " * 27
-        return lines
+        return lines if self.calibration is None else [*lines, self.calibration.line()]
 
 
 def export_model(
@@ -109,10 +112,12 @@ def export_model(
     layout: str = BOTH,
     dtype: str = "fp32",
     streaming: bool | None = None,
+    hear: Hear | None = None,
 ) -> Export:
     """Write the graphs of a released directory into `out`, whole and proved, or nothing at all.
 
-    streaming: those that hear chunks; None: of a model that was made for streams.
+    streaming: those that hear chunks; None: of a model that was made for streams. hear: of int8,
+    the texts of recordings by the model of a directory, which choose the layers that stay in full.
     """
     for name, value, known in (("layout", layout, LAYOUTS), ("dtype", dtype, DTYPES)):
         if value not in known:
@@ -135,12 +140,8 @@ def export_model(
     try:
         with together(check_folder(out), (LISTING, CONFIG, REPORT), STALE) as draft:
             carry_over(source, draft, out)
-            hotwords = _hears_hotwords(release, kind, layout, streaming)
-            graphs = graphs_of(release, kind, _clip(release), TEXT, streaming, hotwords)
-            written = [_write(draft, graph, layout, dtype) for graph in graphs]
-            _write_beside(draft, release, kind, layout, written)
-            if streaming:
-                _name_stream(draft / CONFIG)
+            job = _Job(release, kind, layout, dtype, streaming)
+            written, found = _write_all(draft, job, source, hear)
             report = {
                 "format": FORMAT,
                 "model": str(config["model"]),
@@ -153,6 +154,7 @@ def export_model(
                     {"file": w.file, "bytes": w.size, "trials": [t.as_json() for t in w.trials]}
                     for w in written
                 ],
+                **({} if found is None else {"calibration": found.as_json()}),
             }
             _put(draft / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     except BaseException:
@@ -160,7 +162,33 @@ def export_model(
             with suppress(OSError):  # somebody put a file there
                 out.rmdir()
         raise
-    return Export(out, report, written)
+    return Export(out, report, written, found)
+
+
+@dataclass(frozen=True)
+class _Job:
+    release: Release[Any]
+    kind: Kind[Any]
+    layout: str
+    dtype: str
+    streaming: bool
+
+
+def _write_all(
+    draft: Path, job: _Job, source: Path, hear: Hear | None
+) -> tuple[list[Written], Calibration | None]:
+    """Write the graphs and what lies beside them; see `export_model`."""
+    release, kind, layout = job.release, job.kind, job.layout
+    hotwords = _hears_hotwords(release, kind, layout, job.streaming)
+    graphs = graphs_of(release, kind, _clip(release), TEXT, job.streaming, hotwords)
+    files = [(draft / _name_of(graph, layout, job.dtype), graph) for graph in graphs]
+    for path, graph in files:
+        write_graph(path, graph)
+    _write_beside(draft, release, kind, layout, files[0][0].name)
+    if job.streaming:
+        _name_stream(draft / CONFIG)
+    found = calibrate(files, hear(source), partial(hear, draft)) if hear is not None else None
+    return [_store(*each, job.dtype, found is not None) for each in files], found
 
 
 def _hears_hotwords(release: Release[Any], kind: Kind[Any], layout: str, streaming: bool) -> bool:
@@ -213,21 +241,23 @@ def _clip(release: Release[Any]) -> torch.Tensor:
     return read_audio(CLIP, target_fs=fs)
 
 
-def _write(draft: Path, graph: Graph, layout: str, dtype: str) -> Written:
+def _name_of(graph: Graph, layout: str, dtype: str) -> str:
     quantised = f".{dtype}" if layout == SHERPA else "_quant"
-    name = f"{graph.file}{quantised if dtype == 'int8' else ''}.onnx"
-    path = draft / name
-    write_graph(path, graph)
+    return f"{graph.file}{quantised if dtype == 'int8' else ''}.onnx"
+
+
+def _store(path: Path, graph: Graph, dtype: str, is_rounded: bool) -> Written:
+    """Store a graph that has been written in the numbers that are asked for, and prove it."""
     if dtype == "fp16":
         store_half(path)
-    elif dtype == "int8":
+    elif dtype == "int8" and not is_rounded:
         store_int8(path)
     trials = prove(path, graph, exact=dtype != "int8")
-    return Written(name, path.stat().st_size, trials)
+    return Written(path.name, path.stat().st_size, trials)
 
 
 def _write_beside(
-    draft: Path, release: Release[Any], kind: Kind[Any], layout: str, written: list[Written]
+    draft: Path, release: Release[Any], kind: Kind[Any], layout: str, main: str
 ) -> None:
     """Tokens, CMVN and configuration, as each runtime wants them."""
     tokens = release.tokenizer.tokens if "tokenizer" in kind.parts else []
@@ -236,7 +266,7 @@ def _write_beside(
         _put(draft / TOKEN_TXT, "".join(lines))
     if layout == SHERPA:
         return
-    metas: dict[str, Any] = {"init_param": written[0].file, "config": CONFIG}
+    metas: dict[str, Any] = {"init_param": main, "config": CONFIG}
     config = portable(release.config, kind)
     if tokens:
         write_token_list(draft / TOKEN_JSON, tokens)

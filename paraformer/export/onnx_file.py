@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ BEYOND = 1e300
 # Smaller weights are not worth a node that widens them.
 LEAST_HALVED = 1024
 WHAT = "export to ONNX"
+WHOLE = ".whole"  # suffix of a graph in full while its quantised one is made
 
 
 def write_graph(path: Path, graph: Graph) -> None:
@@ -79,11 +80,15 @@ def store_int8(path: Path) -> None:
     """Quantise the products of a graph to 8 bits, inputs as they come, but for the counters of
     tokens.
     """
-    quantization, onnx = load_extra("onnxruntime.quantization", WHAT), load_extra("onnx", WHAT)
-    nodes = onnx.load(str(path)).graph.node
-    kept = [node.name for node in nodes if node.op_type == "MatMul" and KEPT_FULL in node.name]
-    whole = path.with_suffix(".whole")
-    path.replace(whole)
+    whole = path.replace(path.with_suffix(WHOLE))
+    quantise(whole, path, products(whole))
+    whole.unlink()
+
+
+def quantise(whole: Path, path: Path, rounded: Collection[str]) -> None:
+    """Write a graph in which these products are in 8 bits."""
+    quantization = load_extra("onnxruntime.quantization", WHAT)
+    nodes = load_extra("onnx", WHAT).load(str(whole)).graph.node
     with _quietly():
         quantization.quantize_dynamic(
             str(whole),
@@ -91,9 +96,21 @@ def store_int8(path: Path) -> None:
             per_channel=True,
             weight_type=quantization.QuantType.QInt8,
             op_types_to_quantize=["MatMul"],
-            nodes_to_exclude=kept,
+            nodes_to_exclude=[node.name for node in nodes if node.name not in rounded],
         )
-    whole.unlink()
+
+
+def products(path: Path) -> list[str]:
+    """The nodes of a graph that int8 rounds: products with a weight behind, but for the counters
+    of tokens.
+    """
+    graph = load_extra("onnx", WHAT).load(str(path)).graph
+    weights = {weight.name for weight in graph.initializer}
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type == "MatMul" and node.input[1] in weights and KEPT_FULL not in node.name
+    ]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import pytest
 
 from paraformer import AutoModel
 from paraformer.cli.main import main
+from paraformer.errors import ConfigError
 from paraformer.export.directory import CLIP
 from paraformer.models.release import save_directory
 from paraformer.options import ExportOptions, all_fields, default_of
@@ -57,3 +58,24 @@ def test_wrong_keys_are_told_apart(capsys):
     assert "write `funasr export +model=NAME +out=DIR" in capsys.readouterr().err
     assert main(["export", "--help"]) == 0
     assert "  layout=both " in capsys.readouterr().out
+
+
+def test_calibration_is_told_and_noted(tmp_path, capsys):
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    source = save_directory(tmp_path / "model", tiny.release(seed=3))
+    out, listed = tmp_path / "out", tmp_path / "wav.scp"
+    listed.write_text(f"a {CLIP}\n", encoding="utf-8")
+    lists = {"calibrate": str(listed), "check": str(listed)}
+    model = AutoModel(str(source))
+    with pytest.raises(ConfigError, match="calibrate: chooses what dtype=int8 rounds"):
+        model.export(output_dir=str(out), layout="funasr-onnx", **lists)
+    assert not out.exists()
+    folder = model.export(output_dir=str(out), layout="funasr-onnx", quantize=True, **lists)
+    assert folder == str(out)
+    report = json.loads((out / "export.json").read_text("utf-8"))
+    found = report["calibration"]
+    same = {trial["kept"]: trial["same"] for trial in found["trials"]}
+    assert same[len(found["kept"])] == found["texts"] == 1
+    assert report["check"]["changed"] == [] and report["check"]["recordings"] == 1
+    assert [path.name for path in out.glob("model*")] == ["model_quant.onnx"]
