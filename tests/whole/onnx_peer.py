@@ -1,10 +1,15 @@
-"""Recognise with a runtime's own package, in its own Python: the files of a job, texts as JSON."""
+"""Recognise with a runtime's own package, in its own Python: a job and its arguments, what it finds
+as JSON.
+"""
 
 import json
 import sys
 import wave
+from pathlib import Path
 
 import numpy as np
+
+BLOCK = 9600  # samples of 600 ms, ten rows of a stream
 
 
 def samples(path):
@@ -13,24 +18,73 @@ def samples(path):
     return data.astype(np.float32) / 32768, file.getframerate()
 
 
-def by_funasr(folder, paths, batch):
+def plain(said):
+    """The text of a result, which is a pair without times."""
+    return (said if isinstance(said, str) else said[0]).replace(" ", "")
+
+
+def funasr(folder, batch, *paths):
     from funasr_onnx import Paraformer
 
-    model = Paraformer(folder, batch_size=batch, device_id="-1", intra_op_num_threads=1)
-    said = [each["preds"] for each in model(paths)]  # a pair without times
-    return [(s if isinstance(s, str) else s[0]).replace(" ", "") for s in said]
+    model = Paraformer(folder, batch_size=int(batch), device_id="-1", intra_op_num_threads=1)
+    return [plain(each["preds"]) for each in model(list(paths))]
 
 
-def by_sherpa(folder, paths, batch):
+def funasr_hotwords(folder, hotwords, *paths):
+    from funasr_onnx import SeacoParaformer
+
+    model = SeacoParaformer(folder, batch_size=1, device_id="-1", intra_op_num_threads=1)
+    return [plain(model([path], hotwords)[0]["preds"]) for path in paths]
+
+
+def funasr_stream(folder, *paths):
+    from funasr_onnx.paraformer_online_bin import Paraformer
+
+    model = Paraformer(folder, chunk_size=[5, 10, 5], device_id="-1", intra_op_num_threads=1)
+    texts = []
+    for path in paths:
+        heard, _ = samples(path)
+        told, text = {"cache": {}, "is_final": False}, ""
+        for first in range(0, len(heard), BLOCK):
+            told["is_final"] = first + BLOCK >= len(heard)
+            found = model(audio_in=heard[first : first + BLOCK], param_dict=told)
+            text += "".join(plain(each["preds"]) for each in found)
+        texts.append(text)
+    return texts
+
+
+def funasr_vad(folder, *paths):
+    from funasr_onnx import Fsmn_vad
+
+    model = Fsmn_vad(folder, device_id="-1", intra_op_num_threads=1)
+    return [model(path)[0] for path in paths]
+
+
+def funasr_marks(folder, *texts):
+    from funasr_onnx import CT_Transformer
+
+    model = CT_Transformer(folder, device_id="-1", intra_op_num_threads=1)
+    return [model(text)[0] for text in texts]
+
+
+def funasr_realtime_marks(folder, *pieces):
+    from funasr_onnx import CT_Transformer_VadRealtime
+
+    model = CT_Transformer_VadRealtime(folder, device_id="-1", intra_op_num_threads=1)
+    told = {"cache": []}
+    return [model(piece, param_dict=told)[0] for piece in pieces]
+
+
+def sherpa(folder, batch, *paths):
     import sherpa_onnx
 
     recognizer = sherpa_onnx.OfflineRecognizer.from_paraformer(
-        paraformer=f"{folder}/model.onnx", tokens=f"{folder}/tokens.txt", num_threads=1
+        paraformer=graph(folder, "model"), tokens=f"{folder}/tokens.txt", num_threads=1
     )
     texts = []
-    for first in range(0, len(paths), batch):
+    for first in range(0, len(paths), int(batch)):
         streams = []
-        for path in paths[first : first + batch]:
+        for path in paths[first : first + int(batch)]:
             stream = recognizer.create_stream()
             heard, rate = samples(path)
             stream.accept_waveform(rate, heard)
@@ -41,8 +95,33 @@ def by_sherpa(folder, paths, batch):
     return texts
 
 
+def sherpa_stream(folder, *paths):
+    import sherpa_onnx
+
+    recognizer = sherpa_onnx.OnlineRecognizer.from_paraformer(
+        tokens=f"{folder}/tokens.txt",
+        encoder=graph(folder, "model"),
+        decoder=graph(folder, "decoder"),
+        num_threads=1,
+    )
+    texts = []
+    for path in paths:
+        stream = recognizer.create_stream()
+        heard, rate = samples(path)
+        for first in range(0, len(heard), BLOCK):
+            stream.accept_waveform(rate, heard[first : first + BLOCK])
+            while recognizer.is_ready(stream):
+                recognizer.decode_stream(stream)
+        texts.append(recognizer.get_result(stream).replace(" ", ""))
+    return texts
+
+
+def graph(folder, name):
+    """A file of a graph, in full or in 8 bits."""
+    (path,) = Path(folder).glob(f"{name}*.onnx")
+    return str(path)
+
+
 if __name__ == "__main__":
-    runtime, folder, size, *paths = sys.argv[1:]
-    recognise = {"funasr": by_funasr, "sherpa": by_sherpa}[runtime]
-    texts = recognise(folder, paths, int(size))
-    sys.stdout.write(f"TEXTS {json.dumps(texts, ensure_ascii=False)}\n")
+    job, *given = sys.argv[1:]
+    sys.stdout.write(f"FOUND {json.dumps(globals()[job](*given), ensure_ascii=False)}\n")

@@ -1,50 +1,192 @@
-"""funasr-onnx and sherpa-onnx themselves give our texts from one folder, alone and in batches."""
+"""funasr-onnx and sherpa-onnx themselves find in our folders what we find, each in a process of its
+own Python, a job at a time.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
+import wave
+from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 from paraformer import AutoModel
+from paraformer.backends.onnx_session import Session
+from paraformer.data.audio.read import read_audio
+from paraformer.data.corpus.tables import read_table
 from paraformer.export.directory import export_model
 from paraformer.hub.directories import BUNDLED
+from paraformer.models.release import load_directory
+from paraformer.nn.position import sinusoid
+from tests.parity.oracle import FIXTURES
 
 # Where pip has put them, each in a venv of its own: funasr-onnx==0.4.3, sherpa-onnx==2.0.1.
 PEERS = {
     "funasr": os.environ.get("PARAFORMER_FUNASR_ONNX_PYTHON", ""),
     "sherpa": os.environ.get("PARAFORMER_SHERPA_ONNX_PYTHON", ""),
 }
-MINI = BUNDLED / "paraformer-zh-mini"
-CLIPS = sorted(str(path) for path in (MINI / "example").glob("*.wav"))
 PEER = Path(__file__).with_name("onnx_peer.py")
+MINI = BUNDLED / "paraformer-zh-mini"
+# The clips: those of a wav.scp of WAV at 16 kHz, or the ones that came with the model.
+LISTED = os.environ.get("PARAFORMER_PEER_CLIPS", "")
+CLIPS = (
+    list(read_table(Path(LISTED)).values())
+    if LISTED
+    else sorted(str(path) for path in (MINI / "example").glob("*.wav"))
+)
+BATCH = 8
+# Rows of a chunk of sherpa-onnx: heard again, new, ahead; and samples of a block that we feed.
+BEFORE, NEW, AHEAD, BLOCK = 5, 10, 3, 9600
+MARKED = [
+    line.split(maxsplit=1)[1]
+    for line in (BUNDLED / "ct-punc-mini/example/text.txt").read_text("utf-8").splitlines()
+]
 
 pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return export_model(MINI, tmp_path_factory.mktemp("peers") / "graphs").directory
+def folder_of(tmp_path_factory):
+    """The graphs of a model, made once: a directory and its settings -> their folder."""
+
+    @cache
+    def made(source, layout="both", streaming=None):
+        out = tmp_path_factory.mktemp("peers") / "graphs"
+        return export_model(source, out, layout, streaming=streaming).directory
+
+    return made
+
+
+def found(job, folder, *given):
+    """What a peer finds; the job begins with its name."""
+    peer = job.partition("_")[0]
+    if not PEERS[peer]:
+        pytest.skip(f"PARAFORMER_{peer.upper()}_ONNX_PYTHON names no Python that has it")
+    command = [PEERS[peer], str(PEER), job, str(folder), *map(str, given)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    return json.loads(line.removeprefix("FOUND "))
+
+
+def texts_of(model, paths, **options):
+    results = AutoModel(str(model), device="cpu").generate(paths, lm_file="none", **options)
+    return [bare(result["text"]) for result in results]
 
 
 @pytest.fixture(scope="module")
-def texts():
-    model = AutoModel("paraformer-zh-mini", device="cpu")
-    results = model.generate(CLIPS, lm_file="none")
-    return [result["text"].replace(" ", "") for result in results]
+def heard():
+    """The clips, as many as a batch at least, and our texts of them."""
+    paths = [*CLIPS, *CLIPS[: max(0, BATCH - len(CLIPS))]]
+    return paths, texts_of(MINI, paths)
 
 
-@pytest.mark.parametrize("batch", [1, len(CLIPS)])
-@pytest.mark.parametrize("runtime", PEERS)
-def test_a_peer_gives_our_texts(runtime, batch, folder, texts):
-    python = PEERS[runtime]
-    if not python:
-        pytest.skip(f"PARAFORMER_{runtime.upper()}_ONNX_PYTHON names no Python that has it")
-    command = [python, str(PEER), runtime, str(folder), str(batch), *CLIPS]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("TEXTS ")]
-    assert json.loads(line.removeprefix("TEXTS ")) == texts and all(texts)
+@pytest.mark.parametrize("batch", [1, BATCH])
+@pytest.mark.parametrize("peer", PEERS)
+def test_texts_of_recordings_alone_and_in_batches_of_eight(peer, batch, folder_of, heard):
+    paths, ours = heard
+    assert found(peer, folder_of(MINI), batch, *paths) == ours and all(ours)
+
+
+@pytest.fixture(scope="module")
+def whole_blocks(tmp_path_factory):
+    """The clips with silence behind, in whole blocks: funasr-onnx leaves a short last one out, and
+    sherpa-onnx the last token.
+    """
+    paths = []
+    for number, clip in enumerate(CLIPS):
+        with wave.open(clip) as file:
+            settings, data = file.getparams(), file.readframes(file.getnframes())
+        silence = bytes(2 * (2 * BLOCK - len(data) // 2 % BLOCK))
+        path = tmp_path_factory.mktemp("blocks") / f"{number}.wav"
+        with wave.open(str(path), "wb") as file:
+            file.setparams(settings)
+            file.writeframes(data + silence)
+        paths.append(str(path))
+    return paths
+
+
+def test_streams_of_funasr(folder_of, whole_blocks):
+    alone = {"encoder_chunk_look_back": 0, "decoder_chunk_look_back": 0}
+    ours = texts_of(MINI, whole_blocks, chunk_size=[5, 10, 5], **alone)
+    assert found("funasr_stream", folder_of(MINI, streaming=True), *whole_blocks) == ours
+
+
+def test_streams_of_sherpa(folder_of, whole_blocks):
+    folder, release = folder_of(MINI, streaming=True), load_directory(MINI)
+    ours = [as_sherpa(folder, release, read_audio(path)) for path in whole_blocks]
+    assert found("sherpa_stream", folder, *whole_blocks) == ours and all(ours)
+
+
+def as_sherpa(folder, release, wave):
+    """The text of a stream by the rules of sherpa-onnx: rows begin with the first frame, a chunk
+    wants a frame more than it has, and what the end leaves over is not heard.
+    """
+    encoder, decoder = (Session(folder / f"{name}.onnx") for name in ("model", "decoder"))
+    fbank, front = release.frontend.fbank(wave), release.frontend
+    width, blocks = release.model.encoder.output_size, len(decoder.inputs) - 4
+    kernel = release.config["decoder_conf"]["kernel_size"]
+    caches = [torch.zeros(1, width, kernel - 1)] * blocks
+    past, weight, hidden, ids = torch.zeros(BEFORE + AHEAD, front.output_size), 0.0, 0.0, []
+    step, size = NEW * front.lfr_n, (NEW - 1) * front.lfr_n + front.lfr_m
+    for first in range(0, len(fbank) - size, step):
+        rows = fbank[first : first + size].unfold(0, front.lfr_m, front.lfr_n)
+        rows = (rows.transpose(1, 2).flatten(1) + front.cmvn.shift) * front.cmvn.scale
+        rows = rows * width**0.5 + sinusoid(1 + first // front.lfr_n, NEW, rows.size(1))
+        heard = torch.cat((past, rows))
+        past = heard[-len(past) :]
+        enc, lengths, alphas = encoder.run((heard[None], torch.tensor([len(heard)])))
+        alphas[:, :BEFORE] = alphas[:, -AHEAD:] = 0.0
+        fired = []
+        for alpha, row in zip(alphas[0].tolist(), enc[0], strict=True):
+            if weight + alpha < 1.0:
+                weight, hidden = weight + alpha, hidden + alpha * row
+            else:
+                fired.append(hidden + (1.0 - weight) * row)
+                weight += alpha - 1.0
+                hidden = weight * row
+        if fired:
+            said = (enc, lengths, torch.stack(fired)[None], torch.tensor([len(fired)]), *caches)
+            _, best, *caches = decoder.run(said)
+            ids += best[0].tolist()
+    tokens = [release.tokenizer.tokens[place] for place in ids if place]
+    return "".join(tokens).replace("@@", "")
+
+
+def test_segments_of_funasr(folder_of):
+    source = BUNDLED / "fsmn-vad-mini"
+    path = source / "example/vad_example.wav"
+    (ours,) = AutoModel(str(source), device="cpu").generate(str(path))
+    assert found("funasr_vad", folder_of(source, "funasr-onnx"), path) == [ours["value"]]
+
+
+def bare(text):
+    """A text without blanks, which the peer leaves out around English words."""
+    return text.replace(" ", "")
+
+
+def test_marks_of_funasr(folder_of):
+    source = BUNDLED / "ct-punc-mini"
+    ours = AutoModel(str(source), device="cpu").generate(MARKED)
+    theirs = found("funasr_marks", folder_of(source), *MARKED)
+    assert [bare(text) for text in theirs] == [bare(result["text"]) for result in ours]
+
+
+def test_marks_of_funasr_in_real_time(folder_of):
+    source, told = FIXTURES / "oracle/ct_punc_streaming", {}
+    model = AutoModel(str(source), device="cpu")
+    ours = [model.generate(piece, cache=told)[0]["text"] for piece in MARKED]
+    folder = folder_of(source, "funasr-onnx")
+    theirs = found("funasr_realtime_marks", folder, *MARKED)
+    assert [bare(text) for text in theirs] == [bare(text) for text in ours]
+
+
+def test_hotwords_of_funasr(folder_of):
+    source, words = FIXTURES / "oracle/seaco", "今天 开车"  # of tokens that the model has
+    ours = texts_of(source, CLIPS, hotword=words)
+    folder = folder_of(source, "funasr-onnx")
+    assert found("funasr_hotwords", folder, words, *CLIPS) == ours
