@@ -16,8 +16,8 @@ from paraformer.backends.onnx_session import Session
 from paraformer.export.graphs import Graph
 from paraformer.export.onnx_file import WHOLE, products, quantise
 
-# Of the texts those that have to be the same, and the most groups that layers are tried in: to
-# halve these takes five trials.
+# Of the texts those that have to be the same, and the most groups that layers are tried in: each
+# takes a trial, and to halve them five or six.
 SHARE, MOST_GROUPS = 0.99, 16
 _LAYER = re.compile(r"(.*?\.\d+)/")
 
@@ -34,11 +34,12 @@ class Group(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """The layers that stayed in full, and how many texts were the same in each trial."""
+    """The layers that stayed in full, and how many texts changed in each trial."""
 
     kept: list[str]  # the most sensitive one first
     groups: int
     texts: int
+    alone: dict[str, int]  # group -> texts that change when it alone is rounded
     trials: dict[int, int]  # groups in full -> texts that stayed
 
     def as_json(self) -> dict[str, Any]:
@@ -59,24 +60,29 @@ def calibrate(
     graphs: Sequence[tuple[Path, Graph]], wanted: Texts, heard: Callable[[], Texts]
 ) -> Calibration:
     """Quantise the files of graphs, which are in full, but for the layers whose rounding alone
-    changes most what comes out: for as few of these as give `SHARE` of the wanted texts.
+    changes most texts, or, of equals, most of what comes out: for as few of these as give `SHARE`
+    of the wanted texts.
 
     heard: the texts by the files as they are when it is called.
     """
     wholes = {path: path.replace(path.with_suffix(WHOLE)) for path, _ in graphs}
-    errors = {
-        group: _error(group, wholes[path], graph)
-        for path, graph in graphs
-        for group in _groups(path, wholes[path], -(-MOST_GROUPS // len(graphs)))
-    }
-    ranked = sorted(errors, key=lambda group: errors[group], reverse=True)
+
+    def same(rounded: Sequence[Group]) -> int:
+        for path, whole in wholes.items():
+            nodes = (group.nodes for group in rounded if group.path == path)
+            quantise(whole, path, {*chain.from_iterable(nodes)})
+        return sum(a == b for a, b in zip(heard(), wanted, strict=True))
+
+    changes: dict[Group, tuple[int, float]] = {}
+    for path, graph in graphs:
+        for group in _groups(path, wholes[path], -(-MOST_GROUPS // len(graphs))):
+            changed = len(wanted) - same([group])
+            changes[group] = changed, _error(group.path, graph)
+    ranked = sorted(changes, key=lambda group: changes[group], reverse=True)
     trials: dict[int, int] = {}
 
     def enough(count: int) -> bool:
-        for path, whole in wholes.items():
-            rounded = (group.nodes for group in ranked[count:] if group.path == path)
-            quantise(whole, path, {*chain.from_iterable(rounded)})
-        trials[count] = sum(a == b for a, b in zip(heard(), wanted, strict=True))
+        trials[count] = same(ranked[count:])
         return trials[count] >= ceil(SHARE * len(wanted))
 
     least = bisect_left(range(len(ranked)), True, key=enough)
@@ -84,7 +90,9 @@ def calibrate(
         enough(least)
     for whole in wholes.values():
         whole.unlink()
-    return Calibration([group.name for group in ranked[:least]], len(ranked), len(wanted), trials)
+    alone = {group.name: changed for group, (changed, _) in changes.items()}
+    kept = [group.name for group in ranked[:least]]
+    return Calibration(kept, len(ranked), len(wanted), alone, trials)
 
 
 def _groups(path: Path, whole: Path, most: int) -> Iterator[Group]:
@@ -109,15 +117,14 @@ def _layer_of(node: str) -> str:
     return (found[1] if found else node.rpartition("/")[0]).strip("/")
 
 
-def _error(group: Group, whole: Path, graph: Graph) -> float:
-    """How far a graph in which this group alone is rounded is from torch, on the first trial: the
-    root mean square of the difference of its first output, in that of the output.
+def _error(path: Path, graph: Graph) -> float:
+    """How far the graph of a file is from torch, on the first trial: the root mean square of the
+    difference of its first output, in that of the output.
     """
-    quantise(whole, group.path, group.nodes)
     inputs = graph.trials[0].inputs
     with torch.inference_mode():
         expected = graph.module(*inputs)[0].double()
-    found = Session(group.path).run(inputs)[0].double()
+    found = Session(path).run(inputs)[0].double()
     if found.shape != expected.shape:  # another number of tokens
         return float("inf")
     return float((found - expected).square().mean().sqrt() / expected.square().mean().sqrt())

@@ -68,6 +68,19 @@ def test_the_fewest_layers_stay_that_keep_99_of_100_texts(files, needed, tmp_pat
     assert sorted(each.name for each in tmp_path.iterdir()) == ["model_quant.onnx"]
 
 
+def test_a_layer_that_changes_a_text_stays_though_others_differ_more(files):
+    path = files[0][0]
+
+    def heard():
+        nodes = onnx.load(str(path)).graph.node
+        rounded = {n.name for n in nodes if n.op_type == "MatMulInteger"}
+        return ["b" if any("layers.4" in name for name in rounded) else "a"]
+
+    found = calibrate(files, ["a"], heard)
+    assert found.kept == ["layers.4"] and in_bits(path) == LAYERS - 1
+    assert found.alone == {f"layers.{n}": int(n == 4) for n in range(LAYERS)}
+
+
 def test_layers_are_tried_in_groups_where_there_are_many(files, monkeypatch):
     monkeypatch.setattr(calibration, "MOST_GROUPS", 4)
     found = calibrate(files, ["a"], lambda: ["b"])
