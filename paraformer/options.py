@@ -354,7 +354,7 @@ class ExportOptions(_Checked):
     layout: str = _option("both", "both, funasr-onnx or sherpa-onnx: the files beside the graphs")
     streaming: bool | None = _option(None, "true: graphs of chunks (of a model made for streams)")
     dtype: str = _option("fp32", "fp32; fp16: weights stored in half; int8: products in 8 bits")
-    calibrate: str = _option("", "int8: the same; layers stay in fp32 till 99 % of its texts do")
+    calibrate: str = _option("", "int8: data or list; keeps layers in fp32 for 99 % of its texts")
     check: str = _option("", "data directory or list: whose texts change, speed beside torch")
     hub: str = _option("ms", "ms (ModelScope) or hf (Hugging Face): whose models are meant")
     model_revision: str | None = _option(None, "its branch, tag or commit at the hub")
