@@ -100,7 +100,8 @@ class Store(NamedTuple):
         limit = self.rows.size(1) + rows.size(1) if limit == ALL else limit
         if limit == 0:
             return self
-        joined = torch.cat((self.rows, rows), dim=1)[:, -limit:]
+        # A store that begins empty, in float32, has the type of what comes into it.
+        joined = torch.cat((self.rows.to(rows.dtype), rows), dim=1)[:, -limit:]
         filled = (self.filled + rows.size(1)).clamp(max=limit)
         if where is not None and not bool(where.all()):
             stayed = F.pad(self.rows, (0, 0, joined.size(1) - self.rows.size(1), 0))
@@ -116,7 +117,7 @@ class Store(NamedTuple):
         fresh = self.filled == 0
         if limit in (0, ALL) or size <= limit or not bool(fresh.any()):
             return self.push(rows, limit)
-        joined = torch.cat((self.rows, rows), dim=1)[:, -size:]
+        joined = torch.cat((self.rows.to(rows.dtype), rows), dim=1)[:, -size:]
         return Store(joined, torch.where(fresh, size, limit))
 
 
@@ -154,7 +155,7 @@ class SanmAttention(nn.Module):
         Returns the output (B, C, width) and the keys and values of the chunk (B, C, 2 * width).
         """
         q, kv = self.linear_q_k_v(x).split((past.size(2) // 2, past.size(2)), dim=-1)
-        k, v = torch.cat((past, kv), dim=1).chunk(2, dim=-1)
+        k, v = torch.cat((past.to(kv.dtype), kv), dim=1).chunk(2, dim=-1)
         memory = self.fsmn_block(kv.chunk(2, dim=-1)[1], frames)
         return self.linear_out(attend(q, k, v, keys, self.heads, 0.0)) + memory, kv
 

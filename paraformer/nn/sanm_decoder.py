@@ -36,7 +36,7 @@ class CrossAttention(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """As `SanmAttention.forward_chunk`: tokens (B, U, D) see the stored and the new frames."""
         kv = self.linear_k_v(memory)
-        k, v = torch.cat((past, kv), dim=1).chunk(2, dim=-1)
+        k, v = torch.cat((past.to(kv.dtype), kv), dim=1).chunk(2, dim=-1)
         return self.linear_out(attend(self.linear_q(x), k, v, keys, self.heads, 0.0)), kv
 
 
