@@ -13,10 +13,11 @@ from paraformer.backends.engines import (
     stream_engine,
 )
 from paraformer.backends.face import Asked, Bias, finite_rows
+from paraformer.backends.packed import PackedLinear
 from paraformer.backends.torch_engine import frame_seconds
 from paraformer.errors import AudioError, CheckpointError
 from paraformer.models.release import load_aligner, load_directory, load_punctuation, load_vad
-from tests import tiny
+from tests import tiny, wide
 from tests.conftest import ROOT
 
 ORACLE = ROOT / "tests" / "fixtures" / "oracle"
@@ -43,6 +44,17 @@ def test_an_engine_says_what_its_model_can_do(kind):
     x = torch.zeros(20, engine.release.frontend.output_size)
     (heard,) = engine.listen([x], Asked(ctc=True))
     assert (heard.timeline is not None, heard.ctc is not None) == ABLE[kind][:2]
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch lacks oneDNN")
+def test_marks_come_of_packed_layers_in_half_precision_alone(tmp_path):
+    directory, scores = wide.write(tmp_path, "ct-transformer"), []
+    for dtype, layers in ((None, 0), (torch.bfloat16, 2 * 4)):  # four a block
+        engine = mark_engine(load_punctuation(directory), dtype=dtype)
+        assert sum(isinstance(x, PackedLinear) for x in engine.model.modules()) == layers
+        scores.append(engine._scores(range(5, 45), 0).float())
+    exact, near = scores
+    assert 0 < (near - exact).norm() <= 0.02 * exact.norm()  # ten roundings by 2^-9 at most
 
 
 def test_frames_of_encoders():
