@@ -81,10 +81,10 @@ ALIASES = {
     "model_hub": "hub",
     "use_itn": "itn",
 }
-# Values of `dtype`; the last two are also switches of their own: bf16=True is dtype="bf16".
-NUMBER_FORMATS = ("fp32", "bf16", "fp16")
+# Values of `dtype`; two are also switches of their own: bf16=True is dtype="bf16".
+NUMBER_FORMATS = ("fp32", "bf16", "fp16", "int8")
 AUTO = "auto"  # the quickest of which the error was measured
-FORMAT_SWITCHES = NUMBER_FORMATS[1:]
+FORMAT_SWITCHES = NUMBER_FORMATS[1:3]
 BACKENDS = ("", "torch", "onnx")
 # Options of which several may be given, in any form.
 _SEVERAL = ("hotword", "key", "chunk_size", "data_type")
@@ -125,8 +125,9 @@ class BuildOptions(_Checked):
     )
     dtype: str = _option(
         "fp32",
-        "number format: fp32, bf16, on a GPU fp16 (bf16=true, fp16=true), or auto, of a recogniser "
-        "bf16 where the processor multiplies it, else fp32",
+        "number format: fp32, bf16, on a GPU fp16 (bf16=true, fp16=true), int8 (products of a "
+        "recogniser on a CPU), or auto, of a recogniser bf16 where the processor multiplies it, "
+        "else fp32",
     )
     backend: str = _option("", "onnx: by graphs of a directory; torch: by its network")
     vad_model: str = _option("", "model that finds speech in long recordings, such as fsmn-vad")

@@ -14,8 +14,13 @@ from paraformer.options import AUTO, BACKENDS, NUMBER_FORMATS
 
 log = logging.getLogger(__name__)
 
-# None: as the weights are.
-DTYPES = dict(zip(NUMBER_FORMATS, (None, torch.bfloat16, torch.float16), strict=True))
+# None: as the weights are. int8 is for products, whatever is between them is float32.
+DTYPES = dict(zip(NUMBER_FORMATS, (None, torch.bfloat16, torch.float16, torch.int8), strict=True))
+# Formats that are not for every model and device.
+_LIMITS = {
+    "fp16": "fp16 is not for the CPU",
+    "int8": "int8 is for recognisers on a CPU with AVX-512 VNNI or AMX",
+}
 
 
 def choose_device(name: str) -> torch.device:
@@ -60,8 +65,8 @@ def check_backend(name: str) -> None:
 def place(
     device_name: str, dtype: str, kind: Kind[Any] | None = RECOGNISER
 ) -> tuple[torch.device, torch.dtype | None]:
-    """The device by that name, and the half precision of that number format for models of a kind,
-    None for float32; the log says both.
+    """The device by that name, and the type of numbers of that format for models of a kind, None
+    for float32; the log says both.
     """
     device = choose_device(device_name)
     log.info("computes on %s in %s", device, format_of(dtype, device, kind))
@@ -71,12 +76,12 @@ def place(
 def choose_format(
     name: str, device: torch.device, kind: Kind[Any] | None = RECOGNISER
 ) -> torch.dtype | None:
-    """The half precision of that number format for models of a kind, None for float32; fp16 is for
-    GPUs, elsewhere the log says that float32 is used.
+    """The type of numbers of that format for models of a kind, None for float32; where a format is
+    not for it, the log says that float32 is used.
     """
     found = format_of(name, device, kind)
-    if name == "fp16" and found != name:
-        log.warning("fp16 is not for the CPU; float32 is used")
+    if name in _LIMITS and found != name:
+        log.warning("%s; float32 is used", _LIMITS[name])
     return DTYPES[found]
 
 
@@ -92,6 +97,9 @@ def format_of(name: str, device: torch.device, kind: Kind[Any] | None = RECOGNIS
         return "bf16" if able else "fp32"
     if name not in DTYPES:
         raise ConfigError(f"dtype={name}: not known; use {', '.join((*DTYPES, AUTO))}")
+    if name == "int8":
+        able = kind == RECOGNISER and device.type == "cpu" and multiplies_int8()
+        return "int8" if able else "fp32"
     return "fp32" if name == "fp16" and device.type == "cpu" else name
 
 
@@ -99,6 +107,15 @@ def multiplies_bf16() -> bool:
     """Whether the processor has products of bfloat16, by AVX-512 or AMX; a torch that cannot tell
     says no.
     """
+    return _has("avx512_bf16", "amx_bf16")
+
+
+def multiplies_int8() -> bool:
+    """Whether it has exact sums of products of 8 bits, and torch gives them; in the same way."""
+    return _has("avx512_vnni", "amx_int8") and hasattr(torch.ops.onednn, "qlinear_pointwise")
+
+
+def _has(*names: str) -> bool:
     ask = getattr(torch.cpu, "get_capabilities", dict)
     there = torch.backends.mkldnn.is_available() and ask()
-    return bool(there) and any(there.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return bool(there) and any(there.get(name) for name in names)

@@ -1,6 +1,7 @@
 """Which engine computes a model: chosen here, by what was loaded, the device and the number format.
 
-`device` is a device or its name, as torch has them; `dtype` a half precision, None for float32.
+`device` is a device or its name, as torch has them; `dtype` a half precision, torch.int8 for the
+products of a recogniser on a CPU, None for float32.
 """
 
 from __future__ import annotations

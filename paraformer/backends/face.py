@@ -89,7 +89,7 @@ class Engine(ABC):
     """A model at work on a device."""
 
     device: torch.device
-    dtype: torch.dtype | None  # a half precision; None: float32
+    dtype: torch.dtype | None  # a half precision, or int8 for products; None: float32
 
     def too_long(self, feats: Tensor) -> AudioError:
         """The error of features (T, D) for which the device has no memory, even alone."""

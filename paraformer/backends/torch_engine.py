@@ -41,7 +41,8 @@ def frame_seconds(release: Release | AlignerRelease) -> float:
 
 
 def _autocast(engine: Engine) -> torch.autocast:
-    return torch.autocast(engine.device.type, engine.dtype, enabled=engine.dtype is not None)
+    half = engine.dtype if engine.dtype is not torch.int8 else None  # that is for products alone
+    return torch.autocast(engine.device.type, half, enabled=half is not None)
 
 
 def _padded(feats: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:

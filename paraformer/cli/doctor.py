@@ -172,13 +172,21 @@ def _device() -> Iterator[str]:
 def _numbers() -> Iterator[str]:
     """The number format that dtype=auto stands for."""
     try:
-        from paraformer.backends.devices import choose_device, format_of, multiplies_bf16
+        from paraformer.backends.devices import (
+            choose_device,
+            format_of,
+            multiplies_bf16,
+            multiplies_int8,
+        )
     except _UNUSABLE:
         yield "none without torch"
         return
-    has = "has" if multiplies_bf16() else "lacks"
+    there = {"bf16": multiplies_bf16(), "int8": multiplies_int8()}
+    has = ", ".join(
+        f"{'has' if has else 'lacks'} products of {name}" for name, has in there.items()
+    )
     found = format_of(AUTO, choose_device("auto"))
-    yield f"fp32; dtype=auto is {found} for recognisers (the processor {has} products of bf16)"
+    yield f"fp32; dtype=auto is {found} for recognisers (the processor {has})"
 
 
 def _threads() -> Iterator[str]:

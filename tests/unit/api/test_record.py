@@ -229,8 +229,10 @@ def test_programs_refuse_too(folder, tmp_path, program, other):
 
 def test_a_record_names_the_number_format_that_is_computed_in(folder, monkeypatch):
     for able, best in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(devices, "multiplies_bf16", lambda able=able: able)
-        formats = {"auto": best, "fp32": "fp32", "bf16": "bf16", "fp16": "fp32"}
+        for name in ("bf16", "int8"):
+            monkeypatch.setattr(devices, f"multiplies_{name}", lambda able=able: able)
+        whole = "int8" if able else "fp32"
+        formats = {"auto": best, "fp32": "fp32", "bf16": "bf16", "fp16": "fp32", "int8": whole}
         for name, found in formats.items():
             given = {"device": "cpu", "dtype": name}
             assert made_with({"model": folder}, given, False).options["dtype"] == found

@@ -26,8 +26,10 @@ def test_number_formats_and_their_types(caplog):
     with caplog.at_level(logging.WARNING):
         assert choose_format("fp16", CPU) is None
     assert caplog.messages == ["fp16 is not for the CPU; float32 is used"]
-    with pytest.raises(ConfigError, match="dtype=int8: not known; use fp32, bf16, fp16, auto"):
-        choose_format("int8", CPU)
+    with pytest.raises(
+        ConfigError, match="dtype=int4: not known; use fp32, bf16, fp16, int8, auto"
+    ):
+        choose_format("int4", CPU)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,32 @@ def test_auto_is_bf16_for_recognisers_of_a_processor_that_multiplies_it(
     monkeypatch.setattr(devices, "multiplies_bf16", lambda: able)
     assert format_of("auto", torch.device(device), kind) == found
     assert format_of("fp32", torch.device(device), kind) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "able", "found"),
+    [
+        (RECOGNISER, "cpu", True, torch.int8),
+        (RECOGNISER, "cpu", False, None),
+        (RECOGNISER, "cuda", True, None),
+        (PUNCTUATION, "cpu", True, None),
+    ],
+)
+def test_int8_is_for_recognisers_of_a_processor_that_sums_it(
+    monkeypatch, caplog, kind, device, able, found
+):
+    monkeypatch.setattr(devices, "multiplies_int8", lambda: able)
+    with caplog.at_level(logging.WARNING):
+        assert choose_format("int8", torch.device(device), kind) is found
+    said = "int8 is for recognisers on a CPU with AVX-512 VNNI or AMX; float32 is used"
+    assert caplog.messages == ([] if found else [said])
+
+
+@pytest.mark.parametrize("name", ["avx512_vnni", "amx_int8", "avx512_bf16", "avx2"])
+def test_the_processor_is_asked_for_products_of_8_bits(monkeypatch, name):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {name: True})
+    there = torch.backends.mkldnn.is_available() and name in ("avx512_vnni", "amx_int8")
+    assert devices.multiplies_int8() == there
 
 
 def test_the_processor_is_asked(monkeypatch):

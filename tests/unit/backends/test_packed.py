@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from paraformer.backends.devices import multiplies_int8
 from paraformer.backends.packed import PackedConv, PackedLinear, for_inference
 from paraformer.nn.layers import FeedForward, NormedFeedForward, PointwiseConv, ScoreLayer
 from tests import tiny
 
 CPU = torch.device("cpu")
+NAN = float("nan")
 WIDE = {
     "encoder_conf": {"output_size": 64, "linear_units": 128},
     "decoder_conf": {"linear_units": 128},
@@ -19,6 +21,11 @@ WIDE = {
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"
+)
+
+
+needs_int8 = pytest.mark.skipif(
+    not multiplies_int8(), reason="this processor has no exact sums of 8 bits"
 )
 
 
@@ -95,6 +102,52 @@ def test_bfloat16_is_near():
         # Where autocast is off, what comes behind works in float32.
         assert packed(x).dtype == torch.float32
         torch.testing.assert_close(packed(x), linear(x), atol=0.05, rtol=0.05)
+
+
+def whole(rows):
+    """Rows (M, N) -> whole numbers of which the largest of each row is 127, and a unit of it."""
+    unit = rows.double().abs().amax(1, keepdim=True) / 127
+    return (rows.double() / unit).round(), unit
+
+
+@needs_int8
+@pytest.mark.parametrize("shape", [(1, 64), (3, 15, 64), (2, 0, 64), (1200, 64)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_product_of_8_bits_is_that_of_whole_numbers(shape, bias):
+    linear, x = torch.nn.Linear(64, 80, bias=bias), torch.randn(shape)
+    packed = PackedLinear(linear, torch.int8)
+    rows, (weights, scales) = x.reshape(-1, 64).double(), whole(linear.weight.detach())
+    expected = rows @ (weights * scales).T
+    expected = expected + linear.bias.double() if bias else expected
+    with torch.inference_mode():
+        assert torch.equal(packed.product(x, "relu"), packed(x).relu())
+        found = packed(x)
+    # Of each number of a row less than 1 of 127 * 127 of the largest one is lost.
+    lost = rows.abs().amax(1, keepdim=True) / 127**2 * (weights * scales).abs().sum(1)
+    assert ((found.reshape(-1, 80) - expected).abs() <= lost + 1e-5).all()
+    torch.testing.assert_close(packed.weight.double(), weights * scales, atol=1e-6, rtol=1e-6)
+
+
+@needs_int8
+@pytest.mark.parametrize("rows", [1, 5, 66, 700])
+def test_a_row_of_a_product_of_8_bits_is_the_same_in_any_company(rows):
+    packed = PackedLinear(torch.nn.Linear(64, 80), torch.int8)
+    x = torch.randn(1100, 64) * torch.logspace(-3, 3, 1100)[:, None]
+    x[3] = 0.0
+    with torch.inference_mode():
+        every = packed(x)
+        assert torch.equal(packed(x[:rows]), every[:rows])
+        assert torch.equal(every[3], packed.bias)
+        x[1, 7] = NAN
+        assert packed(x)[1].isnan().all() and torch.equal(packed(x)[2:], every[2:])
+
+
+@needs_int8
+@pytest.mark.parametrize("layer", [ScoreLayer(64, 80), torch.nn.Conv1d(64, 80, 3)], ids=repr)
+def test_what_decides_tokens_and_their_number_is_float32_beside_products_of_8_bits(layer):
+    x = torch.randn(2, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(for_inference(layer, CPU, torch.int8)(x), for_inference(layer, CPU)(x))
 
 
 @needs_onednn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from paraformer.backends.devices import multiplies_int8
 from paraformer.backends.engines import (
     alignment_engine,
     mark_engine,
@@ -15,9 +16,11 @@ from paraformer.backends.engines import (
 from paraformer.backends.face import Asked, Bias, finite_rows
 from paraformer.backends.packed import PackedLinear
 from paraformer.backends.torch_engine import frame_seconds
+from paraformer.decode.recognize import Recognizer
 from paraformer.errors import AudioError, CheckpointError
 from paraformer.models.release import load_aligner, load_directory, load_punctuation, load_vad
 from tests import tiny, wide
+from tests.bench.measure import CLIPS, speech
 from tests.conftest import ROOT
 
 ORACLE = ROOT / "tests" / "fixtures" / "oracle"
@@ -44,6 +47,20 @@ def test_an_engine_says_what_its_model_can_do(kind):
     x = torch.zeros(20, engine.release.frontend.output_size)
     (heard,) = engine.listen([x], Asked(ctc=True))
     assert (heard.timeline is not None, heard.ctc is not None) == ABLE[kind][:2]
+
+
+@pytest.mark.skipif(not multiplies_int8(), reason="this processor has no exact sums of 8 bits")
+def test_in_8_bits_a_batch_gives_what_each_utterance_gives_alone(tmp_path):
+    """Widths and vocabulary are those of the released models."""
+    recognizer = Recognizer(load_directory(wide.write(tmp_path, "bicif")), dtype=torch.int8)
+    assert recognizer.times_tokens and recognizer.engine.model.encoder.output_size == 512
+    waves = [torch.from_numpy(speech(seconds, CLIPS)) for seconds in (2.0, 4.5, 0.7, 3.1)]
+    waves[1] = waves[1].roll(9000)
+    alone = [recognizer.recognize([wave])[0].best for wave in waves]
+    together = [outcome.best for outcome in recognizer.recognize(waves)]
+    assert sum(len(best.ids) for best in alone) > 20
+    assert [best.ids for best in together] == [best.ids for best in alone]
+    assert [best.token_times for best in together] == [best.token_times for best in alone]
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch lacks oneDNN")
