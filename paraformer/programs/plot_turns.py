@@ -1,6 +1,6 @@
 """A picture of who speaks when: the sound in the colours of its speakers, and their turns below.
 
-`rttm` is what `diarize` or another tool has found; `ref`, where there is one, the truth, which is
+`hyp` is what `diarize` or another tool has found; `ref`, where there is one, the truth, which is
 drawn below. Needs matplotlib.
 """
 
@@ -32,7 +32,7 @@ def plot_turns(config: DictConfig) -> int:
     out = Path(config.out)
     check_folder(out.parent)
     name = str(config.key or key_of(str(config.wav)))
-    tables = {"found": turns_of(config.rttm, name)}
+    tables = {"found": turns_of(config.hyp, name)}
     if config.ref:
         tables["true"] = turns_of(config.ref, name)
     wave = read_audio(config.wav, target_fs=RATE).numpy()

@@ -60,7 +60,7 @@ def settings(out, **given):
 def test_a_program_draws_an_rttm(tmp_path):
     (tmp_path / "rttm").write_text(RTTM)
     out = tmp_path / "new" / "turns.svg"
-    given = {"rttm": str(tmp_path / "rttm"), "ref": str(tmp_path / "rttm")}
+    given = {"hyp": str(tmp_path / "rttm"), "ref": str(tmp_path / "rttm")}
     assert plot_turns(settings(out, **given)) == 0
     assert "<svg" in out.read_text("utf-8")
 
@@ -77,12 +77,12 @@ def test_a_program_draws_an_rttm(tmp_path):
 def test_a_mistake_is_an_error(tmp_path, given, message):
     (tmp_path / "rttm").write_text(RTTM + RTTM.replace("clip_a", "other"))
     with pytest.raises(ParaformerError, match=message):
-        plot_turns(settings(tmp_path / "a.png", rttm=str(tmp_path / "rttm"), **given))
+        plot_turns(settings(tmp_path / "a.png", hyp=str(tmp_path / "rttm"), **given))
 
 
 def test_turns_of_nobody_and_an_unknown_format_are_errors(tmp_path):
     (tmp_path / "rttm").write_text(RTTM)
     with pytest.raises(ConfigError, match=r"out=.*a\.xyz"):
-        plot_turns(settings(tmp_path / "a.xyz", rttm=str(tmp_path / "rttm")))
+        plot_turns(settings(tmp_path / "a.xyz", hyp=str(tmp_path / "rttm")))
     with pytest.raises(ParaformerError, match="nobody speaks"):
         draw_turns(np.zeros(8000), 8000, {"found": []}, Look())
