@@ -119,12 +119,16 @@ async def speak(
     async with connect(url, max_size=None, ping_interval=None) as socket:
         await socket.send(json.dumps({"is_speaking": True, **start}))
         hearing = asyncio.create_task(until_final(socket))
-        while sound:
-            part, sound = sound[: (count := size())], sound[count:]
-            await socket.send(part)
-            await asyncio.sleep(len(part) / BYTES / pace if pace else 0)
-        await socket.send('{"is_speaking": false}')
-        return await hearing
+        try:
+            while sound:
+                part, sound = sound[: (count := size())], sound[count:]
+                await socket.send(part)
+                await asyncio.sleep(len(part) / BYTES / pace if pace else 0)
+            await socket.send('{"is_speaking": false}')
+            return await hearing
+        finally:
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
 
 
 async def together(url: str, count: int, pace: float) -> dict[str, Any]:
@@ -358,6 +362,7 @@ async def files(port: int, count: int, seconds: float) -> dict[str, Any]:
         "files": count,
         "asked": len(waits),
         "median_s": round(median(waits), 3),
+        "p99_s": round(sorted(waits)[len(waits) * 99 // 100], 3),
         "slowest_s": round(max(waits), 3),
         "broken": len(texts) != 1 or max(waits) >= HEALTH_SECONDS,
     }
