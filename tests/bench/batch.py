@@ -5,7 +5,7 @@ and what failed must be those of one process to the byte, confidences to 1e-4. P
 in which time: `tests/bench/batch.py exp/bench/batch --clips 2000 --jobs 8 --at-once 2`.
 
 `--ray` does the same on two actors of Ray, of which one is killed, and then the command that was
-started, which goes on; and times them, start-up apart, in turn with `nj=2`.
+started, which goes on; and times them in turn with `nj=2`.
 """
 
 from __future__ import annotations
@@ -131,12 +131,14 @@ def actors(place: Path) -> list[int]:
     return found
 
 
-def seconds_of_results(table: Path, process: subprocess.Popen[bytes], total: int) -> float:
-    """Seconds from the first to the last line of a table that a process writes."""
+def seconds_of_second_half(table: Path, process: subprocess.Popen[bytes], total: int) -> float:
+    """Seconds from the middle of a table to its end, while a process writes it: by then all that
+    share the list have begun.
+    """
     begun = 0.0
     while process.poll() is None:
         there = lines(table)
-        begun = begun or (time.monotonic() if there else 0.0)
+        begun = begun or (time.monotonic() if there >= total // 2 else 0.0)
         if there == total:
             break
         time.sleep(0.02)
@@ -145,38 +147,54 @@ def seconds_of_results(table: Path, process: subprocess.Popen[bytes], total: int
     return ended - begun
 
 
-def run_ray(place: Path, clips: int, rounds: int) -> None:
-    """Kill an actor and the command, compare, and time rounds of processes and of actors."""
-    make_clips(place / "tars", clips)
-    env = prepare(place)
-    command = [str(place / "bin" / "funasr"), f"+input={place / 'tars' / '*.tar'}", *OPTIONS]
-    form = {"env": env, "cwd": place, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    ray = ["+cluster=ray", "+nj=2"]
-    subprocess.run([*command, "+output_dir=one"], check=True, **form)  # type: ignore[call-overload]
+RAY = ("+cluster=ray", "+nj=2")
 
-    def begin(out: str, *more: str) -> tuple[subprocess.Popen[bytes], Path]:
-        process = subprocess.Popen([*command, f"+output_dir={out}", *more], **form)  # type: ignore[call-overload]
-        return process, place / out / "1best_recog" / "text"
 
-    process, table = begin("killed", *ray)
-    for least in (clips // 8, clips // 2):
-        while lines(table) < least and process.poll() is None:
-            time.sleep(0.02)
-        victim = actors(place)[0] if least < clips // 2 else process.pid
-        os.kill(victim, signal.SIGKILL)
-    process.wait()
-    print(f"an actor, then the command killed by SIGKILL, after {lines(table)} clips", flush=True)
-    process, table = begin("killed", *ray, "+resume=true")
-    print(f"the same command again with resume=true ended with {process.wait()}")
-    print(compare(place / "one", place / "killed"), flush=True)
-    for number in range(rounds):
-        for name, more in (("nj=2", ["+nj=2"]), ("cluster=ray nj=2", ray)):
-            out = f"{name.split('=')[0]}{number}"
-            begun = time.monotonic()
-            seconds = seconds_of_results(*reversed(begin(out, *more)), clips)
-            whole = time.monotonic() - begun
-            print(f"{name}: {seconds:.1f} s of results, {whole:.1f} s in all", flush=True)
-            compare(place / "one", place / out)
+class Bench:
+    """Clips in a folder, and runs of the command over all of them."""
+
+    def __init__(self, place: Path, clips: int) -> None:
+        self.place, self.clips = place, clips
+        make_clips(place / "tars", clips)
+        self.env = prepare(place)
+
+    def begin(self, out: str, *more: str) -> tuple[Path, subprocess.Popen[bytes]]:
+        """The table that a run writes, and its process."""
+        command = [str(self.place / "bin" / "funasr"), f"+input={self.place / 'tars' / '*.tar'}"]
+        silent = subprocess.DEVNULL
+        process = subprocess.Popen(
+            [*command, *OPTIONS, f"+output_dir={out}", *more],
+            env=self.env,
+            cwd=self.place,
+            stdout=silent,
+            stderr=silent,
+        )
+        return self.place / out / "1best_recog" / "text", process
+
+    def kill(self) -> None:
+        """Kill an actor, then the command; go on, and compare with one process."""
+        one = self.begin("one")[1].wait()
+        table, process = self.begin("killed", *RAY)
+        for least in (self.clips // 8, self.clips // 2):
+            while lines(table) < least and process.poll() is None:
+                time.sleep(0.02)
+            victim = actors(self.place)[0] if least < self.clips // 2 else process.pid
+            os.kill(victim, signal.SIGKILL)
+        process.wait()
+        print(f"an actor, then the command killed by SIGKILL, after {lines(table)} clips")
+        code = self.begin("killed", *RAY, "+resume=true")[1].wait()
+        print(f"one process ended with {one}, the killed command, with resume=true, with {code}")
+        print(compare(self.place / "one", self.place / "killed"), flush=True)
+
+    def time(self, rounds: int) -> None:
+        """Time two processes and two actors in turn."""
+        for number in range(rounds):
+            for name, more in (("nj=2", ["+nj=2"]), ("cluster=ray nj=2", RAY)):
+                out, begun = f"{name.split('=')[0]}{number}", time.monotonic()
+                half = seconds_of_second_half(*self.begin(out, *more), self.clips)
+                whole = time.monotonic() - begun
+                print(f"{name}: {half:.1f} s the second half, {whole:.1f} s in all", flush=True)
+                compare(self.place / "one", self.place / out)
 
 
 def run(place: Path, clips: int, jobs: int, at_once: int) -> None:
@@ -223,6 +241,8 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     told = parser.parse_args()
     if told.ray:
-        run_ray(told.place.absolute(), told.clips, told.rounds)
+        bench = Bench(told.place.absolute(), told.clips)
+        bench.kill()
+        bench.time(told.rounds)
         sys.exit()
     run(told.place.absolute(), told.clips, told.jobs, told.at_once)
