@@ -53,9 +53,13 @@ def run(
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM raises `Terminated`, where signals can be caught: in the main thread."""
+    """SIGTERM raises `Terminated`, where signals can be caught: in the main thread; also where a
+    library, such as Ray, raises Ctrl-C anew in its place.
+    """
+    told = list[int]()
 
     def stop(number: int, frame: object) -> None:
+        told.append(number)
         raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
@@ -64,6 +68,10 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except KeyboardInterrupt as interrupt:
+        if told and not isinstance(interrupt, Terminated):
+            raise Terminated(*interrupt.args) from interrupt
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 
@@ -108,3 +109,19 @@ def test_files_say_which_of_them_did_not_fit(tmp_path):
         write_torch({"x": torch.ones(9000)}, weights)
     assert caught.value.filename == str(weights)
     assert weights.read_bytes() == before and not os.path.lexists(draft)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_sigterm_is_told_from_ctrl_c_by_whoever_raises_it_anew(capsys):
+    """As Ray does, which waits in its own code."""
+
+    def work(number):
+        with ends.sigterm_as_ctrl_c():
+            try:
+                os.kill(os.getpid(), number)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("stopped; all is here") from None
+
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        assert ends.run(lambda number=number: work(number), print) == code
+        assert capsys.readouterr().out == "stopped; all is here\n"
