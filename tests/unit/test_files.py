@@ -215,7 +215,7 @@ def test_programs_that_make_models_leave_no_half_of_one(tmp_path, monkeypatch):
     save_directory(tmp_path / "source", tiny.release())
     (tmp_path / "source" / "README.md").write_text("a card")
     config = {"model": f"{tmp_path}/source", "out": f"{tmp_path}/out", "tokens": None}
-    config = OmegaConf.create({**config, "text": None, "min_count": 1})
+    config = OmegaConf.create({**config, "text": None, "min_count": 1, "format": "pt"})
     for _ in points(lambda: extend_model(config), monkeypatch, 7):
         if (tmp_path / "out" / "config.yaml").is_file():
             load_directory(tmp_path / "out")
