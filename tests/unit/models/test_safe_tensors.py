@@ -13,16 +13,18 @@ from hydra import compose, initialize_config_module
 from paraformer.errors import CheckpointError
 from paraformer.hub.directories import BUNDLED, find_model
 from paraformer.hub.repository import lacking, named_files
-from paraformer.models.kinds import kind_of
+from paraformer.models.kinds import PUNCTUATION, kind_of
 from paraformer.models.release import (
     load,
     load_directory,
     read_config,
+    read_yaml,
     save_directory,
     weights_of,
 )
 from paraformer.models.weights import read_weights
 from paraformer.programs.extend_model import extend_model
+from paraformer.programs.train_punctuation import make_release
 from paraformer.programs.training import initialize
 from tests import tiny
 
@@ -165,3 +167,12 @@ def test_training_starts_from_it(saved, place, in_part):
     initialize(fresh, str(saved / place), in_part)
     wanted = dict(tiny.release().model.state_dict())
     assert tiny.equal(dict(fresh.model.state_dict()), wanted)
+
+
+def test_punctuation_training_starts_from_it(tmp_path):
+    source = BUNDLED / "ct-punc-mini"
+    start = converted(source, tmp_path / "start")
+    model = read_yaml(source / "config.yaml")
+    settings = {"model": model, "tokens": source / "tokens.json", "init": str(start)}
+    begun = make_release(settings).model.state_dict()
+    assert tiny.equal(dict(begun), dict(load(PUNCTUATION, source).model.state_dict()))
