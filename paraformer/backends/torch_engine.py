@@ -180,7 +180,7 @@ class TorchSilence(SilenceEngine):
 
 class TorchMarks(MarkEngine):
     """A `CtTransformer`. Its windows are too short for packed layers to gain much in float32; in
-    half precision they take half the time.
+    half precision they take 0.5 (width 512) to 0.8 (256) of the time.
     """
 
     def __init__(
