@@ -78,8 +78,7 @@ class Speakers(NamedTuple):
         return found
 
     def tell(self, result: Result, call: CallOptions) -> None:
-        """Put what is known of the speakers of a recording as a whole into its result."""
-        result.turns = self.told_turns()
+        """Put what is known of a recording's speakers, but for their turns, into its result."""
         result.spk_num_confidence = self.number_confidence
         if call.return_spk_center and self.centres is not None:
             result.spk_embedding_center = self.centres.tolist()
@@ -160,6 +159,7 @@ def tell_speakers(
 
     mode: where sentences end; marked: the result has marks.
     """
+    result.turns = found.told_turns()
     found.tell(result, call)
     by_marks = marked and mode != BY_SEGMENTS
     told = sentence_info(result, by_marks, call.en_post_proc, call.return_raw_text)

@@ -296,7 +296,8 @@ def turns_result(item: Item, found: Sequence[Fields], seconds: float) -> Result:
     """Result of who speaks when: turns [start, end] in ms, each with its speaker `spk`."""
     speakers = {turn["spk"] for turn in found}
     row: Row = {"text": json.dumps(found, ensure_ascii=False), "speakers": str(len(speakers))}
-    return Result.of(item, audio_seconds=round(seconds, 3), seconds=seconds, rows=[row])
+    told = round(seconds, 3)
+    return Result.of(item, turns=[*found], audio_seconds=told, seconds=seconds, rows=[row])
 
 
 def shown_text(result: Mapping[str, Any]) -> str:

@@ -56,9 +56,8 @@ def envelope(wave: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
     >>> [part.tolist() for part in envelope(np.array([1.0, -2.0, 3.0, 0.0]), 2)]
     [[-2.0, 0.0], [1.0, 3.0]]
     """
-    size = max(1, -(-len(wave) // columns))
-    rows = np.pad(wave, (0, -len(wave) % size), mode="edge").reshape(-1, size)
-    return rows.min(1), rows.max(1)
+    starts = np.arange(0, len(wave), max(1, -(-len(wave) // columns)))
+    return np.minimum.reduceat(wave, starts), np.maximum.reduceat(wave, starts)
 
 
 def _draw_sound(
