@@ -5,12 +5,17 @@
 from __future__ import annotations
 
 import io
+import os
+import posixpath
 import re
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from paraformer.data.audio import web
 from paraformer.errors import AudioError, ParaformerError
@@ -41,6 +46,32 @@ def save(url: str, path: Path) -> None:
         return
     with path.open("wb") as file:
         web.save(url, file)
+
+
+class Copy:
+    """A file that lies at an address, copied into one that is gone with this object."""
+
+    def __init__(self, url: str, end: str) -> None:
+        """end: that of its name here."""
+        folder = tempfile.mkdtemp(prefix="paraformer-")
+        weakref.finalize(self, _remove, folder, os.getpid())
+        self.url, self.path = url, Path(folder, f"copy{end}")
+        save(url, self.path)
+
+    def beside(self, name: str) -> str:
+        """The address of a file whose path counts from the folder in which this one lies."""
+        scheme, host, path, *_ = urlsplit(self.url)
+        if OBJECT.match(self.url):
+            path = self.url.split("/", 3)[3]
+        else:
+            name = quote(name)
+        place = posixpath.normpath(posixpath.join(posixpath.dirname(path.lstrip("/")), name))
+        return f"{scheme}://{host}/{place}"
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # a forked process has the object too, and may end first
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Parts:

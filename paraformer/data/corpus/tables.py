@@ -37,25 +37,28 @@ def read_rows(path: str | Path) -> list[Row]:
     return list(iter_rows(path))
 
 
-def iter_rows(path: str | Path) -> Iterator[Row]:
+def iter_rows(path: str | Path, shown: str = "") -> Iterator[Row]:
     """The rows one after another, so that a table of any size takes no memory.
 
     Only the blank and the tab separate: U+3000 and its like belong to the value. Line ends may be
     CRLF, a byte order mark may open any line (`cat` of two files), the last line may lack its end.
     """
-    return _rows(iter_lines(path))
+    return _rows(iter_lines(path, shown))
 
 
-def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Pairs (number from 1, text) of the lines of a UTF-8 file, of x.gz unpacked."""
+def iter_lines(path: str | Path, shown: str = "") -> Iterator[tuple[int, str]]:
+    """Pairs (number from 1, text) of the lines of a UTF-8 file, of x.gz unpacked.
+
+    shown: the name of the file in messages, where that is not its path.
+    """
     path = Path(path)
     opened = gzip.open if path.suffix == ".gz" else open
-    with _explained(path), opened(path, "rb") as file:
+    with _explained(path, shown), opened(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 text = line.decode()
             except UnicodeDecodeError:
-                text = decoded(line, f"{path}:{number}: ")  # says what is wrong
+                text = decoded(line, f"{shown or path}:{number}: ")  # says what is wrong
             yield number, text
 
 
@@ -66,7 +69,7 @@ def read_whole(path: str | Path) -> str:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, shown: str = "") -> Iterator[None]:
     """Turn the reason why a file cannot be read into a line for the user."""
     try:
         yield
@@ -76,7 +79,7 @@ def _explained(path: Path) -> Iterator[None]:
         ) from None
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: {reason}; give a readable text file") from None
+        raise DataError(f"{shown or path}: {reason}; give a readable text file") from None
     except ValueError as error:  # a name that no file can have
         raise DataError(f"{path}: {error}; check the path") from None
 

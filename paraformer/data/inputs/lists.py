@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from paraformer.data.audio import cloud
 from paraformer.data.audio.channels import MIX
 from paraformer.data.corpus.ids import URL, distinct_keys
 from paraformer.data.corpus.segments import parse_place, wrong_place
@@ -70,6 +71,7 @@ class ListFile(ABC):
     def __init__(self, path: Path, shown: str = "") -> None:
         """shown: its name in messages, where that is not its path."""
         self.path, self.shown = path, shown or str(path)
+        self.fetched: cloud.Copy | None = None  # of a list at an address
         # Hashes of ids that stand more than once: ids themselves would be ten times as much.
         self._repeated: frozenset[int] = frozenset()
 
@@ -113,13 +115,15 @@ class ListFile(ABC):
         return DataError(f"{where}: id '{key}' stands already in line {first}; give it another")
 
     def _no_command(self, entry: Entry, where: str) -> DataError:
-        place = f"{self.path}:{entry.line}"
+        place = f"{self.shown}:{entry.line}"
         return DataError(f"{place}: a command is run only from a list of lines {where}")
 
     def locate(self, source: str) -> str:
         """A relative path counts from the current folder, as in Kaldi; else from the list's."""
         if source.endswith("|") or URL.match(source) or os.path.exists(source):
             return source
+        if self.fetched is not None:
+            return source if os.path.isabs(source) else self.fetched.beside(source)
         beside = self.path.parent / source
         place = re.sub(r":\d+(\[[\d:,]*\])?$", "", str(beside))
         return str(beside) if os.path.isfile(place) else source
@@ -143,7 +147,7 @@ class TableFile(ListFile):
 
     def entries(self) -> Iterator[Entry]:
         """See `ListFile`."""
-        for line, key, value in iter_rows(self.path):
+        for line, key, value in iter_rows(self.path, self.shown):
             if value and not self._is_one_name(key, value):
                 yield Entry(line, key, "", value)
             else:
@@ -161,9 +165,9 @@ class TableFile(ListFile):
         """See `ListFile`."""
         source: Any = self.locate(entry.source)
         if not self.trusted and source.rstrip().endswith("|"):
-            source = self._no_command(
-                entry, "that is named, not of one that a pattern finds; name it"
-            )
+            named_one = "that is named, not of one that a pattern finds; name it"
+            far = "that lies on this machine; copy it here"
+            source = self._no_command(entry, named_one if self.fetched is None else far)
         if entry.path:
             return named(entry.path, source, from_list=self.trusted)
         return Item(entry.key, source, from_list=self.trusted)
@@ -214,7 +218,7 @@ class JsonFile(ListFile):
     def entries(self) -> Iterator[Entry]:
         """See `ListFile`."""
         for line, value in self._values():
-            item = from_object(value, f"{self.path}:{line}")
+            item = from_object(value, f"{self.shown}:{line}")
             key = "" if item.path else item.key
             told = item.fs, item.segment, item.channel
             yield Entry(line, key, item.path, item.source, *told)
@@ -247,7 +251,7 @@ class JsonFile(ListFile):
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """The lines that are not blank."""
-        for number, line in iter_lines(self.path):
+        for number, line in iter_lines(self.path, self.shown):
             text = line.strip("\ufeff \t\r\n")
             if text:
                 yield number, text

@@ -31,24 +31,25 @@ class CsvFile(ListFile):
 
     def entries(self) -> Iterator[Entry]:
         """See `ListFile`."""
-        rows = csv.reader(line.removeprefix("\ufeff") for _, line in iter_lines(self.path))
+        lines = iter_lines(self.path, self.shown)
+        rows = csv.reader(line.removeprefix("\ufeff") for _, line in lines)
         try:
             head = next(rows, [])
             if COLUMN not in head:
-                raise DataError(f"{self.path}: has no column {COLUMN}; name that of the audio so")
+                raise DataError(f"{self.shown}: has no column {COLUMN}; name that of the audio so")
             place = head.index(COLUMN)
             for row in rows:
                 if row:
                     name = row[place].strip() if place < len(row) else ""
-                    yield Entry(rows.line_num, "", name or f"{self.path}:{rows.line_num}", name)
+                    yield Entry(rows.line_num, "", name or f"{self.shown}:{rows.line_num}", name)
         except csv.Error as error:
-            raise DataError(f"{self.path}:{rows.line_num}: {error}; mend this line") from error
+            raise DataError(f"{self.shown}:{rows.line_num}: {error}; mend this line") from error
 
     def item(self, entry: Entry) -> Item:
         """See `ListFile`."""
         source: Any = self.locate(entry.source)
         if not source:
-            source = DataError(f"{self.path}:{entry.line}: no {COLUMN}; mend this line")
+            source = DataError(f"{self.shown}:{entry.line}: no {COLUMN}; mend this line")
         elif source.rstrip().endswith("|"):
             source = self._no_command(entry, "`id command |`, never from a csv")
         return named(entry.path, source)

@@ -16,6 +16,7 @@ from itertools import repeat
 from numbers import Real
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import numpy as np
 from torch import Tensor
@@ -77,6 +78,7 @@ log = logging.getLogger(__name__)
 LISTS = (*TABLES, *JSON, CSV, TAR)
 NAMELESS = ("", "")
 SHOWN_ENDS = 5
+_HEAD = 64  # bytes by which a page is told from a list
 _BYTES = (bytes, bytearray, memoryview)
 
 
@@ -352,11 +354,9 @@ def _expand_path(source: str | Path, segments: str, trusted: bool = True) -> Ite
     path = Path(source)
     if not str(source).strip():
         raise DataError("input: is empty; give an audio file, a list or a folder")
-    if isinstance(source, str) and URL.match(source) and is_remote_tar(source):
+    if isinstance(source, str) and URL.match(source) and _is_list(source):
         for url in cloud.matches(source):
-            listed = RemoteTar(url)
-            _refuse_empty(listed, "id file")
-            yield listed
+            yield _open_remote(url, segments)
     elif isinstance(source, str) and (URL.match(source) or source.rstrip().endswith("|")):
         yield _One(named(source, source))
     elif os.path.isdir(path):  # False where the system refuses the name, unlike Path.is_dir
@@ -375,7 +375,7 @@ def _expand_path(source: str | Path, segments: str, trusted: bool = True) -> Ite
 
 def _is_list(source: str | Path) -> bool:
     if isinstance(source, str) and URL.match(source):
-        return is_remote_tar(source)
+        source = urlsplit(source).path
     return _kind(Path(source)) in LISTS
 
 
@@ -397,7 +397,23 @@ def _matches(pattern: str) -> list[str]:
     return sorted(name for name in found if not (deep and os.path.isdir(name)))
 
 
-def _open_list(path: Path, segments: str, trusted: bool) -> ListFile:
+def _open_remote(url: str, segments: str) -> ListFile:
+    """A list at an address: a tar is read there, any other from a copy."""
+    if is_remote_tar(url):
+        listed = RemoteTar(url)
+        _refuse_empty(listed, "id file")
+        return listed
+    path = Path(urlsplit(url).path)
+    fetched = cloud.Copy(url, _kind(path) + (PACKED if path.suffix.lower() == PACKED else ""))
+    with fetched.path.open("rb") as file:
+        if file.read(_HEAD).lstrip().startswith(b"<"):
+            raise DataError(f"{url}: what came is a page, no list; check the address")
+    return _open_list(fetched.path, segments, trusted=False, fetched=fetched)
+
+
+def _open_list(
+    path: Path, segments: str, trusted: bool, fetched: cloud.Copy | None = None
+) -> ListFile:
     kind = _kind(path)
     others: dict[str, type[ListFile]] = {
         CSV: CsvFile,
@@ -405,6 +421,8 @@ def _open_list(path: Path, segments: str, trusted: bool) -> ListFile:
         **dict.fromkeys(JSON, JsonFile),
     }
     listed = others[kind](path) if kind in others else TableFile(path, trusted)
+    if fetched is not None:
+        listed.fetched, listed.shown = fetched, fetched.url
     _refuse_empty(listed, "id file")
     beside = path.with_name("segments")
     if segments or (path.name == "wav.scp" and beside.is_file()):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import gzip
 import http.server
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -15,13 +18,14 @@ import urllib.parse
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from paraformer import AutoModel
 from paraformer.data.audio import cloud
 from paraformer.data.audio.read import read_audio
 from paraformer.data.inputs.blocks import read_blocks
-from paraformer.data.inputs.sources import Item, is_single, list_items
-from paraformer.errors import AudioError, ConfigError, DataError
+from paraformer.data.inputs.sources import Inputs, Item, is_single, list_items
+from paraformer.errors import AudioError, ConfigError, DataError, ParaformerError
 from tests.conftest import ROOT
 
 ORACLE = ROOT / "tests" / "fixtures" / "oracle"
@@ -87,6 +91,96 @@ def test_a_list_of_objects_is_one_of_files(store, tmp_path):
     vad = AutoModel(str(ORACLE / "paraformer"), vad_model=str(ORACLE / "fsmn_vad"), **QUIET)
     cut = [vad.generate(f"{place}clip_a.flac") for place in (f"{ORACLE}/inputs/", "s3://box/in/")]
     assert cut[0] == cut[1]
+
+
+CUTS = "u clip_c 0.5 1.25\nv clip_c 0 -1\n"
+
+
+@pytest.mark.parametrize("end", [".scp", ".txt", ".jsonl", ".jsonl.gz", ".csv"])
+def test_a_list_that_is_an_object_is_one_of_files(store, tmp_path, monkeypatch, end):
+    """Its relative names lie beside it; a copy is here as long as somebody reads the list."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    names = {f"clip_{x}": f"../in/clip_{x}.flac" for x in "abc"}
+    text = {
+        ".scp": "".join(f"{key} {name}\n" for key, name in names.items()),
+        ".csv": "file_name,text\n" + "".join(f"{name},x\n" for name in names.values()),
+        ".jsonl": "".join(json.dumps({"audio_filepath": x}) + "\n" for x in names.values()),
+    }.get(end.removesuffix(".gz"), "\n".join(names.values()))
+    told = text.encode()
+    store.pipe_file(f"box/lists/x{end}", gzip.compress(told) if end.endswith(".gz") else told)
+    url = f"s3://box/lists/x{end}"
+    assert not is_single(url)
+    inputs = Inputs(url)
+    wanted = {key: read_audio(str(ORACLE / "inputs" / f"{key}.flac")) for key in CLIPS}
+    for _ in range(2):
+        found = {item.key: item.read(None, 16000) for item in inputs}
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+    (tmp_path / "segments").write_text(CUTS)
+    cuts = list_items(url, segments=str(tmp_path / "segments"))
+    assert [len(item.read(None, 16000)) for item in cuts] == [12000, len(wanted["clip_c"])]
+    assert len(list((tmp_path / "temporary").iterdir())) == 1
+    del inputs, cuts, found
+    gc.collect()
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_pattern_of_lists_and_a_process_that_is_forked(store):
+    for x in "ab":
+        store.pipe_file(f"box/few/{x}.scp", f"{x} /there/{x}.wav\n".encode())
+    inputs = Inputs("s3://box/few/*.scp")
+    child = os.fork()
+    if not child:
+        del inputs
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert [(item.key, item.source) for item in inputs] == [
+        ("a", "/there/a.wav"),
+        ("b", "/there/b.wav"),
+    ]
+
+
+def test_what_is_wrong_with_a_list_is_said_with_its_address(store):
+    for name, told in {
+        "x.scp": b"u touch /tmp/x |\nv \xff\n",
+        "y.jsonl": b'{"key": "u", "sauce": 1}\n{"key": "v", "source": "x"}\n',
+        "z.txt": b"",
+        "page.json": b"\n<html>Sorry</html>",
+    }.items():
+        store.pipe_file(f"box/wrong/{name}", told)
+    place = "s3://box/wrong"
+    for name, fault in {
+        "x.scp": "x.scp:2: not UTF-8; convert the file",
+        "z.txt": "z.txt: holds no lines; give `id file` a line",
+        "page.json": "page.json: what came is a page, no list; check the address",
+        "none.scp": "none.scp: there is no such object; check the address",
+    }.items():
+        with pytest.raises(ParaformerError) as caught:
+            list_items(f"{place}/{name}")
+        assert str(caught.value).startswith(f"{place}/{fault}")
+    store.pipe_file("box/wrong/x.scp", b"u touch /tmp/x |\n")
+    for name, fault in {
+        "x.scp": "x.scp:1: a command is run only from a list of lines that lies on this machine",
+        "y.jsonl": "y.jsonl:1: not {",
+    }.items():
+        item, *_ = list_items(f"{place}/{name}")
+        with pytest.raises(DataError) as faulty:
+            item.read(None, 16000)
+        assert str(faulty.value).startswith(f"{place}/{fault}")
+
+
+def test_names_beside_a_list_of_the_web_are_written_as_an_address(tmp_path, monkeypatch):
+    def saved(url, file):
+        file.write(b"u a #1.wav\nv ../\xe5\xbd\x95.wav\nw /data/x.wav\n")
+
+    monkeypatch.setattr(cloud.web, "save", saved)
+    assert [item.source for item in list_items("http://x.org:8/a/l.scp?key=1/2")] == [
+        "http://x.org:8/a/a%20%231.wav",
+        "http://x.org:8/%E5%BD%95.wav",
+        "/data/x.wav",
+    ]
 
 
 def test_a_long_object_is_a_file_that_is_gone_afterwards(store, tmp_path, monkeypatch):
