@@ -2,7 +2,8 @@
 weights in the format that is asked for.
 
 New tokens stand behind the old ones, which keep their ids (so does <unk>) and their scores. The
-rows of new tokens begin as ones that the model nearly never says. A model whose tokens.json was
+rows of new tokens begin as ones that the model nearly never says; to its n-grams, which go along,
+they are unknown words, each as likely as <unk>. A model whose tokens.json was
 lengthened by hand gets the rows that it lacks. Prints how many rows are new.
 """
 
@@ -102,8 +103,7 @@ def _write(config: DictConfig, release: Release[Any], source: Path, weights: Pat
         carry_over(source, draft, out)
         dtype = stored_dtype(weights)
         save_directory(draft, release, dtype=dtype, weights=WEIGHTS[config.format])
-        ngrams = release.config.get("lm_file")
-        if ngrams and weights.name != WEIGHTS[config.format]:  # another format of the same model
+        if ngrams := release.config.get("lm_file"):  # of words, not of ids: new ones are <unk>
             shutil.copyfile(ngrams, draft / str(NAMES["lm_file"]))
 
 

@@ -17,6 +17,8 @@ from hydra import compose, initialize_config_module
 from paraformer.api.auto import AutoModel
 from paraformer.data.audio.read import read_audio
 from paraformer.data.corpus.tables import read_table, write_table
+from paraformer.data.text.ngram import estimate
+from paraformer.data.text.ngram_table import NgramTable, write_ngrams
 from paraformer.errors import CheckpointError, ConfigError, DataError
 from paraformer.hub.directories import BUNDLED
 from paraformer.models.builders import BUILDERS
@@ -372,6 +374,27 @@ def test_old_tokens_keep_their_ids_and_scores(tmp_path, kind, caplog):
         )
         assert share.max() < 0.05
     assert load_directory(out).tokenizer.encode("龘") == [len(old)]
+
+
+def test_ngrams_go_along_and_new_tokens_are_unknown_words_to_them(tmp_path):
+    start, out = tmp_path / "start", tmp_path / "out"
+    shutil.copytree(ORACLE / "paraformer", start)
+    plain = AutoModel(str(start), device="cpu", disable_pbar=True).generate(str(CLIPS[0]))
+    known = characters(start)
+    write_ngrams(start / "ngrams.lm", estimate([known[n : n + 3] for n in range(20)], 2))
+    with (start / "config.yaml").open("a") as file:
+        file.write("lm_weight: 5.0\n")
+    (tmp_path / "new").write_text("龘\n", "utf8")
+    assert extend(start, out, f"tokens={tmp_path / 'new'}") == 0
+    assert (out / "ngrams.lm").read_bytes() == (start / "ngrams.lm").read_bytes()
+    assert yaml.safe_load((out / "config.yaml").read_text("utf8"))["lm_weight"] == 5.0
+    before, after = (
+        AutoModel(str(each), device="cpu", disable_pbar=True).generate(str(CLIPS[0]))[0]["text"]
+        for each in (start, out)
+    )
+    assert after == before != plain[0]["text"]
+    table = NgramTable(out / "ngrams.lm")
+    assert [*table.places(["龘", known[0]])] == [*table.places(["<unk>", known[0]])]
 
 
 def test_words_get_their_pieces_and_text_its_characters(tmp_path):
