@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
+from paraformer.train.parallel import Ranks
 from paraformer.train.snapshots import read_records
 from tests import tiny
 from tests.cli.test_train import command, corpus, recorded, spoiled  # noqa: F401
@@ -198,3 +200,23 @@ def test_a_crash_says_which_utterances_it_was_about(corpus, tmp_path):  # noqa: 
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("ERROR:"))
     assert line.startswith("ERROR: epoch 1, batch 1, training failed on the utterances s")
     assert done.stderr.rstrip().endswith("RuntimeError: out of memory")
+
+
+@pytest.mark.parametrize(
+    ("device", "backend", "chosen"),
+    [("cuda:1", "nccl", [torch.device("cuda:1")]), ("cpu", "gloo", [])],
+)
+def test_gpus_meet_by_nccl_and_processors_by_gloo(monkeypatch, device, backend, chosen):
+    """Stand-ins: the device is chosen first, then the group is joined, each once."""
+    calls = []
+    monkeypatch.setattr(torch.cuda, "set_device", calls.append)
+    monkeypatch.setattr(dist, "rendezvous", lambda url: iter([(dist.HashStore(), 1, 2)]))
+    monkeypatch.setattr(
+        dist,
+        "init_process_group",
+        lambda name, *, store, rank, world_size: calls.append((name, rank, world_size)),
+    )
+    Ranks(1, 2, 1).join(torch.device(device))
+    assert calls == [*chosen, (backend, 1, 2)]
+    Ranks().join(torch.device(device))
+    assert len(calls) == len(chosen) + 1

@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from paraformer import AutoModel
-from paraformer.api.auto import layout_ahead
-from paraformer.api.workers import Chunk, Crew, _chunks, stream_shared
+from paraformer.api.auto import SharedWork, layout_ahead
+from paraformer.api.workers import Chunk, Crew, Order, _chunks, prepare, stream_shared
 from paraformer.cli.main import main
 from paraformer.errors import ConfigError
 from tests.conftest import ROOT
@@ -42,6 +43,27 @@ def listing(folder, *rows):
 
 
 @posix
+def test_processes_take_turns_on_the_gpus(monkeypatch):
+    """Stand-ins: two GPUs; a device that is named is the one of all."""
+    given = []
+
+    class Model:
+        def __init__(self, name, **settings):
+            given.append((settings["device"], settings["ncpu"]))
+
+        def shared_work(self, whole):
+            return SharedWork(None, None, None)
+
+    monkeypatch.setattr("paraformer.api.auto.AutoModel", Model)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in ("auto", "cuda:1", "cpu"):
+        for rank in range(3):
+            prepare(rank, Order("x", {"device": device, "ncpu": 1}, 3, {}))
+    names = ["cuda:0", "cuda:1", "cuda:0", *["cuda:1"] * 3, *["cpu"] * 3]
+    assert given == [(name, 1) for name in names]
+
+
 def test_a_process_that_is_killed_costs_one_utterance(tmp_path, caplog):
     """The command kills its parent; all else is as from one process, and so is what follows."""
     rows = [f"u{n} {CLIPS[n % 3]}" for n in range(24)]

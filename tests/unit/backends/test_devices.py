@@ -10,7 +10,7 @@ import torch
 from paraformer import AutoModel
 from paraformer import options as opts
 from paraformer.backends import devices
-from paraformer.backends.devices import choose_format, format_of, parse_device
+from paraformer.backends.devices import choose_device, choose_format, format_of, parse_device
 from paraformer.errors import ConfigError
 from paraformer.models.kinds import PUNCTUATION, RECOGNISER
 from paraformer.programs import hydra_main
@@ -90,6 +90,23 @@ def test_devices_by_name():
         "cuda:1",
         "cuda:1",
     ]
+
+
+def test_of_two_gpus_each_is_found_and_a_third_is_the_cpu(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    names = {"auto": "cuda", "cuda": "cuda", "1": "cuda:1", "cuda:1": "cuda:1", "cpu": "cpu"}
+    assert {name: str(choose_device(name)) for name in names} == names
+    assert not caplog.records and choose_device("cuda:2") == CPU
+    assert [each.getMessage() for each in caplog.records] == [
+        "device cuda:2 is not usable here; the CPU is used"
+    ]
+    caplog.clear()
+    formats = {"auto": None, "fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+    gpu = torch.device("cuda")
+    assert {name: choose_format(name, gpu, RECOGNISER) for name in formats} == formats
+    assert not caplog.records and choose_format("int8", gpu, RECOGNISER) is None
+    assert "int8 is for recognisers on a CPU" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -243,3 +243,13 @@ def test_the_hidden_rows_of_a_feed_forward_layer_are_a_block_however_many_there_
 def test_a_feed_forward_layer_of_another_activation_stays():
     layer = for_inference(FeedForward(64, 128, 0.1, torch.nn.functional.silu), CPU)
     assert type(layer) is FeedForward
+
+
+def test_on_a_gpu_the_model_computes_itself(monkeypatch):
+    """A stand-in: it goes there once, and no layer is packed."""
+    gone, model = [], tiny.release(WIDE).model.train()
+    monkeypatch.setattr(type(model), "to", lambda self, device: gone.append(device) or self)
+    gpu = torch.device("cuda")
+    assert for_inference(model, gpu, torch.float16) is model and not model.training
+    assert gone == [gpu]
+    assert not any(isinstance(each, (PackedLinear, PackedConv)) for each in model.modules())

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from paraformer.backends.devices import multiplies_int8
 from paraformer.backends.engines import (
@@ -15,7 +19,7 @@ from paraformer.backends.engines import (
 )
 from paraformer.backends.face import Asked, Bias, finite_rows
 from paraformer.backends.packed import PackedLinear
-from paraformer.backends.torch_engine import frame_seconds
+from paraformer.backends.torch_engine import _autocast, frame_seconds
 from paraformer.decode.recognize import Recognizer
 from paraformer.errors import AudioError, CheckpointError
 from paraformer.models.release import load_aligner, load_directory, load_punctuation, load_vad
@@ -33,6 +37,7 @@ ABLE = {
     "seaco": (True, False, True),
     "contextual": (False, False, True),
 }
+STREAMS = {"decoder_conf": {"sanm_shfit": 2}}
 
 
 def feats(*lengths):
@@ -149,8 +154,7 @@ def test_each_model_reads_of_the_bias_what_it_knows():
 
 
 def test_chunks_of_many_streams_are_those_of_each():
-    release = tiny.release({"decoder_conf": {"sanm_shfit": 2}})
-    engine = stream_engine(release, (0, 10, 5), 4, 1)
+    engine = stream_engine(tiny.release(STREAMS), (0, 10, 5), 4, 1)
     assert (engine.stride, engine.pad) == (10, 5)
     states, blocks = [engine.initial_state()] * 3, feats(10, 10, 4)
     ends = [False, False, True]
@@ -185,3 +189,88 @@ def test_damaged_weights_of_the_small_models_are_named():
     torch.nn.init.constant_(punctuation.model.decoder.bias, NAN)
     with pytest.raises(CheckpointError, match="punctuation model is not finite"):
         mark_engine(punctuation).marks([3, 4, 5], 0)
+
+
+WAITS = {"cpu", "item", "tolist", "numpy", "nonzero", "__bool__", "__int__", "__float__"}
+
+
+class Copies(TorchFunctionMode):
+    """Counts calls by which tensors go to a device, and those that wait for what is there: on a GPU
+    each costs, on a CPU none does.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.sent, self.waits = Counter(), Counter()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name, told = function.__name__, [*args, *kwargs.values()]
+        if name in WAITS:
+            self.waits[name] += 1
+        elif name in ("to", "tensor") and any(isinstance(each, torch.device) for each in told):
+            self.sent[name] += 1
+        return function(*args, **kwargs)
+
+
+def copies(work):
+    """Those of some work, after one that may have made what is kept."""
+    work()
+    with Copies() as counted:
+        work()
+    return counted.sent, counted.waits
+
+
+@pytest.mark.parametrize("kind", ABLE)
+def test_a_batch_of_any_size_goes_to_the_device_in_one_piece(kind):
+    engine = recognition_engine(load_directory(ORACLE / kind))
+    x = torch.randn(40, engine.release.frontend.output_size)
+    batches = [[x], [x, x[:30]], [x, x[:30], x[:9], x[:20]]]
+    found = [copies(lambda b=b: engine.listen(b, Asked(ctc=True))) for b in batches]
+    assert found[0] == found[1] == found[2]
+    sent, waits = found[0]
+    own = 3 if kind == "contextual" else 0  # its hotwords, of which there are none
+    assert sent == {"tensor": 1, "to": 1 + own} and waits["tolist"] == 1
+    assert sum(waits.values()) == 1 + (own > 0)
+
+
+def test_the_next_chunks_of_streams_go_to_the_device_in_one_piece():
+    engine = stream_engine(tiny.release(STREAMS), (0, 10, 5), 4, 1)
+
+    def step(streams):
+        states = [engine.initial_state()] * streams
+        return lambda: engine.forward_chunk(feats(*[10] * streams), [False] * streams, states)
+
+    few, many = copies(step(2)), copies(step(6))
+    assert few == many and few[0] == {"tensor": 2, "to": 1}
+
+
+def test_each_step_of_an_engine_enters_autocast_once_for_its_device(monkeypatch):
+    """Once about all that it computes in half precision, and never about 8 bits or float32."""
+    entered, real = [], torch.autocast
+
+    def autocast(kind, dtype=None, enabled=True):
+        if dtype is not None or not enabled:
+            entered.append((kind, dtype, enabled))
+        return real(kind, dtype, enabled=enabled)
+
+    recogniser = recognition_engine(load_directory(ORACLE / "paraformer"), dtype=torch.bfloat16)
+    streams = stream_engine(tiny.release(STREAMS), (0, 10, 5), 4, 1, dtype=torch.bfloat16)
+    aligner = alignment_engine(load_aligner(ORACLE / "fa-zh"), dtype=torch.bfloat16)
+    width = recogniser.release.frontend.output_size
+    monkeypatch.setattr(torch, "autocast", autocast)
+    for work in (
+        lambda: recogniser.listen([torch.randn(30, width)] * 3, Asked()),
+        lambda: streams.forward_chunk(feats(10, 10), [False] * 2, [streams.initial_state()] * 2),
+        lambda: aligner.align([torch.randn(30, width)], [3]),
+    ):
+        entered.clear()
+        work()
+        assert [each for each in entered if each[2]] == [("cpu", torch.bfloat16, True)]
+    entered.clear()
+    gpu = torch.device("cuda", 1)
+    for dtype in (torch.float16, torch.int8, None):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "autocast", lambda *given, **more: (*given, *more.values()))
+            entered.append(_autocast(SimpleNamespace(device=gpu, dtype=dtype)))
+    assert entered == [("cuda", torch.float16, True), *[("cuda", None, False)] * 2]

@@ -175,6 +175,13 @@ def test_extras_are_read_from_the_installed_package(monkeypatch):
     assert next(iter(doctor._extras())).startswith("unknown: paraformer-toolkit is not installed")
 
 
+def test_a_gpu_has_its_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"that of {device}")
+    assert list(doctor._device()) == ["cuda (that of cuda)"]
+
+
 def test_without_ffmpeg(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     (line,) = doctor._ffmpeg()

@@ -22,6 +22,7 @@ from paraformer.train.mwer import Mwer
 from paraformer.train.new_tokens import NewTokens
 from paraformer.train.objective import UnitCtc
 from paraformer.train.optim import Optim
+from paraformer.train.parallel import Ranks
 from paraformer.train.punctuation import Sampling as PassageSampling
 from paraformer.train.second_head import SecondHead
 from paraformer.train.speakers import Crops, Margin
@@ -137,3 +138,14 @@ def test_training_does_not_fall_back_to_the_cpu_unasked() -> None:
     assert pick_device("auto") == torch.device("cpu")
     with pytest.raises(ConfigError, match="device=cuda: there is no such GPU"):
         pick_device("cuda")
+
+
+def test_of_several_processes_each_trains_on_a_gpu_of_its_own(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    there = [Ranks(rank, 4, rank % 2) for rank in range(4)]  # two machines of two
+    assert [str(pick_device("auto", ranks)) for ranks in there] == [*("cuda:0", "cuda:1") * 2]
+    assert str(pick_device("cuda:1")) == "cuda:1"
+    assert pick_device("cpu", there[1]) == torch.device("cpu")
+    with pytest.raises(ConfigError, match="there is no such GPU"):
+        pick_device("auto", Ranks(2, 3, 2))

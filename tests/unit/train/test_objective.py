@@ -15,7 +15,7 @@ from paraformer.train.lora import merged_state
 from paraformer.train.losses import Weights
 from paraformer.train.mwer import Mwer
 from paraformer.train.new_tokens import NewTokens
-from paraformer.train.objective import Added, AlignerObjective, Heads, Objective
+from paraformer.train.objective import Added, AlignerObjective, Heads, Objective, autocast
 from paraformer.train.optim import Optim
 from paraformer.train.second_head import SecondHead
 from tests import tiny
@@ -116,3 +116,11 @@ def test_new_rows_of_what_hotwords_are_heard_by_learn_and_old_ones_stay(frozen, 
     before, now = start[f"{part}.weight"], after[f"{part}.weight"]
     assert torch.equal(now[:-2], before[:-2])
     assert torch.equal(now[-1], before[-1]) is not learns
+
+
+def test_mixed_precision_is_that_of_the_device(monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda kind, **given: (kind, given))
+    for precision, enabled in (("bf16", True), ("fp32", False)):
+        for name in ("cuda:1", "cpu"):
+            found = autocast(torch.device(name), precision)
+            assert found == (name.partition(":")[0], {"dtype": torch.bfloat16, "enabled": enabled})

@@ -53,6 +53,22 @@ def test_a_snapshot_brings_everything_back(tmp_path):
     assert torch.equal(other.weight, layer.weight)
 
 
+def test_each_process_gets_the_generators_of_its_own_gpus_back(tmp_path, monkeypatch):
+    """Stand-ins: states are kept by number of process, and put back where there are any."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.tensor([1, 2])])
+    put_back = []
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", put_back.append)
+    others = [{**snapshots.own_generators(), "cuda_rng": [torch.tensor([3, 4])]}]
+    layer, optimizer = layer_and_optimizer()
+    path = tmp_path / "last.pt"
+    own = snapshots.own_generators()
+    save_snapshot(path, Position(1, 2, 3), layer, optimizer, {}, [own, *others])
+    for rank in (0, 1, 2):  # a third one was not there
+        load_snapshot(path, layer, optimizer, rank)
+    assert [[state.tolist() for state in states] for states in put_back] == [[[1, 2]], [[3, 4]]]
+
+
 def test_a_snapshot_of_before_totals_were_kept_is_read(tmp_path):
     layer, optimizer = layer_and_optimizer()
     save_snapshot(tmp_path / "a.pt", Position(1, 2, 3), layer, optimizer, {})
