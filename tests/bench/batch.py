@@ -1,11 +1,14 @@
-"""A list of short clips in tars on a real Slurm of one node, as egs/batch says, beside one process.
+"""A list of short clips in tars on a real Slurm of one node, as egs/batch says, and on two actors
+of Ray, beside one process: `tests/bench/batch.py exp/bench/batch --slurm --ray --clips 100000`.
 
-One job is killed in the middle and sent again; then the shards are merged, and ids, texts, times
-and what failed must be those of one process to the byte, confidences to 1e-4. Prints what was done
-in which time: `tests/bench/batch.py exp/bench/batch --clips 2000 --jobs 8 --at-once 2`.
+`--slurm` sends an array of jobs with `shard=auto`. One is killed in the middle and sent again; what
+must be refused is tried meanwhile: a second writer of a shard, shards of another number. `--ray`
+kills one of two actors, then the command that was started, which goes on. Whatever was killed, ids,
+texts, times and what failed must be those of one process to the byte, confidences to 1e-4. Clips
+and the run of one process are made once a folder.
 
-`--ray` does the same on two actors of Ray, of which one is killed, and then the command that was
-started, which goes on; and times them in turn with `nj=2`.
+`--table` times `nj=2`, an array of two jobs and two actors in turn, on the same clips, for a quiet
+machine: `tests/bench/batch.py exp/bench/table --table --clips 20000 --rounds 3`.
 """
 
 from __future__ import annotations
@@ -14,11 +17,15 @@ import argparse
 import contextlib
 import io
 import os
+import re
 import signal
+import statistics
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +39,9 @@ from tests.slurm import cluster  # noqa: E402
 ORACLE = ROOT / "tests" / "fixtures" / "oracle"
 SHARD = 500  # clips a tar
 BROKEN = 100  # each so many is none
-EXACT = ("1best_recog/text", "1best_recog/token", "failed")
+TEXT = "1best_recog/text"
+EXACT = (TEXT, "1best_recog/token", "failed")
+KILLED = 3  # the job that is
 
 
 def make_clips(folder: Path, count: int) -> None:
@@ -55,14 +64,12 @@ def make_clips(folder: Path, count: int) -> None:
                 tar.addfile(member, io.BytesIO(told))
 
 
-def prepare(place: Path) -> dict[str, str]:
-    """The command of the checkout by its name, and an environment that finds it."""
+def prepare(place: Path) -> None:
+    """Write the command of the checkout by its name."""
     door = place / "bin" / "funasr"
     door.parent.mkdir()
     door.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/bin/funasr.py" "$@"\n')
     door.chmod(0o755)
-    path = f"{door.parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
 
 
 def lines(path: Path) -> int:
@@ -82,17 +89,6 @@ def job_of(task: int, out: Path) -> int:
         if ours and f"SLURM_ARRAY_TASK_ID={task}".encode() in told:
             return int(entry.name)
     return 0
-
-
-def kill_one(array: subprocess.Popen[bytes], out: Path, task: int, after: int) -> int:
-    """Kill a job once it has done some of its part; how many it has then."""
-    table = out / f"shard.{task}" / "1best_recog" / "text"
-    while array.poll() is None:
-        if lines(table) >= after and (process := job_of(task, out)):
-            os.kill(process, signal.SIGKILL)
-            return lines(table)
-        time.sleep(0.02)
-    raise SystemExit("batch: the array ended before a job could be killed; give more clips")
 
 
 def compare(one: Path, out: Path) -> str:
@@ -118,36 +114,41 @@ OPTIONS = [
     *(f"+model={ORACLE / 'paraformer'}", "+device=cpu", "+output_format=ctm"),
     *("+pred_timestamp=true", "+disable_pbar=true"),
 ]
+RAY = ("+cluster=ray", "+nj=2")
+SEEN = 0.2  # seconds between two looks
+# Of a process that works in our folder, what its command line holds -> what it is called.
+ROLES = {b"ray::Recogniser": "actor", b"funasr.py": "command", b"spawn_main": "worker"}
 
 
-def actors(place: Path) -> list[int]:
-    """The processes of Ray's actors that were started from a folder."""
-    found = []
+def workers(place: Path) -> dict[int, str]:
+    """The processes at work in a folder, by what they are called."""
+    found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            ours = (entry / "cmdline").read_bytes().startswith(b"ray::Recogniser")
-            if ours and (entry / "cwd").resolve() == place.resolve():
-                found.append(int(entry.name))
+            if (entry / "cwd").resolve() == place:
+                command = (entry / "cmdline").read_bytes()
+                role = next((name for mark, name in ROLES.items() if mark in command), None)
+                if role is not None:
+                    found[int(entry.name)] = role
     return found
 
 
-def seconds_of_second_half(table: Path, process: subprocess.Popen[bytes], total: int) -> float:
-    """Seconds from the middle of a table to its end, while a process writes it: by then all that
-    share the list have begun.
-    """
-    begun = 0.0
-    while process.poll() is None:
-        there = lines(table)
-        begun = begun or (time.monotonic() if there >= total // 2 else 0.0)
-        if there == total:
-            break
-        time.sleep(0.02)
-    ended = time.monotonic()
-    process.wait()
-    return ended - begun
+class Peaks:
+    """The most memory that a process of each role has had resident, in MB."""
 
+    def __init__(self, place: Path) -> None:
+        self.place, self.found = place, dict[str, int]()
 
-RAY = ("+cluster=ray", "+nj=2")
+    def look(self) -> None:
+        """Ask the kernel, which keeps the peak of each process as long as that runs."""
+        for process, role in workers(self.place).items():
+            with contextlib.suppress(OSError):
+                told = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+                peak = int(told[1]) // 1000 if told else 0
+                self.found[role] = max(self.found.get(role, 0), peak)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{role} {peak} MB" for role, peak in self.found.items())
 
 
 class Bench:
@@ -155,94 +156,188 @@ class Bench:
 
     def __init__(self, place: Path, clips: int) -> None:
         self.place, self.clips = place, clips
-        make_clips(place / "tars", clips)
-        self.env = prepare(place)
+        if not (place / "bin").is_dir():
+            make_clips(place / "tars", clips)
+            prepare(place)
+        path = f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        self.env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+        self.pattern = str(place / "tars" / "*.tar")
 
-    def begin(self, out: str, *more: str) -> tuple[Path, subprocess.Popen[bytes]]:
-        """The table that a run writes, and its process."""
-        command = [str(self.place / "bin" / "funasr"), f"+input={self.place / 'tars' / '*.tar'}"]
-        silent = subprocess.DEVNULL
-        process = subprocess.Popen(
-            [*command, *OPTIONS, f"+output_dir={out}", *more],
-            env=self.env,
-            cwd=self.place,
-            stdout=silent,
-            stderr=silent,
-        )
-        return self.place / out / "1best_recog" / "text", process
+    def begin(self, out: str, *more: str, **streams: int) -> subprocess.Popen[bytes]:
+        """A run of the command into a folder."""
+        command = ["funasr", f"+input={self.pattern}", *OPTIONS, f"+output_dir={out}", *more]
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **streams}
+        return subprocess.Popen(command, env=self.env, cwd=self.place, **silent)
 
-    def kill(self) -> None:
+    def watch(
+        self, process: subprocess.Popen[bytes], until: Callable[[], bool] | None = None
+    ) -> Peaks:
+        """See how large the processes grow until one ends, or something has happened."""
+        peaks = Peaks(self.place)
+        while process.poll() is None and not (until is not None and until()):
+            peaks.look()
+            time.sleep(SEEN)
+        return peaks
+
+    def one(self) -> None:
+        """What one process finds, found once."""
+        done = self.place / "one.done"
+        if done.is_file():
+            return
+        begun, process = time.monotonic(), self.begin("one")
+        peaks = self.watch(process)
+        print(f"one process: {self.clips} clips, {time.monotonic() - begun:.0f} s, {peaks}")
+        print(f"  ended with {process.returncode}; {self.counts('one')}", flush=True)
+        done.touch()
+
+    def counts(self, out: str) -> str:
+        """How many clips a folder has a line of, and how many of them have failed."""
+        folder = self.place / out
+        return f"{lines(folder / TEXT)} lines, {lines(folder / 'failed')} of them failed"
+
+    def merge(self, out: str) -> None:
+        """Make one folder of the shards, and compare it with that of one process."""
+        told = [f"+input={self.pattern}", f"+output_dir={out}"]
+        subprocess.run(["funasr", "merge", *told], env=self.env, cwd=self.place, check=True)
+        print(f"merged: {self.counts(out)}; {compare(self.place / 'one', self.place / out)}")
+
+    def ray(self) -> None:
         """Kill an actor, then the command; go on, and compare with one process."""
-        one = self.begin("one")[1].wait()
-        table, process = self.begin("killed", *RAY)
-        for least in (self.clips // 8, self.clips // 2):
-            while lines(table) < least and process.poll() is None:
-                time.sleep(0.02)
-            victim = actors(self.place)[0] if least < self.clips // 2 else process.pid
-            os.kill(victim, signal.SIGKILL)
+        table, process = self.place / "killed" / TEXT, self.begin("killed", *RAY)
+        for share in (8, 2):
+            self.watch(process, lambda least=self.clips // share: lines(table) >= least)
+            found = [number for number, role in workers(self.place).items() if role == "actor"]
+            os.kill(found[0] if share == 8 else process.pid, signal.SIGKILL)
+            name = "an actor" if share == 8 else "the command"
+            print(f"{name} killed by SIGKILL after {lines(table)} clips", flush=True)
         process.wait()
-        print(f"an actor, then the command killed by SIGKILL, after {lines(table)} clips")
-        code = self.begin("killed", *RAY, "+resume=true")[1].wait()
-        print(f"one process ended with {one}, the killed command, with resume=true, with {code}")
-        print(compare(self.place / "one", self.place / "killed"), flush=True)
+        kept = lines(table)
+        process = self.begin("killed", *RAY, "+resume=true")
+        peaks = self.watch(process)
+        print(f"with resume=true from {kept} clips on it ended with {process.returncode}; {peaks}")
+        print(f"{self.counts('killed')}; {compare(self.place / 'one', self.place / 'killed')}")
 
-    def time(self, rounds: int) -> None:
-        """Time two processes and two actors in turn."""
-        for number in range(rounds):
-            for name, more in (("nj=2", ["+nj=2"]), ("cluster=ray nj=2", RAY)):
-                out, begun = f"{name.split('=')[0]}{number}", time.monotonic()
-                half = seconds_of_second_half(*self.begin(out, *more), self.clips)
-                whole = time.monotonic() - begun
-                print(f"{name}: {half:.1f} s the second half, {whole:.1f} s in all", flush=True)
-                compare(self.place / "one", self.place / out)
+    @contextlib.contextmanager
+    def scheduler(self) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+        """A Slurm; gives what sends an array of our page to it and waits."""
+        with cluster(Path(tempfile.mkdtemp(prefix="slurm-", dir=self.place))) as slurm:
+            env = {**self.env, **{k: v for k, v in slurm.items() if k.startswith("SLURM")}}
+            env["PATH"] = f"{self.place / 'bin'}{os.pathsep}{slurm['PATH']}"
+
+            def send(array: str, out: str, *more: str) -> subprocess.Popen[bytes]:
+                page = [str(ROOT / "egs/batch/slurm.sh"), self.pattern, out, *OPTIONS, *more]
+                how = ["--wait", "--cpus-per-task=1", f"--chdir={self.place}", f"--array={array}"]
+                silent = subprocess.DEVNULL
+                return subprocess.Popen(["sbatch", *how, *page], env=env, stdout=silent)
+
+            yield send
+
+    def slurm(self, jobs: int, at_once: int) -> None:
+        """Kill a job of an array and send it again; try what must be refused; merge."""
+        out, begun = self.place / "out", time.monotonic()
+        with self.scheduler() as send:
+            array = send(f"1-{jobs}%{at_once}", str(out))
+            victim, process = self.catch(array, out, [KILLED], self.clips // jobs // 4)
+            os.kill(process, signal.SIGKILL)
+            done = lines(out / f"shard.{victim}" / TEXT)
+            print(f"job {victim} of {jobs} killed by SIGKILL after {done} clips", flush=True)
+            others = [number for number in range(1, jobs + 1) if number != victim]
+            twice, process = self.catch(array, out, others, 1)
+            os.kill(process, signal.SIGSTOP)
+            self.refused(f"+shard={twice}/{jobs}", "another process writes this shard")
+            self.refused(f"+shard=1/{jobs - 1}", f"is one of {jobs} shards, not of {jobs - 1}")
+            os.kill(process, signal.SIGCONT)
+            peaks = self.watch(array)
+            print(f"array: {time.monotonic() - begun:.0f} s, {peaks}; ended {array.returncode}")
+            code = send(str(victim), str(out), f"+shard=auto/{jobs}").wait()
+            print(f"job {victim} again from {done} clips on ended with {code}", flush=True)
+        before = contents(out / f"shard.{twice}")
+        code = self.begin("out", f"+shard={twice}/{jobs}", "+resume=true").wait()
+        same = "the same" if before == contents(out / f"shard.{twice}") else "ANOTHER"
+        print(f"shard {twice} once more ended with {code}, and its folder is {same}")
+        self.merge("out")
+
+    def catch(
+        self, array: subprocess.Popen[bytes], out: Path, tasks: Sequence[int], least: int
+    ) -> tuple[int, int]:
+        """One of these jobs that is at work and has done so many clips, and its process."""
+        while array.poll() is None:
+            for task in tasks:
+                done = lines(out / f"shard.{task}" / TEXT)
+                if done >= least and (process := job_of(task, out)):
+                    return task, process
+            time.sleep(0.02)
+        raise SystemExit("batch: the array ended before a job could be caught; give more clips")
+
+    def refused(self, shard: str, line: str) -> None:
+        """Try to write a shard that is not to be written."""
+        process = self.begin("out", shard, "+resume=true", stderr=subprocess.PIPE)
+        told = process.communicate()[1].decode()
+        if process.returncode != 1 or line not in told:
+            raise SystemExit(f"batch: {shard} ended with {process.returncode}: {told}")
+        print(f"{shard} is refused meanwhile: {line}", flush=True)
+
+    def table(self, rounds: int) -> None:
+        """Time two processes, jobs and actors in turn: clips a second while both are at work."""
+        found: dict[str, list[tuple[float, float]]] = {}
+        with self.scheduler() as send:
+            starts = {
+                "nj=2": lambda out: self.begin(out, "+nj=2"),
+                "array of 2": lambda out: send("1-2", str(self.place / out)),
+                "cluster=ray nj=2": lambda out: self.begin(out, *RAY),
+            }
+            for number in range(rounds):
+                for name, start in starts.items():
+                    out, begun = f"{name.split('=')[0].split()[0]}{number}", time.monotonic()
+                    half = self.second_half(out, start(out))
+                    found.setdefault(name, []).append((half, time.monotonic() - begun))
+                    if name == "array of 2":
+                        self.merge(out)
+                    print(name, compare(self.place / "one", self.place / out), flush=True)
+        for name, seconds in found.items():
+            half, whole = (statistics.median(column) for column in zip(*seconds, strict=True))
+            rate = self.clips / 2 / half
+            print(f"| {name} | {rate:.0f} clips/s in the second half | {whole:.1f} s in all |")
+
+    def second_half(self, out: str, process: subprocess.Popen[bytes]) -> float:
+        """Seconds from the middle of the results to their end: by then all that share the list have
+        begun.
+        """
+        folder, begun, total = self.place / out, 0.0, lines(self.place / "one" / TEXT)
+        while process.poll() is None:
+            there = sum(lines(each) for each in (folder / TEXT, *folder.glob(f"shard.*/{TEXT}")))
+            begun = begun or (time.monotonic() if there >= total // 2 else 0.0)
+            if there >= total:
+                break
+            time.sleep(0.02)
+        ended = time.monotonic()
+        process.wait()
+        return ended - begun
 
 
-def run(place: Path, clips: int, jobs: int, at_once: int) -> None:
-    """Do all of it, and say how long it took."""
-    make_clips(place / "tars", clips)
-    env, given = prepare(place), OPTIONS
-    pattern, one, out = str(place / "tars" / "*.tar"), place / "one", place / "out"
-    silent = {"stdout": subprocess.DEVNULL}
-
-    def timed(command: list[str], **more: object) -> float:
-        begun = time.monotonic()
-        subprocess.run(command, check=True, **more)  # type: ignore[call-overload]
-        return time.monotonic() - begun
-
-    funasr = str(place / "bin" / "funasr")
-    alone = timed([funasr, f"+input={pattern}", f"+output_dir={one}", *given], env=env, **silent)
-    print(f"one process: {clips} clips in {alone:.0f} s", flush=True)
-    with cluster(place / "slurm") as slurm:
-        page = [str(ROOT / "egs/batch/slurm.sh"), pattern, str(out), *given]
-        send = ["sbatch", "--wait", "--cpus-per-task=1", f"--chdir={place}"]
-        env = {**env, **{k: v for k, v in slurm.items() if k.startswith("SLURM")}}
-        env["PATH"] = f"{place / 'bin'}{os.pathsep}{slurm['PATH']}"
-        begun = time.monotonic()
-        array = subprocess.Popen([*send, f"--array=1-{jobs}%{at_once}", *page], env=env, **silent)
-        done = kill_one(array, out, 3, clips // jobs // 4)
-        code = array.wait()
-        print(
-            f"array of {jobs}, {at_once} at a time: {time.monotonic() - begun:.0f} s; job 3 killed"
-        )
-        print(f"  by SIGKILL after {done} clips; sbatch --wait ended with {code}", flush=True)
-        again = timed([*send, "--array=3", *page, f"+shard=auto/{jobs}"], env=env, **silent)
-        print(f"job 3 again: {again:.0f} s", flush=True)
-    timed([funasr, "merge", f"+input={pattern}", f"+output_dir={out}"], env=env)
-    print(compare(one, out))
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of results in a folder."""
+    return {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name[0] != "."}
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("place", type=Path)
     parser.add_argument("--clips", type=int, default=2000)
+    parser.add_argument("--slurm", action="store_true")
     parser.add_argument("--jobs", type=int, default=8)
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     told = parser.parse_args()
+    bench = Bench(told.place.absolute(), told.clips)
+    bench.one()
+    if told.slurm:
+        bench.slurm(told.jobs, told.at_once)
     if told.ray:
-        bench = Bench(told.place.absolute(), told.clips)
-        bench.kill()
-        bench.time(told.rounds)
-        sys.exit()
-    run(told.place.absolute(), told.clips, told.jobs, told.at_once)
+        bench.ray()
+    if told.table:
+        bench.table(told.rounds)
