@@ -166,6 +166,30 @@ def test_a_shard_that_was_killed_goes_on(listed, tmp_path):
     assert files(out) == files(one)
 
 
+def test_a_shard_that_is_written_is_neither_written_twice_nor_merged(listed, tmp_path, capsys):
+    """And parts of another number are not, even if they began before anything said the number."""
+    out, given = tmp_path / "out", (f"+input={listed}", f"+output_dir={tmp_path / 'out'}")
+    assert funasr(*given, "+shard=1/2") == 0
+    mine = claim(out, Shard(2, 2))
+    assert funasr(*given, "+shard=2/2") == 1
+    assert "shard.2: another process writes this shard" in capsys.readouterr().err
+    mine.close()
+    assert funasr(*given, "+shard=2/2") == 0
+    assert funasr(*given, "+shard=3/3") == 1
+    assert "is one of 2 shards, not of 3" in capsys.readouterr().err
+    mine = claim(out, Shard(1, 2))
+    with pytest.raises(ConfigError, match="shard.1: another process writes this shard"):
+        merge(out, listed)
+    mine.close()
+    assert merge(out, listed, ("min_success", 0.8)) == 0
+    before = files(out)
+    assert funasr(f"+input={listed}", f"+output_dir={tmp_path}", "+shard=3/3") == 0
+    (tmp_path / "shard.3").rename(out / "shard.3")
+    with pytest.raises(ConfigError, match="is one of . shards, not of"):
+        merge(out, listed)
+    assert files(out) == before
+
+
 @pytest.mark.parametrize("form", ["text", "json", "ctm", "vtt"])
 def test_programs_have_shards_too(form, tmp_path):
     """With segments, whose times and files are of whole recordings."""
