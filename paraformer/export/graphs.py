@@ -433,8 +433,10 @@ def _silence(release: Release[Any], clip: Tensor) -> Graph:
 def _voice(release: Release[Any], clip: Tensor) -> Graph:
     feats = release.frontend(clip)
     feats = feats - feats.mean(0)
-    rows = {"clip": feats[None], "three frames": feats[None, :3]}
-    rows |= {"long": feats.repeat(LONG, 1)[None], "three rows": feats[:150].view(3, 50, -1)}
+    three = feats[:150].view(3, 50, -1)
+    rows = {"clip": feats, "three frames": feats[:3], "long": feats.repeat(LONG, 1)}
+    trials = [Trial(name, (each[None],)) for name, each in rows.items()]
+    trials.append(Trial("three rows", (three - three.mean(1, keepdim=True),)))
     metadata = {
         "framework": "3d-speaker",
         "language": "Chinese",
@@ -444,10 +446,8 @@ def _voice(release: Release[Any], clip: Tensor) -> Graph:
         "feature_normalize_type": "global-mean",
     }
     axes = {"feats": {0: "batch", 1: "frames"}, "embedding": {0: "batch"}}
-    trials = [Trial(name, (each,)) for name, each in rows.items()]
-    return Graph(
-        *("model", Voice(release.model), ("feats",), ("embedding",), axes, trials, metadata)
-    )
+    ports = ("feats",), ("embedding",)
+    return Graph("model", Voice(release.model), *ports, axes, trials, metadata)
 
 
 def _marks(release: Release[Any], text: str) -> Graph:

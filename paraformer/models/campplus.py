@@ -113,8 +113,9 @@ class CamLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 4g, T) -> (B, g, T)."""
-        # The weights are equal within a piece, so each is computed once.
-        pieces = F.avg_pool1d(x, PIECE, PIECE, ceil_mode=True)
+        # The weights are equal within a piece, so each is computed once. There is no padding: told
+        # to count it, sherpa-onnx 2.0.1's ONNX Runtime divides a shorter last piece by 100.
+        pieces = F.avg_pool1d(x, PIECE, PIECE, ceil_mode=True, count_include_pad=False)
         context = x.mean(-1, keepdim=True) + pieces
         weights = torch.sigmoid(self.linear2(F.relu(self.linear1(context))))
         spread = weights.repeat_interleave(PIECE, -1)[..., : x.size(-1)]

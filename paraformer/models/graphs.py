@@ -23,7 +23,7 @@ MAIN, VARIANTS = ("model", "encoder"), ("", "_quant", ".int8", ".fp16")
 # Beside it: of streams, and of models that hear hotwords.
 DECODER, EMBEDDER = "decoder", "model_eb"
 # Of our own exports, and the file that says which one a directory is of.
-REPORT, FORMAT = "export.json", 2
+REPORT, FORMAT = "export.json", 3
 WHOLE_NUMBERS = (INT32, INT64)
 N_MELS = 80
 FEATURES = {"window": "hamming", "n_mels": N_MELS, "frame_length": 25, "frame_shift": 10}

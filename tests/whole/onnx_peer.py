@@ -116,6 +116,21 @@ def sherpa_stream(folder, *paths):
     return texts
 
 
+def sherpa_voices(folder, *paths):
+    """The embedding of the voice in each file."""
+    import sherpa_onnx
+
+    config = sherpa_onnx.SpeakerEmbeddingExtractorConfig(model=graph(folder, "model"))
+    extractor, voices = sherpa_onnx.SpeakerEmbeddingExtractor(config), []
+    for path in paths:
+        stream = extractor.create_stream()
+        heard, rate = samples(path)
+        stream.accept_waveform(rate, heard)
+        stream.input_finished()
+        voices.append(list(extractor.compute(stream)))
+    return voices
+
+
 def graph(folder, name):
     """A file of a graph, in full or in 8 bits."""
     (path,) = Path(folder).glob(f"{name}*.onnx")

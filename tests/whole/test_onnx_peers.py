@@ -19,10 +19,13 @@ from paraformer import AutoModel
 from paraformer.backends.onnx_session import Session
 from paraformer.data.audio.read import read_audio
 from paraformer.data.corpus.tables import read_table
+from paraformer.decode.voices import Voices
 from paraformer.export.directory import export_model
 from paraformer.hub.directories import BUNDLED
-from paraformer.models.release import load_directory
+from paraformer.models.release import load_directory, load_speakers, save_directory
 from paraformer.nn.position import sinusoid
+from tests import tiny
+from tests.conftest import SHARED
 from tests.parity.oracle import FIXTURES
 
 # Where pip has put them, each in a venv of its own: funasr-onnx==0.4.3, sherpa-onnx==2.0.1.
@@ -42,6 +45,13 @@ CLIPS = (
 BATCH = 8
 # Rows of a chunk of sherpa-onnx: heard again, new, ahead; and samples of a block that we feed.
 BEFORE, NEW, AHEAD, BLOCK = 5, 10, 3, 9600
+# Speaker models: of the released sizes with random weights, small ones, and another directory.
+VOICES = {
+    "wide": {"embedding_size": 192, "growth_rate": 32, "bn_size": 4, "init_channels": 128},
+    "oracle": SHARED / "oracle/campplus",
+    "bundled": BUNDLED / "cam++-mini",
+    "given": Path(os.environ.get("PARAFORMER_PEER_VOICES", "nowhere")),
+}
 MARKED = [
     line.split(maxsplit=1)[1]
     for line in (BUNDLED / "ct-punc-mini/example/text.txt").read_text("utf-8").splitlines()
@@ -202,3 +212,30 @@ def test_hotwords_of_funasr(folder_of):
     ours = texts_of(source, CLIPS, hotword=words)
     folder = folder_of(source, "funasr-onnx")
     assert found("funasr_hotwords", folder, words, *CLIPS) == ours
+
+
+@pytest.mark.parametrize("name", VOICES)
+def test_voices_of_sherpa(name, folder_of, tmp_path):
+    """Its embeddings are those of the network on its features, to a thousandth of the largest
+    value: features differ by as much (measured: embeddings by 8e-5).
+    """
+    source = VOICES[name]
+    if isinstance(source, dict):
+        source = save_directory(tmp_path / "voices", tiny.voices({"model_conf": source}))
+    elif not source.is_dir():
+        pytest.skip(f"{source}: not here")
+    voices = Voices(load_speakers(source))
+    theirs = found("sherpa_voices", folder_of(source), *CLIPS)
+    for path, other in zip(CLIPS, theirs, strict=True):
+        (voice,) = voices.engine.embed([features_of_sherpa(read_audio(path))])
+        bound = 1e-3 * float(voice.abs().max())
+        torch.testing.assert_close(torch.tensor(other), voice, rtol=0, atol=bound)
+
+
+def features_of_sherpa(wave):
+    """Of its speaker models: bands to 7600 Hz, and frames that reach over both ends."""
+    from torchaudio.compliance.kaldi import fbank
+
+    given = {"num_mel_bins": 80, "window_type": "povey", "high_freq": -400, "snip_edges": False}
+    feats = fbank(wave[None], **given)
+    return feats - feats.mean(0)

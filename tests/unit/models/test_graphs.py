@@ -8,6 +8,7 @@ import pytest
 
 from paraformer.errors import CheckpointError
 from paraformer.models.graphs import (
+    FORMAT,
     Graphs,
     check_graphs,
     class_of,
@@ -131,7 +132,10 @@ def test_a_graph_that_rounds_what_it_hears_is_known():
     assert rounds.quantised and not Graphs(head("f3 i1", "f3 i1")).quantised
 
 
-@pytest.mark.parametrize(("report", "told"), [('{"format": 2}', 0), ("{}", 1), ("[", 0)])
+@pytest.mark.parametrize(
+    ("report", "told"),
+    [(f'{{"format": {FORMAT}}}', 0), ('{"format": 2}', 1), ("{}", 1), ("[", 0)],
+)
 def test_an_export_of_an_older_version_says_so(report, told, tmp_path, caplog):
     (tmp_path / "export.json").write_text(report, "utf-8")
     warn_of_old_export(tmp_path)
