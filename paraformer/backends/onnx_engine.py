@@ -34,7 +34,8 @@ from paraformer.models.release import Graphs
 
 BLANK, EOS, END = 0, 2, "</s>"
 NOTHING = 1  # <s>, the last entry of every list: no hotword
-# A graph holds the attention of all frames to all, 145 bytes a pair: 5000 frames take 3.6 GB.
+# A graph holds the attention of all frames to all, 145 bytes a pair: 5000 frames take 3.6 GB, and
+# no batch may have more pairs than these.
 MOST_FRAMES = 5000
 
 
@@ -107,7 +108,8 @@ class GraphRecognition(WholeGraph):
         return (embeds[(lengths - 1).long(), torch.arange(len(rows))],)
 
     def _listen(self, feats: Sequence[Tensor], asked: Asked) -> Heard:
-        if max(map(len, feats)) > MOST_FRAMES:
+        together = 1 if self._graphs.quantised else len(feats)
+        if together * max(map(len, feats)) ** 2 > MOST_FRAMES**2:
             raise MemoryError
         bias: Any = asked.bias.hotwords
         if self.hears_hotwords and bias is None:

@@ -77,6 +77,19 @@ def test_a_recording_that_is_too_long_is_refused_with_the_length_that_fits(pair,
     assert "give vad_model, or max_whole_s=2" in str(long.errors[0])
 
 
+def test_a_batch_has_no_more_pairs_of_frames_than_the_longest_recording(pair, monkeypatch):
+    """61 frames of most: nine of 20 at a time, and ten in two halves, each as it is alone."""
+    engine, feats = recognition_engine(pair[1]), pair[0].frontend(read_audio(CLIP))
+    rows = [feats[place : place + 20] for place in range(10)]
+    alone = [engine.listen([row], Asked())[0] for row in rows]
+    monkeypatch.setattr(onnx_engine, "MOST_FRAMES", 61)
+    assert [len(part.feats) for part in engine.listen(rows[:9], Asked())] == [9]
+    parts = engine.listen(rows, Asked())
+    assert [len(part.feats) for part in parts] == [5, 5]
+    counts = [int(count) for part in parts for count in part.counts]
+    assert counts == [int(one.counts) for one in alone]
+
+
 def test_a_vad_goes_on_where_it_stood(tmp_path):
     source = BUNDLED / "fsmn-vad-mini"
     releases = load_vad(source), load_vad(export_model(source, tmp_path / "out").directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from shutil import copyfile
 
 import pytest
 
@@ -41,6 +42,30 @@ def test_what_is_exported_is_a_model(tmp_path, capsys):
     assert texts[0] == texts[1] != ""
     assert main(command[:2]) == 1
     assert "funasr: export: give model and out" in capsys.readouterr().err
+
+
+def test_a_wrong_graph_is_one_line_before_anything_is_decoded(
+    tmp_path, capsys, caplog, mini_export
+):
+    """Where sherpa-onnx ends its process, or hears other features; and an older one says so."""
+    onnx, folder = pytest.importorskip("onnx", reason="needs the extra onnx"), tmp_path / "graphs"
+    folder.mkdir()
+    for name in ("tokens.txt", "model.onnx"):
+        copyfile(mini_export.directory / name, folder / name)
+    (folder / "export.json").write_text('{"made_with": {"paraformer": "0.1"}}', encoding="utf-8")
+    assert main([str(CLIP), f"+model={folder}"]) == 0
+    assert capsys.readouterr().out
+    assert f"{folder}: exported by 0.1 in an older format; export it again" in caplog.messages
+    graph = onnx.load(str(folder / "model.onnx"))
+    kept = [each for each in graph.metadata_props if each.key != "neg_mean"]
+    del graph.metadata_props[:]
+    graph.metadata_props.extend(kept)
+    onnx.save(graph, str(folder / "model.onnx"))
+    assert main([str(CLIP), f"+model={folder}"]) == 1
+    said = capsys.readouterr()
+    (line,) = [line for line in said.err.splitlines() if line.startswith("funasr: ")]
+    assert str(folder / "model.onnx") in line and "neg_mean" in line
+    assert said.out == "" and "Traceback" not in said.err
 
 
 def test_what_cannot_be_compared_is_refused_before_the_export(tmp_path, capsys):

@@ -137,6 +137,14 @@ def test_a_baked_in_number_is_found_and_nothing_is_left(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match=r"^model\.onnx: .*; nothing is written$"):
         export_model(source, tmp_path / "out", "funasr-onnx")
     assert not (tmp_path / "out").exists()
+    before = tmp_path / "before"  # an export that is there stays as it is
+    before.mkdir()
+    (before / "model.onnx").write_bytes(b"whole")
+    with pytest.raises(CheckpointError, match="nothing is written"):
+        export_model(source, before, "funasr-onnx")
+    assert [(path.name, path.read_bytes()) for path in before.iterdir()] == [
+        ("model.onnx", b"whole")
+    ]
 
 
 def _with_a_baked_count():
