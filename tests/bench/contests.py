@@ -6,11 +6,13 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from paraformer.data.corpus.tables import read_table
+from tests.bench.measure import GRAPHS, OURS
 from tests.bench.report import Contest
 
 # What a run of cif.py calls the peer's functions -> the engines here.
 CIF_RIVALS = {"cif": "funasr, loop", "cif_v1": "funasr, vectorised"}
-DEFAULT = "offline,stream,streams,vad,cif"
+DEFAULT = "offline,stream,streams,vad,cif,graphs"
 # What is trained -> the options of train.py.
 CONF = Path(__file__).resolve().parents[2] / "egs/aishell/s0/conf/train_conformer.yaml"
 CONFORMER = ["--conf", str(CONF), "--no-cmvn", "--max-frames", "4000"]
@@ -76,9 +78,31 @@ def formats(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest
     yield Contest("float32", "offline", "1/1", "ours, bf16", "1/1", "peak_mb")
 
 
+def graphs(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """Where the peers' runtimes are asked for: ours by graphs in 8 bits beside torch in each format
+    and beside the peers by the same graphs.
+    """
+    own = "ours, onnx int8"
+    engines = [name for name, dtype in GRAPHS.items() if dtype == "int8" and name not in OURS]
+    for task, title in {"7/1": "one by one", "1/1": "in one piece"}.items():
+        named = f"graphs in int8, {args.seconds:g} s {title}"
+        for rival in ("ours", "ours, bf16", "ours, int8", *engines) if args.onnx else ():
+            yield Contest(named, "offline", task, rival, task, "rtf", own=own)
+
+
+def texts(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """All recordings of a data directory in each format of ours."""
+    task = f"{len(read_table(args.data / 'wav.scp'))}/1"
+    for rival in OURS:
+        if rival != "ours":
+            yield Contest(f"float32, {args.data}", "offline", task, rival, task, "rtf")
+
+
 CONTESTS: Mapping[str, Callable[[argparse.Namespace, Sequence[str]], Iterator[Contest]]] = {
     "offline": offline,
     "formats": formats,
+    "graphs": graphs,
+    "texts": texts,
     "stream": stream,
     "streams": streams,
     "vad": vad,

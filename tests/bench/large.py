@@ -50,6 +50,7 @@ class Sizes(NamedTuple):
 
 SIZES = {
     "large": Sizes(512, 2048, 50, 16, 8404),  # the released models
+    "middle": Sizes(512, 2048, 8, 2, 8404),
     "tiny": Sizes(16, 32, 2, 2, 200),  # to see the bench work
 }
 

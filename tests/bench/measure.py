@@ -25,7 +25,18 @@ ROOT = Path(__file__).resolve().parents[2]
 RATE = 16000
 CLIPS = sorted((ROOT / "paraformer/bundled/paraformer-zh-mini/example").glob("*.wav"))
 # The engines that are ours, and the options of each.
-OURS: dict[str, dict[str, Any]] = {"ours": {}, "ours, bf16": {"dtype": "bf16"}}
+OURS: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "ours, bf16": {"dtype": "bf16"},
+    "ours, int8": {"dtype": "int8"},
+    **dict.fromkeys(("ours, onnx", "ours, onnx fp16", "ours, onnx int8"), {}),
+}
+# Those that hear by the graphs of a model, and the peers that hear by the same -> their numbers.
+GRAPHS = {
+    "ours, onnx": "fp32",
+    "ours, onnx fp16": "fp16",
+    **dict.fromkeys(("ours, onnx int8", "funasr-onnx, int8", "sherpa-onnx, int8"), "int8"),
+}
 # Fields of /proc/stat in which a processor works: user nice system irq softirq steal.
 BUSY = (0, 1, 2, 5, 6, 7)
 
@@ -155,6 +166,7 @@ def drive(
     parser.add_argument("--model", type=Path, required=True, help="model directory")
     parser.add_argument("--seconds", type=float, default=70.0, help="of audio in a round")
     parser.add_argument("--clips", type=Path, nargs="+", default=[], help="wav files of 16 kHz")
+    parser.add_argument("--data", type=Path, help="data directory, heard whole by ours")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tasks", default=tasks, help=f"{tasks}, or - for lines of stdin")
     args = parser.parse_args(argv)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Whole recordings to text by one engine; a task is COUNT/BATCH: so many equal parts, so many in
-a batch.
+a batch; of a data directory so many recordings.
 
     tests/bench/offline.py --engine ours --model DIR --tasks 7/1,7/7,1/1
     PEER/bin/python tests/bench/offline.py --engine funasr --model DIR
@@ -15,7 +15,9 @@ import sys
 import tempfile
 import wave
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -23,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from tests.bench.measure import (  # noqa: E402
+    GRAPHS,
     OURS,
     RATE,
     Answer,
@@ -34,6 +37,7 @@ from tests.bench.measure import (  # noqa: E402
     speech,
 )
 
+WARM = 20  # recordings of a data directory before it counts
 # Samples of each recording and how many at once -> their texts.
 Recognize = Callable[[list[np.ndarray], int], list[str]]
 
@@ -42,7 +46,8 @@ def torch_engine(args: argparse.Namespace) -> Recognize:
     """Ours, or FunASR: the call of the model card."""
     model = auto_model(args)
     # Ours limits a batch in seconds too; the reference does so after a VAD only.
-    limit = {"batch_size_s": 1e6} if args.engine in OURS else {}
+    mine = args.engine in OURS
+    limit: dict[str, Any] = {"batch_size_s": 1e6, "lm_file": "none"} if mine else {}
 
     def recognize(waves: list[np.ndarray], batch: int) -> list[str]:
         return [r["text"] for r in model.generate(input=waves, batch_size=batch, **limit)]
@@ -54,7 +59,8 @@ def funasr_onnx_engine(args: argparse.Namespace) -> Recognize:
     """Takes several recordings as files only; they are small beside what is measured."""
     from funasr_onnx import Paraformer
 
-    model = Paraformer(str(args.model), batch_size=1, intra_op_num_threads=args.threads)
+    settings = {"quantize": args.engine in GRAPHS, "intra_op_num_threads": args.threads}
+    model = Paraformer(str(args.model), batch_size=1, **settings)
 
     def recognize(waves: list[np.ndarray], batch: int) -> list[str]:
         model.batch_size = batch
@@ -77,11 +83,12 @@ def write_wav(path: str, samples: np.ndarray) -> None:
 
 
 def sherpa_onnx_engine(args: argparse.Namespace) -> Recognize:
-    """The graph that carries sherpa-onnx's metadata."""
+    """The graph that carries sherpa-onnx's metadata: the peers' own, or that of our export."""
     from sherpa_onnx import OfflineRecognizer
 
+    name = "model_quant.onnx" if args.engine in GRAPHS else "sherpa.onnx"
     model = OfflineRecognizer.from_paraformer(
-        paraformer=str(args.model / "sherpa.onnx"),
+        paraformer=str(args.model / name),
         tokens=str(args.model / "tokens.txt"),
         num_threads=args.threads,
     )
@@ -100,9 +107,19 @@ def sherpa_onnx_engine(args: argparse.Namespace) -> Recognize:
 ENGINES = {
     **dict.fromkeys(OURS, torch_engine),
     "funasr": torch_engine,
-    "funasr-onnx": funasr_onnx_engine,
-    "sherpa-onnx": sherpa_onnx_engine,
+    **dict.fromkeys(("funasr-onnx", "funasr-onnx, int8"), funasr_onnx_engine),
+    **dict.fromkeys(("sherpa-onnx", "sherpa-onnx, int8"), sherpa_onnx_engine),
 }
+
+
+@cache
+def recordings(data: Path) -> list[np.ndarray]:
+    """Samples (N,) of each recording of a data directory."""
+    from paraformer.data.audio.read import read_audio
+    from paraformer.data.corpus.tables import read_table
+
+    paths = read_table(data / "wav.scp").values()
+    return [read_audio(path, target_fs=RATE).numpy() for path in paths]
 
 
 def load(args: argparse.Namespace) -> Run:
@@ -112,13 +129,17 @@ def load(args: argparse.Namespace) -> Run:
 
     def run(task: str) -> Answer:
         count, batch = parse_task(task)
-        waves = np.array_split(speech(args.seconds, args.clips), count)
+        if args.data:
+            waves = recordings(args.data)[:count]
+        else:
+            waves = np.array_split(speech(args.seconds, args.clips), count)
+        seconds = sum(map(len, waves)) / RATE
         if task not in warm:
-            recognize(waves, batch)
+            recognize(waves[:WARM] if args.data else waves, batch)
         warm.add(task)
         with Meter() as meter:
             texts = recognize(waves, batch)
-        return {**meter.facts(), "rtf": round(meter.wall_s / args.seconds, 5), "texts": texts}
+        return {**meter.facts(), "rtf": round(meter.wall_s / seconds, 5), "texts": texts}
 
     return run
 

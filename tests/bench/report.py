@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
+from paraformer.data.text.score import score
+
 Answer = Mapping[str, Any]
 # (program, engine, task) -> one answer for each round
 Answers = Mapping[tuple[str, str, str], Sequence[Answer]]
@@ -37,6 +39,7 @@ class Contest(NamedTuple):
     rival_task: str
     metric: str
     target: float | None = None  # the ratio is to be at most this
+    own: str = "ours"  # our engine
 
 
 class Row(NamedTuple):
@@ -59,17 +62,17 @@ class Row(NamedTuple):
 def compare(contest: Contest, answers: Answers, skipped: Mapping[tuple[str, str], str]) -> Row:
     """The row of a contest; skipped: (program, engine) -> why it did not run."""
     program, metric = contest.program, contest.metric
-    ours = answers.get((program, "ours", contest.task), [])
+    ours = answers.get((program, contest.own, contest.task), [])
     theirs = answers.get((program, contest.rival, contest.rival_task), [])
     engine = contest.rival
-    if engine == "ours":
+    if engine == contest.own:
         engine = "ours, one after another"
     row = Row(contest.title, UNITS[metric], engine, target=contest.target)
     mine, other = median(ours, metric), median(theirs, metric)
     row = row._replace(ours_value=mine, peer_value=other)
     row = row._replace(others=(median(ours, "others"), median(theirs, "others")))
     if mine is None or other is None:
-        who = contest.rival if other is None else "ours"
+        who = contest.rival if other is None else contest.own
         return row._replace(skipped=skipped.get((program, who), "not measured"))
     ratio = mine / other
     cpu = None
@@ -127,6 +130,36 @@ def table(rows: Sequence[Row]) -> str:
     if most > QUIET:
         text.append(f"others used up to {most:.1f} processors: trust the ratios of processor time")
     return "\n".join(text)
+
+
+class Texts(NamedTuple):
+    """What a format of ours made of a data directory."""
+
+    format: str
+    size: int  # of its weights or graphs, in bytes
+    hyps: Mapping[str, str]
+    answers: Sequence[Answer]  # of each round
+
+
+def texts_table(refs: Mapping[str, str], formats: Sequence[Texts]) -> str:
+    """Columns as Markdown; the first format is what the others are compared with."""
+    first = formats[0]
+    head = ("format", "MB", f"texts changed of {len(first.hyps)}", "CER", "time", "processor time")
+    lines = [(*head, "real-time factor", "MB of memory, most")]
+    for each in formats:
+        changed = sum(each.hyps[key] != text for key, text in first.hyps.items())
+        counts = score(refs, each.hyps).counts
+        ratios = [
+            (median(each.answers, key) or 0.0) / (median(first.answers, key) or 1.0)
+            for key in ("wall_s", "cpu_s")
+        ]
+        cells = [f"{each.size / 1e6:.1f}", str(changed)]
+        cells += [f"{counts.percent:.2f} % ({counts.errors} of {counts.reference})"]
+        cells += [f"{ratio:.2f}" for ratio in ratios]
+        cells += [_number(median(each.answers, key)) for key in ("rtf", "peak_mb")]
+        lines.append((each.format, *cells))
+    lines.insert(1, ("---",) * len(lines[0]))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -4,6 +4,7 @@
     make bench PEER=path/to/python           # a venv with funasr 1.4.16; or PEER_INSTALL=true
     make bench BENCH='--tasks offline,stream --rounds 1 --seconds 35 --stream-seconds 12'
     make bench BENCH=--onnx                  # and funasr-onnx, sherpa-onnx
+    make bench BENCH='--tasks texts --data data/test --rounds 1 --threads 1'    # formats of ours
 
 Prints a table and writes JSON. In each round every engine does a task in turn; figures are medians
 of the rounds, and less is better. A ratio is ours by the peer's. The load of others is how many
@@ -32,11 +33,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from paraformer.data.corpus.tables import read_table, write_table  # noqa: E402
+from paraformer.export.directory import export_model  # noqa: E402
+from paraformer.hub.directories import find_model  # noqa: E402
 from tests.bench.contests import CIF_RIVALS, CONTESTS, DEFAULT, TRAINED, contests  # noqa: E402
 from tests.bench.corpus import make_corpus  # noqa: E402
 from tests.bench.engines import Answer, Engine, EngineError, Once, driver  # noqa: E402
 from tests.bench.large import KINDS, SIZES, make  # noqa: E402
-from tests.bench.measure import OURS  # noqa: E402
+from tests.bench.measure import GRAPHS, OURS  # noqa: E402
 from tests.bench.peers import (  # noqa: E402
     ONNX_ENGINES,
     SHARED,
@@ -44,7 +48,14 @@ from tests.bench.peers import (  # noqa: E402
     find_peer,
     make_onnx,
 )
-from tests.bench.report import Contest, Row, compare, table  # noqa: E402
+from tests.bench.report import (  # noqa: E402
+    Contest,
+    Row,
+    Texts,
+    compare,
+    table,
+    texts_table,
+)
 
 HERE = Path(__file__).resolve().parent
 Answers = dict[tuple[str, str, str], list[Answer]]
@@ -69,9 +80,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", choices=list(SIZES), default="large")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vad-model", type=Path, help="default: the released one, or a small one")
+    parser.add_argument("--data", type=Path, help="of texts: a data directory with text")
+    parser.add_argument("--model", default="paraformer-zh-mini", help="of texts")
     parser.add_argument("--out", type=Path, default=ROOT / "exp/bench.json")
     args = parser.parse_args(argv)
     args.tasks = args.tasks.split(",")
+    if ("texts" in args.tasks) != bool(args.data) or (args.data and args.tasks != ["texts"]):
+        parser.error("--tasks texts: alone, and with --data")
     unknown = [task for task in args.tasks if task not in CONTESTS]
     if unknown:
         parser.error(f"--tasks: {','.join(unknown)} not among {','.join(CONTESTS)}")
@@ -90,7 +105,7 @@ class Bench:
         self.contests = contests(args, ["funasr", *(ONNX_ENGINES if args.onnx else ())])
         self.models = args.models / f"{args.size}-{args.seed}"
         self.no_onnx = ""
-        if args.onnx:
+        if any(row.rival in ONNX_ENGINES for row in self.contests):
             self._find_onnx()
 
     def _find_onnx(self) -> None:
@@ -145,7 +160,7 @@ class Bench:
         self, stack: contextlib.ExitStack, program: str, engine: str, data: Sequence[Path]
     ) -> Engine | None:
         """An engine with its model loaded, which ends with the stack; None: `skipped` says why."""
-        reason = "" if engine in OURS else self.peer.lacks(engine)
+        reason = "" if engine in OURS else self.peer.lacks(engine.partition(",")[0])
         if engine in ONNX_ENGINES:
             reason = reason or self.no_onnx
         if reason:
@@ -177,12 +192,39 @@ class Bench:
             }
         else:
             seconds = {"streaming": args.stream_seconds, "vad": args.vad_seconds}
-            options = {"model": data[0], "seconds": seconds.get(program, args.seconds)}
+            folder = self._graphs(data[0], engine) if engine in GRAPHS else data[0]
+            options = {"model": folder, "seconds": seconds.get(program, args.seconds)}
+            options |= {"data": args.data} if args.data else {}
         given = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
         return [python, str(HERE / f"{program}.py"), "--engine", engine, *given]
 
+    def _graphs(self, model: Path, engine: str) -> Path:
+        """The graphs of a model in the numbers of an engine, made where they are not there yet."""
+        folder = self.args.models / f"graphs-{model.parent.name}-{model.name}-{GRAPHS[engine]}"
+        report, weights = folder / "export.json", model / "model.pt"
+        if not report.is_file() or report.stat().st_mtime < weights.stat().st_mtime:
+            say(f"{folder} is made")
+            export_model(model, folder, dtype=GRAPHS[engine])
+        return folder
+
+    def texts(self) -> list[Texts]:
+        """What each format of ours made of the data directory."""
+        keys, model = list(read_table(self.args.data / "wav.scp")), self._model("offline")
+        found = []
+        for (_, engine, task), answers in self.answers.items():
+            if task == "load":
+                continue
+            folder = self._graphs(model, engine) if engine in GRAPHS else model
+            files = folder.glob("*.onnx" if engine in GRAPHS else "model.pt")
+            size = sum(file.stat().st_size for file in files)
+            hyps = dict(zip(keys, answers[0]["texts"], strict=True))
+            found.append(Texts(engine, size, hyps, answers))
+        return found
+
     def _model(self, program: str) -> Path:
         """The directory for a program; ours is made where it is not there yet."""
+        if self.args.data:
+            return find_model(self.args.model)
         if program == "vad":
             released = SHARED / "models/fsmn-vad"
             small = ROOT / "tests/fixtures/oracle/fsmn_vad"
@@ -279,6 +321,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         stopped = True
     rows = bench.rows()
     print(table(rows))
+    if args.data:
+        formats = bench.texts()
+        print(texts_table(read_table(args.data / "text"), formats))
+        for each in formats:
+            write_table(args.out.with_suffix("") / each.format.replace(", ", "-"), each.hyps)
     write_json(args.out, bench, rows)
     say(f"{args.out}: {'what was measured until the stop' if stopped else 'all figures'}")
     failed = {program: why for (program, engine), why in bench.skipped.items() if engine == "ours"}

@@ -49,7 +49,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(model: Path, engine: str = "ours", seconds: float = 3.0) -> argparse.Namespace:
-    return argparse.Namespace(engine=engine, model=model, seconds=seconds, threads=1, clips=[])
+    given = {"engine": engine, "model": model, "seconds": seconds, "threads": 1}
+    return argparse.Namespace(**given, clips=[], data=None)
 
 
 # What is measured, and how
@@ -141,7 +142,7 @@ def test_formats_are_ours_with_another_number_format(models: Path, monkeypatch):
     monkeypatch.setattr("paraformer.AutoModel", lambda **options: asked.append(options))
     for engine in measure.OURS:
         measure.auto_model(options(models / "offline", engine))
-    assert [each.get("dtype") for each in asked] == [None, "bf16"]
+    assert [each.get("dtype") for each in asked] == [None, "bf16", "int8", None, None, None]
     rows = contests(run.parse(["--tasks", "formats"]), ["funasr"])
     assert {(row.program, row.rival) for row in rows} == {("offline", "ours, bf16")}
     assert {row.metric for row in rows} == {"rtf", "peak_mb"}
@@ -384,9 +385,68 @@ def test_a_wrong_command_line_is_refused(wrong: list[str]):
 
 
 def test_all_tasks_have_rows():
-    rows = contests(run.parse(["--tasks", ",".join(CONTESTS)]), ["funasr"])
+    tasks = ",".join(name for name in CONTESTS if name != "texts")
+    rows = contests(run.parse(["--tasks", tasks, "--onnx"]), ["funasr"])
     assert {row.program for row in rows} == {"offline", "streaming", "vad", "cif", "train"}
     assert {row.metric for row in rows} <= set(report.UNITS)
+
+
+def test_graphs_in_eight_bits_are_beside_torch_and_the_peers_by_the_same_graphs():
+    rows = contests(run.parse(["--tasks", "graphs", "--onnx"]), ["funasr", "sherpa-onnx"])
+    peers_of = [row.rival for row in rows if row.task == "7/1"]
+    torch_formats = ["ours", "ours, bf16", "ours, int8"]
+    assert peers_of == [*torch_formats, "funasr-onnx, int8", "sherpa-onnx, int8"]
+    assert {row.own for row in rows} == {"ours, onnx int8"}
+    assert contests(run.parse(["--tasks", "graphs"]), ["funasr"]) == []
+    answers = {("offline", "ours, onnx int8", "7/1"): OURS, ("offline", "ours", "7/1"): THEIRS}
+    row = report.compare(rows[0], answers, {})
+    assert (row.peer, row.ratio) == ("ours", 0.8)
+
+
+def test_formats_are_told_by_their_texts_of_a_data_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Of three units each has one wrong: one is left out, then another one is in its place."""
+    answers = {
+        "ours": {"wall_s": 4.0, "cpu_s": 2.0, "rtf": 0.4, "peak_mb": 600, "texts": ["一", "四"]},
+        "ours, int8": {"wall_s": 1.0, "cpu_s": 1.0, "rtf": 0.1, "texts": ["一五", "四"]},
+    }
+    for name, text in {"wav.scp": "a x.wav\nb y.wav\n", "text": "a 一 二\nb 四\n"}.items():
+        (tmp_path / name).write_text(text, encoding="utf8")
+
+    def measure_all(bench: run.Bench) -> None:
+        pairs = {("offline", engine, "2/1"): [each] for engine, each in answers.items()}
+        bench.answers.update(pairs)
+
+    monkeypatch.setattr(run.Bench, "measure", measure_all)
+    out = tmp_path / "bench.json"
+    given = ["--tasks", "texts", "--data", str(tmp_path), "--peer", sys.executable]
+    assert run.main([*given, "--out", str(out)]) == 0
+    lines = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()]
+    cells = {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines if line}
+    size = cells["ours"][0]
+    assert cells["format"][1] == "texts changed of 2"
+    assert cells["ours"][1:] == ["0", "33.33 % (1 of 3)", "1.00", "1.00", "0.4", "600"]
+    assert cells["ours, int8"] == [size, "1", "33.33 % (1 of 3)", "0.25", "0.50", "0.1", ""]
+    assert (tmp_path / "bench/ours-int8").read_text("utf8") == "a 一五\nb 四\n"
+
+
+def test_recordings_of_a_data_directory_are_heard_whole(models: Path, tmp_path: Path):
+    clips = measure.CLIPS[:2]
+    listed = "".join(f"{place} {clip}\n" for place, clip in enumerate(clips))
+    (tmp_path / "wav.scp").write_text(listed, encoding="utf8")
+    args = options(models / "offline")
+    args.data = tmp_path
+    model = AutoModel(model=models / "offline")
+    expected = [model.generate(str(clip))[0]["text"] for clip in clips]
+    assert offline.load(args)("2/1")["texts"] == expected
+    assert offline.load(args)("1/1")["texts"] == expected[:1]
+
+
+@pytest.mark.parametrize("wrong", [["--tasks", "texts"], ["--data", "data/test"]])
+def test_texts_want_a_data_directory(wrong: list[str]):
+    with pytest.raises(SystemExit):
+        run.parse(wrong)
 
 
 def test_a_run_that_is_stopped_keeps_what_it_has(
