@@ -24,10 +24,12 @@ def plain(said):
 
 
 def funasr(folder, batch, *paths):
+    """Of each file the text, and when its words begin, in ms."""
     from funasr_onnx import Paraformer
 
     model = Paraformer(folder, batch_size=int(batch), device_id="-1", intra_op_num_threads=1)
-    return [plain(each["preds"]) for each in model(list(paths))]
+    heard = model(list(paths))
+    return [[plain(x["preds"]), [start for start, _ in x.get("timestamp") or []]] for x in heard]
 
 
 def funasr_hotwords(folder, hotwords, *paths):
@@ -76,12 +78,13 @@ def funasr_realtime_marks(folder, *pieces):
 
 
 def sherpa(folder, batch, *paths):
+    """Of each file the text, and when its tokens begin, in ms."""
     import sherpa_onnx
 
     recognizer = sherpa_onnx.OfflineRecognizer.from_paraformer(
         paraformer=graph(folder, "model"), tokens=f"{folder}/tokens.txt", num_threads=1
     )
-    texts = []
+    heard_all = []
     for first in range(0, len(paths), int(batch)):
         streams = []
         for path in paths[first : first + int(batch)]:
@@ -90,9 +93,11 @@ def sherpa(folder, batch, *paths):
             stream.accept_waveform(rate, heard)
             streams.append(stream)
         recognizer.decode_streams(streams)
-        texts += [stream.result.text.replace(" ", "") for stream in streams]
-        assert all(len(s.result.timestamps) == len(s.result.tokens) for s in streams)
-    return texts
+        for result in (stream.result for stream in streams):
+            starts = [round(1000 * start) for start in result.timestamps]
+            assert len(starts) == len(result.tokens)
+            heard_all.append([result.text.replace(" ", ""), starts])
+    return heard_all
 
 
 def sherpa_stream(folder, *paths):
