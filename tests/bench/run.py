@@ -104,7 +104,7 @@ class Bench:
         self.skipped: Skipped = {}
         self.contests = contests(args, ["funasr", *(ONNX_ENGINES if args.onnx else ())])
         self.models = args.models / f"{args.size}-{args.seed}"
-        self.no_onnx = ""
+        self.no_onnx = "not asked for"
         if any(row.rival in ONNX_ENGINES for row in self.contests):
             self._find_onnx()
 
@@ -230,7 +230,7 @@ class Bench:
             small = ROOT / "tests/fixtures/oracle/fsmn_vad"
             return self.args.vad_model or (released if released.is_dir() else small)
         folder = self.models / program
-        if self.args.onnx and not self.no_onnx:
+        if not self.no_onnx:
             return folder
         assert program in KINDS
         say(f"{folder} is made, unless it is there")
