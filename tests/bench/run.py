@@ -132,7 +132,7 @@ class Bench:
     def _program(self, program: str, rows: Sequence[Contest]) -> None:
         """All rounds of all tasks of a program, engine after engine within each task."""
         pairs = dict.fromkeys(
-            pair for row in rows for pair in (("ours", row.task), (row.rival, row.rival_task))
+            pair for row in rows for pair in ((row.own, row.task), (row.rival, row.rival_task))
         )
         training = program == "train"
         data = make_corpus(self.models / program) if training else [self._model(program)]

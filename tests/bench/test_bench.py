@@ -403,6 +403,21 @@ def test_graphs_in_eight_bits_are_beside_torch_and_the_peers_by_the_same_graphs(
     assert (row.peer, row.ratio) == ("ours", 0.8)
 
 
+def test_each_engine_of_a_row_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without FunASR's maker of graphs, which these rows need not."""
+
+    class Said:
+        def ask(self, task: str) -> dict[str, float]:
+            return {"rtf": 0.5, "cpu_s": 2.0}
+
+    monkeypatch.setattr(run.Bench, "_start", lambda *given: Said())
+    where = ["--size", "tiny", "--models", str(tmp_path), "--rounds", "1"]
+    bench = run.Bench(run.parse(["--tasks", "graphs", "--onnx", *where]), peers.Peer(None, {}))
+    bench.measure()
+    rows = bench.rows()
+    assert len(rows) == 10 and {(row.ratio, row.processor_ratio) for row in rows} == {(1.0, 1.0)}
+
+
 def test_formats_are_told_by_their_texts_of_a_data_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
