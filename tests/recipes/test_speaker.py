@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,24 @@ def test_a_mixture_is_loud_where_its_rttm_says(tmp_path: Path) -> None:
     assert again.returncode == 0
     ours, theirs = (tmp_path / name / "audio/mix2-000.wav" for name in ("out", "again"))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_turns_overlap_as_often_as_asked_and_nobody_speaks_twice_at_once(tmp_path: Path) -> None:
+    wave = 0.2 * np.sin(2 * np.pi * 440 * np.arange(40000) / 16000)
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", wave, 16000)
+    tables = {"wav.scp": "{0} {1}/{0}.wav\n", "utt2spk": "{0} {0}\n"}
+    for table, line in tables.items():
+        (tmp_path / table).write_text("".join(line.format(name, tmp_path) for name in "ab"))
+    for share in (0, 1):
+        out = tmp_path / f"out{share}"
+        mixed = ("--number", 1, "--seconds", 60, "--overlap", share, tmp_path, out)
+        ran = start(sys.executable, RECIPE / "local/mix_turns.py", *mixed)
+        assert ran.returncode == 0, ran.stderr
+        rows = [line.split() for line in (out / "rttm").read_text().splitlines()]
+        spans = [(float(row[3]), float(row[3]) + float(row[4]), row[7]) for row in rows]
+        early = [later[0] < before[1] for before, later in pairwise(spans)]
+        assert all(early) if share else not any(early)
+        for name in "ab":
+            own = [span for span in spans if span[2] == name]
+            assert all(before[1] <= later[0] + 1e-3 for before, later in pairwise(own))

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Mix conversations of the clips of a data directory, with an RTTM of who speaks when.
 
-    local/mix_turns.py [--speakers 2] [--number 20] [--seconds 60] [--seed 1] DATA OUT
+    local/mix_turns.py [--speakers 2] [--number 20] [--seconds 60] [--overlap 0] [--seed 1] DATA OUT
 
 Writes OUT/audio, wav.scp, rttm and reco2num_spk. Speakers, clips, turns (1 to 10 s) and gaps (0 to
-1 s) are drawn by the seed; clips lose the silence at their ends, and no two people speak at once.
+1 s) are drawn by the seed; clips lose the silence at their ends. With --overlap so many of the
+turns (0 to 1) begin 0.5 to 2 s before the one before them has ended.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ FRAME = 160
 QUIET_DB = 35.0  # below the loudest frame of a clip
 LEVEL = 0.05  # of speech, root mean square
 TURN_SECONDS, GAP_SECONDS = (1.0, 10.0), (0.0, 1.0)
+OVERLAP_SECONDS = (0.5, 2.0)
 PAUSE_SECONDS = 0.15  # between the clips of a turn
 HISS = 1e-4
 
@@ -64,23 +66,31 @@ class Talkers:
 
 
 def conversation(
-    talkers: Talkers, seconds: float, random: np.random.Generator
+    talkers: Talkers, seconds: float, overlap: float, random: np.random.Generator
 ) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
-    """Samples of a conversation, and speaker, begin and duration in seconds of each turn."""
+    """Samples of a conversation, and speaker, begin and duration in seconds of each turn.
+
+    overlap: share of the turns that begin while the one before them lasts.
+    """
     names = list(talkers.queues)
-    parts, turns, place = [], [], 0
+    parts, turns, end = list[tuple[int, np.ndarray]](), [], 0
     speaker = names[int(random.integers(len(names)))]
-    while place < seconds * RATE or len(turns) < len(names):
-        gap = np.zeros(round(random.uniform(*GAP_SECONDS) * RATE), np.float32)
+    while end < seconds * RATE or len(turns) < len(names):
         wave = talkers.turn(speaker)
-        turns.append((speaker, (place + len(gap)) / RATE, len(wave) / RATE))
-        parts += [gap, wave]
-        place += len(gap) + len(wave)
+        begin = end + round(random.uniform(*GAP_SECONDS) * RATE)
+        if parts and overlap and random.random() < overlap:
+            shorter = min(len(wave), len(parts[-1][1]))
+            begin = end - min(round(random.uniform(*OVERLAP_SECONDS) * RATE), shorter // 2)
+        parts.append((begin, wave))
+        turns.append((speaker, begin / RATE, len(wave) / RATE))
+        end = begin + len(wave)
         silent = [name for name in names if name not in [turn[0] for turn in turns]]
         others = silent or [name for name in names if name != speaker]
         speaker = others[int(random.integers(len(others)))]
-    whole = np.concatenate(parts)
-    return whole + HISS * random.standard_normal(len(whole)), turns
+    whole = HISS * random.standard_normal(end)
+    for begin, wave in parts:
+        whole[begin : begin + len(wave)] += wave
+    return whole, turns
 
 
 def main() -> int:
@@ -91,6 +101,7 @@ def main() -> int:
     parser.add_argument("--speakers", type=int, default=2)
     parser.add_argument("--number", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--overlap", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     sources, speakers = read_table(args.data / "wav.scp"), read_table(args.data / "utt2spk")
@@ -106,7 +117,7 @@ def main() -> int:
         random = np.random.default_rng((args.seed, number))
         chosen = random.choice(sorted(clips), args.speakers, replace=False)
         talkers = Talkers({str(name): clips[str(name)] for name in chosen}, random)
-        wave, turns = conversation(talkers, args.seconds, random)
+        wave, turns = conversation(talkers, args.seconds, args.overlap, random)
         key = f"mix{args.speakers}-{number:03d}"
         wavs[key], counts[key] = str(args.out / "audio" / f"{key}.wav"), str(args.speakers)
         soundfile.write(wavs[key], wave.clip(-1, 1), RATE, subtype="PCM_16")
