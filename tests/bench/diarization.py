@@ -3,7 +3,7 @@
 
     tests/bench/diarization.py --model cam++-mini --data DATA --out DIR [--peer PYTHON]
         [--speakers 2,3,4,8] [--sizes 20x60,3x600] [--overlap 0,0.3] [--vad fsmn-vad-mini]
-    tests/bench/diarization.py ... --recordings MIXED     recordings with an rttm instead
+    tests/bench/diarization.py ... --recordings DATA      recordings with an rttm instead
 
 `egs/speaker/s0/local/mix_turns.py` mixes them of a Kaldi data directory, --sizes times seconds
 each. Windows are embedded once for the speech that the VAD finds and once for that of the
@@ -84,20 +84,18 @@ class Listener:
         self.merge = self.voices.likeness.merge_thr
 
     def hear(self, source: str, said: list[NamedTurn], true_speech: bool, file: Path) -> Heard:
-        """The windows of a recording; those of `file` where it is there."""
-        if not file.is_file():
-            known = None
-            if true_speech:
-                speech = joined([turn[:2] for turn in said])
-                known = [Span(round(1000 * start), round(1000 * end)) for start, end in speech]
-            wave = read_audio(source, target_fs=self.voices.rate)
-            segments = self.segmenter.segments([wave], known)
-            voices = [voice for segment in segments for voice in segment.voices]
-            spans = np.array([voice[:2] for voice in voices]).reshape(-1, 2)
-            number = len({turn.speaker for turn in said})
-            np.savez(file, spans=spans, rows=window_rows(voices), speakers=number)
-        found = np.load(file)
-        return Heard(found["spans"], found["rows"], said, file)
+        """The windows of a recording, which are kept in `file`."""
+        known = None
+        if true_speech:
+            speech = joined([turn[:2] for turn in said])
+            known = [Span(round(1000 * start), round(1000 * end)) for start, end in speech]
+        wave = read_audio(source, target_fs=self.voices.rate)
+        segments = self.segmenter.segments([wave], known)
+        voices = [voice for segment in segments for voice in segment.voices]
+        spans = np.array([voice[:2] for voice in voices]).reshape(-1, 2)
+        found = Heard(spans, window_rows(voices), said, file)
+        np.savez(file, spans=spans, rows=found.rows, speakers=found.speakers)
+        return found
 
 
 def errors_of(heard: Heard, labels: np.ndarray, collar: float) -> DiarizationErrors:
@@ -142,12 +140,14 @@ def rows_of(heard: Sequence[Heard], merge: float, peer: str | None) -> Iterator[
             yield name, THEIRS, told(heard, theirs, [None] * len(heard))
 
 
-def measure(listener: Listener, data: Path, peer: str | None, head: str) -> None:
-    """Print the rows of the recordings of a data directory; head: their first cells."""
+def measure(listener: Listener, data: Path, out: Path, peer: str | None, head: str) -> None:
+    """Print the rows of the recordings of a data directory, whose embeddings go into `out`; head:
+    their first cells.
+    """
     said, sources = read_rttm(data / "rttm"), read_table(data / "wav.scp")
     for vad in ("own", "true"):
-        folder = data / f"windows.{vad}"
-        folder.mkdir(exist_ok=True)
+        folder = out / f"windows.{vad}"
+        folder.mkdir(parents=True, exist_ok=True)
         heard = [
             listener.hear(sources[key], said[key], vad == "true", folder / f"{key}.npz")
             for key in sources
@@ -164,7 +164,7 @@ def main() -> int:
     parser.add_argument("--vad", default="fsmn-vad-mini")
     parser.add_argument("--data", type=Path, help="clips to mix")
     parser.add_argument("--recordings", type=Path, help="recordings with an rttm")
-    parser.add_argument("--out", type=Path, help="folder of the mixtures")
+    parser.add_argument("--out", type=Path, required=True, help="of mixtures and embeddings")
     parser.add_argument("--speakers", default="2,3,4,8")
     parser.add_argument("--sizes", default="20x60")
     parser.add_argument("--overlap", default="0,0.3")
@@ -174,7 +174,7 @@ def main() -> int:
     listener = Listener(args.model, args.vad)
     print(f"{HEAD}\n|{' --- |' * 11}")
     if args.recordings:
-        measure(listener, args.recordings, args.peer, "- | - | -")
+        measure(listener, args.recordings, args.out, args.peer, "- | - | -")
         return 0
     for size in args.sizes.split(","):
         count, seconds = size.split("x")
@@ -185,7 +185,7 @@ def main() -> int:
                     given = ("--speakers", speakers, "--number", count, "--seconds", seconds)
                     how = ("--overlap", overlap, "--seed", args.seed, args.data, out)
                     subprocess.run([sys.executable, MIXER, *given, *how], check=True)
-                measure(listener, out, args.peer, f"{speakers} | {seconds} | {overlap}")
+                measure(listener, out, out, args.peer, f"{speakers} | {seconds} | {overlap}")
     return 0
 
 

@@ -1,8 +1,10 @@
-"""How many live sessions a server of FunASR's protocol holds: clients that speak without a pause,
-at real-time pace, each from another place of the sound.
+"""How many live sessions a server holds: clients that speak without a pause, at real-time pace,
+each from another place of the sound, by FunASR's protocol or by that of sherpa-onnx.
 
     funasr serve +port=10095
     python tests/bench/load.py ws://127.0.0.1:10095 x.wav 8 16 32
+    sherpa-onnx-online-websocket-server --port=6006 ...
+    python tests/bench/load.py ws://127.0.0.1:6006 x.wav 8 16 32 --protocol sherpa
 
 A session is held if each partial comes within a second of its sound and the final, 95 times of 100,
 within half a second of the end. The processor time of the clients is told too, since they share it.
@@ -16,10 +18,14 @@ import json
 import os
 import time
 import wave
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from statistics import quantiles
+from typing import Any, Protocol
 
+import numpy as np
 from websockets.asyncio.client import connect
 
 BLOCK_MS, RATE = 60, 16000
@@ -35,34 +41,89 @@ class Session:
     text: str = ""
 
 
-async def speak(url: str, mode: str, sound: bytes, delay: float) -> Session:
+class Speech(Protocol):
+    """What a client of a server says and hears."""
+
+    opening: str | None
+    ending: str
+
+    def block(self, samples: bytes) -> bytes:
+        """The message of some samples of PCM16."""
+
+    def heard(self, message: str) -> tuple[str, bool]:
+        """The words that a message adds, and whether it is the last one."""
+
+
+class FunASRSpeech:
+    """FunASR's protocol; each message has new words."""
+
+    ending = '{"is_speaking": false}'
+
+    def __init__(self, mode: str) -> None:
+        start = {"mode": mode, "chunk_size": [0, 10, 5], "is_speaking": True}
+        self.opening = json.dumps(start)
+
+    def block(self, samples: bytes) -> bytes:
+        """See `Speech`."""
+        return samples
+
+    def heard(self, message: str) -> tuple[str, bool]:
+        """See `Speech`."""
+        told: dict[str, Any] = json.loads(message)
+        return told["text"], told["is_final"]
+
+
+class SherpaSpeech:
+    """The protocol of sherpa-onnx: float32, and each message has all words of a segment."""
+
+    opening, ending = None, "Done"
+
+    def __init__(self) -> None:
+        self.segments: dict[int, str] = {}
+
+    def block(self, samples: bytes) -> bytes:
+        """See `Speech`."""
+        return (np.frombuffer(samples, "<i2") / np.float32(32768)).astype("<f4").tobytes()
+
+    def heard(self, message: str) -> tuple[str, bool]:
+        """See `Speech`."""
+        if message == "Done!":
+            return "", True
+        told: dict[str, Any] = json.loads(message)
+        before = self.segments.get(told["segment"], "")
+        self.segments[told["segment"]] = told["text"]
+        return told["text"].removeprefix(before), False
+
+
+async def speak(url: str, speech: Speech, sound: bytes, delay: float) -> Session:
     """One utterance at real-time pace."""
     found, size = Session(), RATE * BLOCK_MS // 1000 * 2
     await asyncio.sleep(delay)
     async with connect(url, max_size=None, ping_interval=None) as socket:
-        start = {"mode": mode, "chunk_size": [0, 10, 5], "is_speaking": True}
-        await socket.send(json.dumps(start))
-        hearing = asyncio.create_task(hear(socket, found))
+        if speech.opening is not None:
+            await socket.send(speech.opening)
+        hearing = asyncio.create_task(hear(socket, speech, found))
         begun = time.perf_counter()
         for number, place in enumerate(range(0, len(sound), size), 1):
             await asyncio.sleep(begun + number * BLOCK_MS / 1000 - time.perf_counter())
-            await socket.send(sound[place : place + size])
+            await socket.send(speech.block(sound[place : place + size]))
         ended = time.perf_counter()
-        await socket.send('{"is_speaking": false}')
+        await socket.send(speech.ending)
         await hearing
         found.final = time.perf_counter() - ended
     return found
 
 
-async def hear(socket, found: Session) -> None:
+async def hear(socket, speech: Speech, found: Session) -> None:
     """The messages of one utterance, to the last."""
     came = []
-    async for text in socket:
-        message = json.loads(text)
-        found.text += message["text"]
-        if message["is_final"]:
+    async for message in socket:
+        text, last = speech.heard(message)
+        found.text += text
+        if last:
             break
-        came.append(time.perf_counter())
+        if text:
+            came.append(time.perf_counter())
     found.gaps = [after - before for before, after in pairwise(came)]
 
 
@@ -73,12 +134,14 @@ def turned(sound: bytes, number: int, count: int, seconds: float) -> bytes:
     return (whole * (size // len(whole) + 1))[:size]
 
 
-async def measure(url: str, mode: str, sound: bytes, count: int, seconds: float) -> str:
+async def measure(
+    url: str, speech: Callable[[], Speech], sound: bytes, count: int, seconds: float
+) -> str:
     """A line on so many sessions side by side."""
     used, begun = sum(os.times()[:2]), time.perf_counter()
     sessions = await asyncio.gather(
         *(
-            speak(url, mode, turned(sound, number, count, seconds), number / count)
+            speak(url, speech(), turned(sound, number, count, seconds), number / count)
             for number in range(count)
         )
     )
@@ -102,12 +165,14 @@ def main() -> None:
     parser.add_argument("sessions", type=int, nargs="+")
     parser.add_argument("--mode", default="2pass")
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--protocol", choices=("funasr", "sherpa"), default="funasr")
     given = parser.parse_args()
     with wave.open(given.wav) as file:
         assert file.getframerate() == RATE and file.getnchannels() == 1
         sound = file.readframes(file.getnframes())
+    speech = SherpaSpeech if given.protocol == "sherpa" else partial(FunASRSpeech, given.mode)
     for count in given.sessions:
-        print(asyncio.run(measure(given.url, given.mode, sound, count, given.seconds)), flush=True)
+        print(asyncio.run(measure(given.url, speech, sound, count, given.seconds)), flush=True)
 
 
 if __name__ == "__main__":

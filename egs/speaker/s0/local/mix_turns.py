@@ -85,7 +85,7 @@ def conversation(
         turns.append((speaker, begin / RATE, len(wave) / RATE))
         end = begin + len(wave)
         silent = [name for name in names if name not in [turn[0] for turn in turns]]
-        others = silent or [name for name in names if name != speaker]
+        others = silent or [name for name in names if name != speaker] or names
         speaker = others[int(random.integers(len(others)))]
     whole = HISS * random.standard_normal(end)
     for begin, wave in parts:
