@@ -12,7 +12,7 @@ from tests.bench.report import Contest
 
 # What a run of cif.py calls the peer's functions -> the engines here.
 CIF_RIVALS = {"cif": "funasr, loop", "cif_v1": "funasr, vectorised"}
-DEFAULT = "offline,stream,streams,vad,cif,graphs"
+DEFAULT = "offline,stream,streams,vad,speakers,cif,graphs"
 # What is trained -> the options of train.py.
 CONF = Path(__file__).resolve().parents[2] / "egs/aishell/s0/conf/train_conformer.yaml"
 CONFORMER = ["--conf", str(CONF), "--no-cmvn", "--max-frames", "4000"]
@@ -54,6 +54,13 @@ def streams(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest
 def vad(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
     """A long recording."""
     yield Contest(f"VAD of {args.vad_seconds:g} s", "vad", "all", "funasr", "all", "rtf")
+
+
+def speakers(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
+    """The embeddings of diarisation; a third of FunASR's time."""
+    title = f"speaker embeddings of {args.vad_seconds:g} s"
+    yield Contest(title, "speakers", "all", "funasr", "all", "rtf", 1 / 3)
+    yield Contest(title, "speakers", "all", "funasr", "all", "peak_mb")
 
 
 def cif(args: argparse.Namespace, rivals: Sequence[str]) -> Iterator[Contest]:
@@ -106,6 +113,7 @@ CONTESTS: Mapping[str, Callable[[argparse.Namespace, Sequence[str]], Iterator[Co
     "stream": stream,
     "streams": streams,
     "vad": vad,
+    "speakers": speakers,
     "cif": cif,
     "train": train,
 }

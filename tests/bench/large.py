@@ -24,8 +24,10 @@ import torch  # noqa: E402
 
 from paraformer.backends.torch_engine import frame_seconds  # noqa: E402
 from paraformer.data.features.cmvn import CmvnStatistics, write_cmvn  # noqa: E402
+from paraformer.models.kinds import SPEAKER  # noqa: E402
 from paraformer.models.release import (  # noqa: E402
     Config,
+    build,
     build_any,
     build_frontend,
     merge,
@@ -34,6 +36,7 @@ from paraformer.models.release import (  # noqa: E402
 from tests.bench.measure import CLIPS, speech  # noqa: E402
 
 KINDS = ("offline", "streaming")
+VOICES = "speakers"  # a CAM++ of the released size, or with few channels
 TOKENS_PER_SECOND = 4.0
 MADE = "made.json"  # written last: the directory is whole, and this is what it was made of
 
@@ -140,7 +143,10 @@ def make(directory: Path, kind: str, sizes: Sizes = SIZES["large"], seed: int = 
         return directory
     directory.mkdir(parents=True, exist_ok=True)
     made.unlink(missing_ok=True)
-    write_random(directory, configuration(kind, sizes), seed)
+    if kind == VOICES:
+        write_voices(directory, sizes, seed)
+    else:
+        write_random(directory, configuration(kind, sizes), seed)
     made.write_text(json.dumps(facts) + "\n", "utf8")
     return directory
 
@@ -161,6 +167,15 @@ def write_random(directory: Path, config: Config, seed: int = 0) -> Path:
         out = release.model.predictor.cif_output
         out.bias.fill_(math.log(share / (1 - share)))
         out.weight.mul_(0.3)
+    return save_directory(directory, release)
+
+
+def write_voices(directory: Path, sizes: Sizes, seed: int) -> Path:
+    """Write a CAM++ with random weights: that of the released configuration, unless it is tiny."""
+    small = {} if sizes == SIZES["large"] else {"growth_rate": 4, "init_channels": 8}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        release = build({"model": "CAMPPlus", "model_conf": small}, SPEAKER)
     return save_directory(directory, release)
 
 

@@ -39,7 +39,7 @@ from paraformer.hub.directories import find_model  # noqa: E402
 from tests.bench.contests import CIF_RIVALS, CONTESTS, DEFAULT, TRAINED, contests  # noqa: E402
 from tests.bench.corpus import make_corpus  # noqa: E402
 from tests.bench.engines import Answer, Engine, EngineError, Once, driver  # noqa: E402
-from tests.bench.large import KINDS, SIZES, make  # noqa: E402
+from tests.bench.large import KINDS, SIZES, VOICES, make  # noqa: E402
 from tests.bench.measure import GRAPHS, OURS  # noqa: E402
 from tests.bench.peers import (  # noqa: E402
     ONNX_ENGINES,
@@ -191,7 +191,8 @@ class Bench:
                 "threads": args.threads,
             }
         else:
-            seconds = {"streaming": args.stream_seconds, "vad": args.vad_seconds}
+            long = args.vad_seconds
+            seconds = {"streaming": args.stream_seconds, "vad": long, VOICES: long}
             folder = self._graphs(data[0], engine) if engine in GRAPHS else data[0]
             options = {"model": folder, "seconds": seconds.get(program, args.seconds)}
             options |= {"data": args.data} if args.data else {}
@@ -230,9 +231,9 @@ class Bench:
             small = ROOT / "tests/fixtures/oracle/fsmn_vad"
             return self.args.vad_model or (released if released.is_dir() else small)
         folder = self.models / program
-        if not self.no_onnx:
+        if not self.no_onnx and program in KINDS:
             return folder
-        assert program in KINDS
+        assert program in (*KINDS, VOICES)
         say(f"{folder} is made, unless it is there")
         return make(folder, program, SIZES[self.args.size], self.args.seed)
 

@@ -387,7 +387,8 @@ def test_a_wrong_command_line_is_refused(wrong: list[str]):
 def test_all_tasks_have_rows():
     tasks = ",".join(name for name in CONTESTS if name != "texts")
     rows = contests(run.parse(["--tasks", tasks, "--onnx"]), ["funasr"])
-    assert {row.program for row in rows} == {"offline", "streaming", "vad", "cif", "train"}
+    programs = {"offline", "streaming", "vad", "speakers", "cif", "train"}
+    assert {row.program for row in rows} == programs
     assert {row.metric for row in rows} <= set(report.UNITS)
 
 
@@ -488,13 +489,15 @@ def test_one_command_from_models_to_json(
     monkeypatch.delenv(peers.VARIABLE, raising=False)
     monkeypatch.setattr(peers, "VENV", tmp_path / "none")
     out = tmp_path / "bench.json"
-    short = "--tasks streams,vad,cif --rounds 2 --stream-seconds 2 --streams 2 --vad-seconds 5"
+    short = (
+        "--tasks streams,vad,speakers,cif --rounds 2 --stream-seconds 2 --streams 2 --vad-seconds 5"
+    )
     where = ["--size", "tiny", "--models", str(tmp_path), "--out", str(out)]
     assert run.main([*short.split(), *where, "--vad-model", str(VAD), "--threads", "1"]) == 0
     written = json.loads(out.read_text("utf8"))
     assert written["rounds"] == 2
     rows = written["rows"]
-    assert len(rows) == 2 + 1 + 2
+    assert len(rows) == 2 + 1 + 2 + 2
     reasons = {row["skipped"] for row in rows if row["peer"] != "ours, one after another"}
     assert reasons == {"no peer here; PEER=path/to/python or PEER_INSTALL=true"}
     (both,) = (row for row in rows if row["peer"] == "ours, one after another")
