@@ -4,9 +4,11 @@ beside a VAD, turns of speakers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
+
+from torch import Tensor
 
 from paraformer.api.diarization import ListeningSegmenter
 from paraformer.api.enrolment import Enrolment
@@ -26,6 +28,8 @@ from paraformer.options import BuildOptions, CallOptions
 from paraformer.output.result import Result, embedding_result, turns_result
 from paraformer.output.tables import LINES, TEXT, Layout, check_format
 
+# So many recordings, or so many seconds, are embedded together.
+TOGETHER, TOGETHER_SECONDS = 16, 60
 # What can be written of turns without words.
 TURN_FORMATS = (*LINES, "rttm", "textgrid")
 
@@ -48,19 +52,37 @@ class SpeakerTask(Task):
         self, items: Iterator[Item], total: int, call: CallOptions, cut: bool
     ) -> Iterator[Result]:
         """See `Task`."""
-        cache = Cache()
-        for item in progress(items, total, call):
+        for group in self._groups(progress(items, total, call), call):
+            embedded = iter(self.voices.embed([w for _, w in group if isinstance(w, Tensor)]))
+            for item, wave in group:
+                if not isinstance(wave, Tensor):
+                    yield self.silence(call, cut).failed(item, wave)
+                    continue
+                found, seconds = next(embedded), len(wave) / self.voices.rate
+                if isinstance(found, ParaformerError):
+                    yield self.silence(call, cut).failed(item, found, seconds)
+                else:
+                    yield embedding_result(item, found, seconds)
+
+    def _groups(
+        self, items: Iterable[Item], call: CallOptions
+    ) -> Iterator[list[tuple[Item, Tensor | ParaformerError]]]:
+        """Recordings that are embedded together, each with its samples (N,) or why it has none."""
+        cache, rate = Cache(), self.voices.rate
+        group, samples = list[tuple[Item, Tensor | ParaformerError]](), 0
+        for item in items:
+            wave: Tensor | ParaformerError
             try:
-                wave = item.read(call.fs, self.voices.rate, cache)
+                wave = item.read(call.fs, rate, cache)
+                samples += len(wave)
             except ParaformerError as error:
-                yield self.silence(call, cut).failed(item, error)
-                continue
-            (found,) = self.voices.embed([wave])
-            seconds = len(wave) / self.voices.rate
-            if isinstance(found, ParaformerError):
-                yield self.silence(call, cut).failed(item, found, seconds)
-            else:
-                yield embedding_result(item, found, seconds)
+                wave = error
+            group.append((item, wave))
+            if len(group) == TOGETHER or samples >= TOGETHER_SECONDS * rate:
+                yield group
+                group, samples = [], 0
+        if group:
+            yield group
 
     def streams(self, cut: bool) -> bool:
         """See `Task`."""
