@@ -100,23 +100,23 @@ class Listener:
 
 def errors_of(heard: Heard, labels: np.ndarray, collar: float) -> DiarizationErrors:
     """The errors of one recording by the speaker of each window."""
-    found = turns([(float(a), float(b)) for a, b in heard.spans], labels.tolist())
-    return score_turns(heard.said, [NamedTurn(t.start, t.end, str(t.speaker)) for t in found],
-                       collar=collar)  # fmt: skip
+    told = turns([(float(a), float(b)) for a, b in heard.spans], labels.tolist())
+    found = [NamedTurn(turn.start, turn.end, str(turn.speaker)) for turn in told]
+    return score_turns(heard.said, found, collar=collar)
 
 
 def told(heard: Sequence[Heard], labels: Sequence[np.ndarray], sure: Sequence[float | None]) -> str:
     """The cells of a row that say how right groups are; sure: how sure their numbers are."""
-    rates = []
+    rates = list[str]()
     for collar in COLLARS:
         whole = DiarizationErrors()
         for one, own in zip(heard, labels, strict=True):
             whole = whole.plus(errors_of(one, own, collar))
         parts = [f"{100 * part / whole.total:.2f}" for part in (whole.wrong, *whole[:3])]
         rates.append(parts[0] + (f" ({', '.join(parts[1:])})" if collar else ""))
-    right = [own.max(initial=0) + 1 == each.speakers
-             for each, own in zip(heard, labels, strict=True)]  # fmt: skip
-    shares = []
+    numbers = [own.max(initial=0) + 1 for own in labels]
+    right = [number == one.speakers for number, one in zip(numbers, heard, strict=True)]
+    shares = list[str]()
     for wanted in (True, False):
         own = [s for s, r in zip(sure, right, strict=True) if s is not None and r == wanted]
         shares.append(f"{np.mean(own):.2f}" if own else "-")

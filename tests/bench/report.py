@@ -98,12 +98,12 @@ def median(answers: Sequence[Answer], key: str) -> float | None:
 
 
 def agreement(ours: Answer, theirs: Answer) -> float | None:
-    """How alike the texts or segments are, 0 to 1; None where there are none.
+    """How alike the texts, segments or sums of embeddings are, 0 to 1; None where there are none.
 
     >>> agreement({"texts": ["一 二", "三"]}, {"texts": ["一二", "四"]})
     0.6666666666666667
     """
-    for key in ("texts", "spans"):
+    for key in ("texts", "spans", "sums"):
         if key in ours and key in theirs:
             return float(Levenshtein.normalized_similarity(_output(ours), _output(theirs)))
     return None
@@ -112,7 +112,7 @@ def agreement(ours: Answer, theirs: Answer) -> float | None:
 def _output(answer: Answer) -> Sequence[Any]:
     if "texts" in answer:
         return "".join(answer["texts"]).replace(" ", "")
-    return [tuple(span) for span in answer["spans"]]
+    return answer.get("sums") or [tuple(span) for span in answer["spans"]]
 
 
 def table(rows: Sequence[Row]) -> str:

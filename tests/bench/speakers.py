@@ -32,7 +32,7 @@ def load(args: argparse.Namespace) -> Run:
         wave = speech(seconds, args.clips)
         windows = [wave[at : at + WINDOW] for at in range(0, len(wave) - WINDOW + 1, STEP)]
         found = model.generate(input=windows, fs=RATE)
-        return [round(float(np.asarray(one["spk_embedding"]).sum()), 3) for one in found]
+        return [round(float(np.asarray(one["spk_embedding"]).sum()), 1) for one in found]
 
     sums(20 * STEP / RATE)
 
