@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, pairwise
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -155,20 +156,26 @@ def channel_speaker(result: Result) -> Speakers:
 def tell_speakers(
     result: Result, found: Speakers, call: CallOptions, mode: str, marked: bool
 ) -> None:
-    """Put speakers into the sentences and words of a result.
+    """Put speakers into the sentences and words of a result. A sentence of words ends where the
+    speaker changes; one without words is the speaker's who leads by the reference's rule.
 
     mode: where sentences end; marked: the result has marks.
     """
     result.turns = found.told_turns()
     found.tell(result, call)
     by_marks = marked and mode != BY_SEGMENTS
-    told = sentence_info(result, by_marks, call.en_post_proc, call.return_raw_text)
+    times = [(word["start"], word["end"]) for word in result.words or ()]
+    speakers = word_speakers(times, found.turns)
+    changes = {n for n, pair in enumerate(pairwise(speakers), 1) if pair[0] != pair[1]}
+    told = sentence_info(result, by_marks, call.en_post_proc, call.return_raw_text, changes)
+    spoken = iter(speakers)
     for sentence in told:
-        speaker = sentence_speaker(sentence["start"], sentence["end"], found.turns)
+        if by_marks and times:
+            speaker, *_ = islice(spoken, len(sentence["timestamp"]))
+        else:
+            speaker = sentence_speaker(sentence["start"], sentence["end"], found.turns)
         sentence |= found.who(speaker, scored=True)
     result.sentence_info = told
     if result.words is not None:
-        times = [(word["start"], word["end"]) for word in result.words]
-        speakers = word_speakers(times, found.turns)
         pairs = zip(result.words, speakers, strict=True)
         result.words = [{**word, **found.who(speaker)} for word, speaker in pairs]

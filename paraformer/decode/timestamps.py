@@ -5,7 +5,7 @@ The rules, with their numbers, are the reference's (`ts_prediction_lfr6_standard
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -209,12 +209,14 @@ def cut_sentences(
     times: Times,
     marks: Iterable[str] = MARKS,
     places: Sequence[tuple[int, int]] | None = None,
+    starts: Container[int] = (),
 ) -> list[Sentence]:
     """A punctuated text in sentences, which joined are the text again, each with its times.
 
     words: those of the text in their order, each as it stands there; times: theirs; places: where
     they stand, if that is known. A sentence ends behind a word that any of `marks` follows, and
-    with the text; 3.5 and example.com are whole.
+    with the text; 3.5 and example.com are whole. starts: numbers of words, above 0, that
+    begin one anyway.
 
     >>> [s[:3] for s in cut_sentences("你好，ok.", ["你", "好", "ok"], [[0, 2], [2, 5], [7, 9]])]
     [('你好，', 0, 5), ('ok.', 7, 9)]
@@ -228,10 +230,11 @@ def cut_sentences(
         start = places[number][0] if places is not None else text.find(word, place)
         if start < 0:
             raise DataError(f"'{word}': not in '{text[place:]}'; give the words of the same text")
-        if cut := _cut_in_gap(text, place, start, known) if number else 0:
-            stretch = text[begin : place + cut]
-            sentences.append(_sentence(stretch, times[first:number]))
-            begin, first = place + cut, number
+        cut = _cut_in_gap(text, place, start, known) if number else 0
+        if cut or number in starts:
+            end = place + cut if cut else start
+            sentences.append(_sentence(text[begin:end], times[first:number]))
+            begin, first = end, number
         place = start + len(word)
     if text[begin:]:
         sentences.append(_sentence(text[begin:], times[first:]))

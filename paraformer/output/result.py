@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -317,15 +317,18 @@ def shown_text(result: Mapping[str, Any]) -> str:
     return text
 
 
-def sentence_info(result: Result, marked: bool, english: bool, raw: bool) -> list[Fields]:
+def sentence_info(
+    result: Result, marked: bool, english: bool, raw: bool, starts: Container[int] = ()
+) -> list[Fields]:
     """The text of a result in sentences, in ms; joined they are the text.
 
-    marked: it has marks, at which it is cut if its words have times; else, as in the reference, at
-    the segments of the VAD. english: `,` and `.` for `，` and `。`; raw: also without marks.
+    marked: it has marks, at which it is cut if its words have times, and ahead of the words whose
+    numbers are in `starts`; else, as in the reference, at the segments of the VAD. english: `,`
+    and `.` for `，` and `。`; raw: also without marks.
     """
     if marked and result.words is not None:
         words = [word["text"] for word in result.words]
-        sentences = cut_sentences(str(result.text), words, _word_times(result))
+        sentences = cut_sentences(str(result.text), words, _word_times(result), starts=starts)
         own = iter(words)
         bare = [join_texts(next(own) for _ in sentence.timestamp) for sentence in sentences]
     else:

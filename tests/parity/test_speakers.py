@@ -65,11 +65,16 @@ def test_sentences_of_the_reference(number, model, facts, heard):
     ours = turns(inside["segments"], by_first(np.array(inside["labels"])).tolist())
     assert [[*turn] for turn in ours] == [pytest.approx(turn) for turn in inside["turns"]]
     (expected,) = facts["cases"][f"two_speakers.wav, {name}"]
-    theirs = [(s["start"], s["end"], s["spk"]) for s in expected["sentence_info"]]
-    mine = [(s["start"], s["end"], s["spk"]) for s in found["sentence_info"]]
+    told = found["sentence_info"]
     # The end of the text, where marks alone are a sentence to the reference, is cut otherwise.
-    assert mine[:3] == theirs[:3]
-    assert {spk for *_, spk in mine[3:]} == {spk for *_, spk in theirs[3:]}
+    for theirs in expected["sentence_info"][:3]:
+        inside = [s for s in told if theirs["start"] <= s["start"] and s["end"] <= theirs["end"]]
+        assert [inside[0]["start"], inside[-1]["end"]] == [theirs["start"], theirs["end"]]
+        assert theirs["spk"] in {s["spk"] for s in inside}
+    # Where the reference's sentence has several speakers, ours ends with the words of each.
+    assert "".join(s["text"] for s in told) == found["text"]
+    spoken = [s["spk"] for s in told for _ in s["timestamp"]]
+    assert spoken == [word["spk"] for word in found["words"]]
     assert len(found["words"]) == len(found["timestamp"])
     assert {word["spk"] for word in found["words"]} <= set(range(number or 2))
 

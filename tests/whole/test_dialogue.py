@@ -40,6 +40,13 @@ def test_each_word_is_its_speaker_s(number: int | None, turns: list[NamedTurn]) 
                 wrong += word["spk"] != numbers[turn.speaker]
     assert total >= 85 and wrong <= 1
     assert {turn["spk"] for turn in found["turns"]} == {0, 1}
+    # Sentences too, although marks do not stand at every change.
+    for sentence in found["sentence_info"]:
+        spoken = [
+            min(turn.end, sentence["end"] / 1000) - max(turn.start, sentence["start"] / 1000)
+            for turn in turns
+        ]
+        assert sentence["spk"] == numbers[turns[int(np.argmax(spoken))].speaker]
 
 
 def test_turns_of_one_speaker_are_more_alike_than_its_threshold(turns: list[NamedTurn]) -> None:

@@ -170,3 +170,17 @@ def test_marks_may_be_others():
 def test_words_of_another_text(words, times, message):
     with pytest.raises(DataError, match=message):
         cut_sentences("a", words, times)
+
+
+def test_a_sentence_ends_ahead_of_words_that_begin_one_anyway():
+    words, times = ["你", "好", "yes", "ok"], [[0, 2], [2, 5], [7, 9], [9, 12]]
+    found = cut_sentences("你好，yes ok.", words, times, starts={1, 3})
+    assert [s[:3] for s in found] == [
+        ("你", 0, 2),
+        ("好，", 2, 5),
+        ("yes ", 7, 9),
+        ("ok.", 9, 12),
+    ]
+    # A mark inside of a number ends no sentence, a change of speaker there does.
+    found = cut_sentences("3.5", ["3", "5"], [[0, 1], [1, 2]], starts={1})
+    assert [s.text for s in found] == ["3.", "5"]
