@@ -14,8 +14,8 @@ import os
 import sys
 
 POLICY = "OMP_WAIT_POLICY"
-# A user who names one of these has settled it.
 SPINS = "GOMP_SPINCOUNT"
+# A user who names one of these has settled it.
 SETTLED = (POLICY, SPINS, "KMP_BLOCKTIME")
 # Rounds before a thread sleeps: some tens of microseconds, which pass between two products.
 MOST_SPINS = "10000"

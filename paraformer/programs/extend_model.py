@@ -3,8 +3,8 @@ weights in the format that is asked for.
 
 New tokens stand behind the old ones, which keep their ids (so does <unk>) and their scores. The
 rows of new tokens begin as ones that the model nearly never says; to its n-grams, which go along,
-they are unknown words, each as likely as <unk>. A model whose tokens.json was
-lengthened by hand gets the rows that it lacks. Prints how many rows are new.
+they are unknown words, each as likely as <unk>. A model whose tokens.json was lengthened by hand
+gets the rows that it lacks. Prints how many rows are new.
 """
 
 from __future__ import annotations

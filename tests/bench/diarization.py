@@ -94,7 +94,7 @@ class Listener:
         voices = [voice for segment in segments for voice in segment.voices]
         spans = np.array([voice[:2] for voice in voices]).reshape(-1, 2)
         found = Heard(spans, window_rows(voices), said, file)
-        np.savez(file, spans=spans, rows=found.rows, speakers=found.speakers)
+        np.savez(file, rows=found.rows, speakers=found.speakers)  # what the peer reads
         return found
 
 

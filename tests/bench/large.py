@@ -172,7 +172,7 @@ def write_random(directory: Path, config: Config, seed: int = 0) -> Path:
 
 def write_voices(directory: Path, sizes: Sizes, seed: int) -> Path:
     """Write a CAM++ with random weights: that of the released configuration, unless it is tiny."""
-    small = {} if sizes == SIZES["large"] else {"growth_rate": 4, "init_channels": 8}
+    small = {"growth_rate": 4, "init_channels": 8} if sizes == SIZES["tiny"] else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         release = build({"model": "CAMPPlus", "model_conf": small}, SPEAKER)

@@ -105,14 +105,15 @@ def agreement(ours: Answer, theirs: Answer) -> float | None:
     """
     for key in ("texts", "spans", "sums"):
         if key in ours and key in theirs:
-            return float(Levenshtein.normalized_similarity(_output(ours), _output(theirs)))
+            said = (_output(answer, key) for answer in (ours, theirs))
+            return float(Levenshtein.normalized_similarity(*said))
     return None
 
 
-def _output(answer: Answer) -> Sequence[Any]:
-    if "texts" in answer:
-        return "".join(answer["texts"]).replace(" ", "")
-    return answer.get("sums") or [tuple(span) for span in answer["spans"]]
+def _output(answer: Answer, key: str) -> Sequence[Any]:
+    if key == "texts":
+        return "".join(answer[key]).replace(" ", "")
+    return [tuple(span) for span in answer[key]] if key == "spans" else answer[key]
 
 
 def table(rows: Sequence[Row]) -> str:
