@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paraformer.models.mapped import in_memory, let_go
@@ -19,8 +18,10 @@ from paraformer.nn.layers import FeedForward, NormedFeedForward, PointwiseConv, 
 # times as fast as torch's own product on a streaming chunk, and 1.2 times on a long utterance; one
 # made for few rows is slower with most of them.
 ROWS = 1024
-# Numbers of rows are rounded up to a multiple of these, few ones and more.
-FEW_ROWS, FEW_STEP, MANY_STEP = 64, 4, 64
+# Numbers of rows up to the first of each pair are rounded up to a multiple of the second: a chunk
+# of a stream has 20, five seconds have 84, and a row that is not there costs as much as any other.
+STEPS = ((32, 4), (64, 8), (256, 16), (ROWS, 64))
+COPIED_ROWS = 64  # of a matrix, at a time
 # Below so many weights a product is too small to gain anything.
 LEAST_WEIGHTS = 4096
 # Of products in 8 bits: the largest whole number, and the least size that a row is taken to have.
@@ -78,7 +79,7 @@ class _WholeProduct(_Product):
         matrix = matrix.detach()
         self.scales = (_largest(matrix).float() / WHOLE).flatten()  # (out,)
         draft = _in_pages(matrix, torch.int8)
-        blocks = (x.split(FEW_ROWS) for x in (matrix, self.scales[:, None], draft))
+        blocks = (x.split(COPIED_ROWS) for x in (matrix, self.scales[:, None], draft))
         for rows, scales, place in zip(*blocks, strict=True):
             place.copy_((rows / scales).round_())
         self.packed = torch.ops.onednn.qlinear_prepack(draft, [ROWS, self.in_features])
@@ -124,9 +125,14 @@ def _padded(rows: Tensor) -> Tensor:
     """Rows (M, in) and more of zeros: oneDNN keeps up to a megabyte for each number of rows that it
     has met, so let there be few.
     """
-    step = FEW_STEP if len(rows) <= FEW_ROWS else MANY_STEP
-    spare = -len(rows) % step
-    return F.pad(rows, (0, 0, 0, spare)) if spare else rows
+    count, width = rows.shape
+    spare = -count % next(step for most, step in STEPS if count <= most)
+    if not spare:
+        return rows
+    padded = rows.new_empty(count + spare, width)
+    padded[:count] = rows
+    padded[count:] = 0
+    return padded
 
 
 def _draft(matrix: Tensor, dtype: torch.dtype) -> Tensor:
@@ -244,7 +250,8 @@ class PackedFeedForward(FeedForward):
         return in_blocks(self._block, x.reshape(-1, width), width).view(x.shape)
 
     def _block(self, rows: Tensor) -> Tensor:
-        return self.w_2(cast(PackedLinear, self.w_1).product(rows, "relu"))
+        hidden = cast(PackedLinear, self.w_1).product(_padded(rows), "relu")
+        return cast(Tensor, self.w_2(hidden))[: len(rows)]
 
 
 class PackedNormedFeedForward(NormedFeedForward):
@@ -256,7 +263,8 @@ class PackedNormedFeedForward(NormedFeedForward):
         return in_blocks(self._block, x.reshape(-1, width), width).view(x.shape)
 
     def _block(self, rows: Tensor) -> Tensor:
-        return self.w_2(self.norm(cast(PackedLinear, self.w_1).product(rows, "relu")))
+        hidden = cast(PackedLinear, self.w_1).product(_padded(rows), "relu")
+        return cast(Tensor, self.w_2(self.norm(hidden)))[: len(rows)]
 
 
 def _adopt(packed: nn.Module, layer: nn.Module) -> None:

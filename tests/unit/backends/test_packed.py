@@ -64,7 +64,7 @@ def test_shapes_without_end_take_no_memory_without_end():
         patch.setattr(torch.ops.mkldnn, "_linear_pointwise", watch)
         for rows in range(1, 2500):
             assert layer(torch.zeros(rows, 64)).shape == (rows, 80)
-    assert len(met) <= 32
+    assert len(met) <= 36
 
 
 @needs_onednn
