@@ -15,7 +15,7 @@ class TorchVoices(VoiceEngine):
         self, release: SpeakerRelease, device: torch.device, dtype: torch.dtype | None
     ) -> None:
         self.device, self.dtype, self.release = device, dtype, release
-        self.model = release.model.to(device).eval()
+        self.model = release.model.to(device).folded()
         self.width = self.model.embedding_size
 
     @torch.inference_mode()

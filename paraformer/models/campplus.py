@@ -4,12 +4,14 @@ surrounds them.
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 PIECE = 100  # frames that a layer sees the mean of, beside that of the whole utterance
 LEAST_FRAMES = 3  # fewer are one frame behind the first stride, which has no deviation
@@ -33,6 +35,14 @@ def normalised(channels: int, affine: bool = True) -> nn.Sequential:
     return nn.Sequential(
         OrderedDict([*parts, *([("relu", nn.ReLU(inplace=True))] if affine else [])])
     )
+
+
+def _fold(module: nn.Module, *pairs: tuple[str, str]) -> None:
+    """Make each normalisation part of the convolution before it: names of the two."""
+    for convolution, norm in pairs:
+        one: Any = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
+        setattr(module, convolution, one)
+        setattr(module, norm, nn.Identity())
 
 
 class Likeness(NamedTuple):
@@ -59,6 +69,12 @@ class ResidualBlock(nn.Module):
             self.shortcut.append(nn.Conv2d(channels, channels, 1, (stride, 1), bias=False))
             self.shortcut.append(nn.BatchNorm2d(channels))
 
+    def fold(self) -> None:
+        """Make the normalisations part of the convolutions before them, in evaluation mode."""
+        _fold(self, ("conv1", "bn1"), ("conv2", "bn2"))
+        if len(self.shortcut):
+            _fold(self.shortcut, ("0", "1"))
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, F, T) -> (B, C, F / stride, T)."""
         y = F.relu(self.bn1(self.conv1(x)))
@@ -78,6 +94,12 @@ class FrequencyHead(nn.Module):
         self.conv2 = nn.Conv2d(size, size, 3, (2, 1), padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(size)
         self.output_size = size * -(-feat_dim // 8)
+
+    def fold(self) -> None:
+        """Make the normalisations part of the convolutions before them, in evaluation mode."""
+        _fold(self, ("conv1", "bn1"), ("conv2", "bn2"))
+        for block in (*self.layer1, *self.layer2):
+            block.fold()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, D, T) -> (B, 32 D / 8, T), the rows of a channel behind each other."""
@@ -221,6 +243,16 @@ class CamPlusPlus(nn.Module):
         parts += [("out_nonlinear", normalised(width)), ("stats", StatsPool())]
         parts.append(("dense", EmbeddingLayer(2 * width, embedding_size)))
         self.xvector = nn.Sequential(OrderedDict(parts))
+
+    def folded(self) -> CamPlusPlus:
+        """A twin in evaluation mode, which shares all but a head that is folded and has the
+        channels of a place together: a third less of the head's time.
+        """
+        twin, head = copy.copy(self.eval()), copy.deepcopy(self.head)
+        head.fold()
+        cast(Any, head).to(memory_format=torch.channels_last)
+        twin._modules = {**self._modules, "head": head}
+        return twin
 
     def forward(self, feats: Tensor) -> Tensor:
         """Log-mel features (B, T, D) without their mean over time, T >= 3 -> embeddings (B, E),

@@ -79,6 +79,22 @@ def test_any_number_of_frames_has_an_embedding(frames):
     assert found.isfinite().all()
 
 
+def test_a_folded_head_hears_the_same_and_the_model_stays():
+    torch.manual_seed(0)
+    model = build(tiny.SPEAKER_CONFIG, SPEAKER).model.eval()
+    for norm in (m for m in model.modules() if hasattr(m, "running_var")):
+        norm.running_mean.normal_(0, 0.1)
+        norm.running_var.uniform_(0.5, 2)
+    before = tuple(model.state_dict())
+    x = torch.randn(3, 40, model.feat_dim)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.folded()(x), model(x), atol=1e-6, rtol=1e-5)
+    assert tuple(model.state_dict()) == before
+    folded = model.folded()
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.head.modules())
+    assert folded.xvector is model.xvector
+
+
 @pytest.mark.parametrize("dtype", [None, torch.float16])
 def test_saved_and_loaded_is_the_same(dtype, tmp_path):
     release = tiny.voices()
