@@ -357,6 +357,7 @@ class ExportOptions(_Checked):
     dtype: str = _option("fp32", "fp32; fp16: weights stored in half; int8: products in 8 bits")
     calibrate: str = _option("", "int8: data or list; keeps layers in fp32 for 99 % of its texts")
     check: str = _option("", "data directory or list: whose texts change, speed beside torch")
+    peers: str = _option("", "Pythons that have funasr-onnx, sherpa-onnx, which run it; or none")
     hub: str = _option("ms", "ms (ModelScope) or hf (Hugging Face): whose models are meant")
     model_revision: str | None = _option(None, "its branch, tag or commit at the hub")
     offline: bool = _option(False, "fetch no model")

@@ -303,6 +303,7 @@ class AutoModel:
         dtype: str = "",
         calibrate: str = "",
         check: str = "",
+        peers: str = "",
     ) -> str:
         """Write ONNX graphs of the model as it was released, proved beside torch: see
         `bin/export_onnx.py`. quantize is dtype="int8"; output_dir is by default NAME-onnx here.
@@ -320,6 +321,7 @@ class AutoModel:
             dtype=dtype,
             calibrate=calibrate,
             check=check,
+            peers=peers,
         )
         for line in write_graphs(chosen):
             log.info("%s", line)

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from paraformer.api.peers import PeerTrials
 from paraformer.data.corpus.tables import write_text
 from paraformer.errors import ConfigError
-from paraformer.export.directory import SHERPA, Export, export_model
+from paraformer.export.directory import Export, export_model
+from paraformer.export.peers import SHERPA, Peer, find_peers
+from paraformer.extras import load_torchaudio
 from paraformer.hub.directories import find_model
 from paraformer.models.graphs import REPORT
-from paraformer.models.kinds import RECOGNISER, VAD, hears_streams, kind_of
+from paraformer.models.kinds import PUNCTUATION, RECOGNISER, SPEAKER, VAD, hears_streams, kind_of
 from paraformer.models.release import Config, read_config
 from paraformer.options import ExportOptions
 from paraformer.output.result import Fields
 
-# Fields of results by which a recogniser, and a VAD, are compared.
+log = logging.getLogger(__name__)
+
+# Fields of results by which recognisers and punctuation models, and VADs, are compared.
 COMPARED = ("text", "value")
 # Models whose results an option compares.
 HEARD = {
-    "check": ("recognisers and VADs", (RECOGNISER, VAD)),
+    "check": ("recognisers, VADs and punctuation models", (RECOGNISER, VAD, PUNCTUATION)),
     "calibrate": ("texts of recognisers", (RECOGNISER,)),
 }
 SHOWN = 5  # recordings that a line names
@@ -55,25 +62,44 @@ def write_graphs(options: ExportOptions) -> list[str]:
     if options.layout == SHERPA and kind_of(config) is RECOGNISER:
         manner["lm_file"] = "none"  # which does not go along
     hear = None if chosen is None else partial(_texts, chosen, manner)
-    export = export_model(source, out, *settings, hear)
+    peers = _peers_of(config, options.peers)
+    with TemporaryDirectory() as folder:
+        trials = PeerTrials(source, streaming, options.dtype, known, peers, Path(folder))
+        export = export_model(source, out, *settings, hear, trials)
     if known is None:
         return export.table()
     return [*export.table(), *_checked(source, export, known, manner)]
 
 
+def _peers_of(config: Config, said: str) -> dict[str, Peer]:
+    """The runtimes that there are to try an export; sherpa-onnx hears voices by features that
+    torchaudio makes.
+    """
+    peers = find_peers(said)
+    if peers and kind_of(config) is SPEAKER:
+        try:
+            load_torchaudio("peers: for a speaker model")
+        except ConfigError as error:
+            if said:
+                raise
+            log.warning("%s", error)
+            return {}
+    return peers
+
+
 def _list_of(config: Config, name: str, said: str) -> Path | None:
-    """The list that an option names; refused before the export where there is none, or nothing
-    that could be compared.
+    """The list that an option names, of texts for a punctuation model; refused before the export
+    where there is none, or nothing that could be compared.
     """
     if not said:
         return None
     title, kinds = HEARD[name]
     if kind_of(config) not in kinds:
         raise ConfigError(f"{name}: compares {title}; leave it out for this model")
-    data = Path(said)
-    listed = data / "wav.scp" if data.is_dir() else data
+    data, table = Path(said), "text" if kind_of(config) is PUNCTUATION else "wav.scp"
+    listed = data / table if data.is_dir() else data
     if not listed.is_file():
-        raise ConfigError(f"{name}={said}: no such list; give a data directory with wav.scp")
+        raise ConfigError(f"{name}={said}: no such list; give a data directory with {table}")
     return listed
 
 

@@ -6,7 +6,8 @@
   funasr exp/onnx/example/asr_example.wav +model=exp/onnx
 
 What `bin/export_onnx.py` does, by the same options. onnxruntime has run each graph beside torch
-before anything is written; differences and sizes are printed, and stand in export.json.
+before anything is written, and so have funasr-onnx and sherpa-onnx where they are at hand;
+differences and sizes are printed, and stand in export.json.
 """
 
 from __future__ import annotations

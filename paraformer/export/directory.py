@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -25,11 +26,13 @@ from paraformer.export.graphs import Graph, gives_times, graphs_of
 from paraformer.export.onnx_file import (
     OPSET,
     WHAT,
+    products,
     round_to_half,
     store_half,
     store_int8,
     write_graph,
 )
+from paraformer.export.peers import FUNASR, PEERS, SHERPA, Heard
 from paraformer.export.proof import Passed, prove
 from paraformer.extras import load_extra
 from paraformer.files import check_folder, together
@@ -56,8 +59,10 @@ from paraformer.models.release import (
 )
 from paraformer.models.side_files import carry_over
 
-FUNASR, SHERPA, BOTH = "funasr-onnx", "sherpa-onnx", "both"
-LAYOUTS = (BOTH, FUNASR, SHERPA)
+log = logging.getLogger(__name__)
+
+BOTH = "both"
+LAYOUTS = (BOTH, *PEERS)
 DTYPES = ("fp32", "fp16", "int8")
 TOKEN_JSON, TOKEN_TXT = TOKEN_LISTS
 CMVN, CONFIG = "am.mvn", "config.yaml"
@@ -69,8 +74,11 @@ STALE = (*(f"{name}.onnx" for name in GRAPH_NAMES), TOKEN_JSON, TOKEN_TXT, CMVN)
 CLIP = BUNDLED / "paraformer-zh-mini" / "example" / "asr_example.wav"
 TEXT = "今天下雨所以我们没有出门在家里看了一天的书明天你有空吗我想请你吃饭"
 MEGABYTE = 1_000_000
+NOT_RUN = "not run: give peers=PYTHON, one that has it"
 # What sherpa-onnx makes of audio, whatever the model was trained on.
 SHERPA_FEATURES = {"window": "hamming", "n_mels": 80, "frame_length": 25, "frame_shift": 10}
+# A runtime by its name, the folder of graphs -> what it heard; nothing of one that is not here.
+TryPeer = Callable[[str, Path], list[Heard]]
 FRONTEND_KEYS = ("fs", "window", "n_mels", "frame_length", "frame_shift", "lfr_m", "lfr_n")
 
 
@@ -90,10 +98,13 @@ class Export:
     directory: Path
     report: dict[str, Any]
     graphs: list[Written]
-    calibration: Calibration | None = None
+    calibration: Calibration | None
+    peers: dict[str, list[Heard]]  # by the names of those that the files are for
 
     def table(self) -> list[str]:
-        """Lines to show: each graph, its trials, and the largest difference from torch."""
+        """Lines to show: each graph, its trials, and the largest difference from torch; and what
+        the runtimes heard.
+        """
         lines = [f"{'graph':<18}{'MB':>7}  {'trial':<12}{'shape':<16}{'ids changed':<13}difference"]
         for graph in self.graphs:
             head = f"{graph.file:<18}{graph.size / MEGABYTE:>7.1f}  "
@@ -103,7 +114,11 @@ class Export:
                 ids = f"{trial.changed} of {trial.total}"
                 lines.append(f"{head}{trial.name:<12}{shape:<16}{ids:<13}{gaps}")
                 head = " " * 27
-        return lines if self.calibration is None else [*lines, self.calibration.line()]
+        if self.calibration is not None:
+            lines.append(self.calibration.line())
+        for name, heard in self.peers.items():
+            lines += [each.line() for each in heard] or [f"{name:<18}{NOT_RUN}"]
+        return lines
 
 
 def export_model(
@@ -113,11 +128,13 @@ def export_model(
     dtype: str = "fp32",
     streaming: bool | None = None,
     hear: Hear | None = None,
+    try_peer: TryPeer | None = None,
 ) -> Export:
     """Write the graphs of a released directory into `out`, whole and proved, or nothing at all.
 
     streaming: those that hear chunks; None: of a model that was made for streams. hear: of int8,
     the texts of recordings by the model of a directory, which choose the layers that stay in full.
+    try_peer: runs what is written before it stands in its place, and may refuse it.
     """
     for name, value, known in (("layout", layout, LAYOUTS), ("dtype", dtype, DTYPES)):
         if value not in known:
@@ -129,8 +146,7 @@ def export_model(
     config = read_config(source, {})
     kind = _exported_kind(config, source)
     release = load_release(config, source, kind, graphs=False)
-    if layout != FUNASR:
-        _refuse_for_sherpa(release, kind, source, required=layout == SHERPA)
+    names = _runtimes(release, kind, layout, source)
     streaming = hears_streams(config) if streaming is None else streaming
     if streaming and not (kind is RECOGNISER and release.model.streams):
         raise ConfigError(f"{source}: does not stream; leave streaming out")
@@ -142,6 +158,7 @@ def export_model(
             carry_over(source, draft, out)
             job = _Job(release, kind, layout, dtype, streaming)
             written, found = _write_all(draft, job, source, hear)
+            heard = {name: try_peer(name, draft) for name in names} if try_peer else {}
             report = {
                 "format": FORMAT,
                 "model": str(config["model"]),
@@ -155,6 +172,7 @@ def export_model(
                     for w in written
                 ],
                 **({} if found is None else {"calibration": found.as_json()}),
+                "peers": {name: [h.as_json() for h in heard[name]] for name in heard},
             }
             _put(draft / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     except BaseException:
@@ -162,7 +180,7 @@ def export_model(
             with suppress(OSError):  # somebody put a file there
                 out.rmdir()
         raise
-    return Export(out, report, written, found)
+    return Export(out, report, written, found, heard)
 
 
 @dataclass(frozen=True)
@@ -187,6 +205,8 @@ def _write_all(
     _write_beside(draft, release, kind, layout, files[0][0].name)
     if job.streaming:
         _name_stream(draft / CONFIG)
+    if job.dtype == "int8" and not any(products(path) for path, _ in files):
+        log.warning("%s: dtype=int8 rounds nothing of such a model; it stays in fp32", source)
     found = calibrate(files, hear(source), partial(hear, draft)) if hear is not None else None
     return [_store(*each, job.dtype, found is not None) for each in files], found
 
@@ -209,30 +229,41 @@ def _exported_kind(config: Mapping[str, Any], source: Path) -> Kind[Any]:
     )
 
 
-def _refuse_for_sherpa(
-    release: Release[Any], kind: Kind[Any], source: Path, required: bool
-) -> None:
-    """Refuse what sherpa-onnx would end the process on, or hear wrongly; a VAD it has none of."""
-    reason = ""
-    if kind is VAD:
-        reason = "it runs no FSMN-VAD" if required else ""
-    elif kind is SPEAKER:
-        mels = release.frontend.n_mels
-        reason = f"it hears 80 mel bands, not {mels}" if mels != 80 and required else ""
-    elif kind is RECOGNISER:
-        front = release.frontend
-        found = {key: getattr(front, key) for key in SHERPA_FEATURES}
-        spaced = [token for token in release.tokenizer.tokens if token.split() != [token]]
-        if found != SHERPA_FEATURES:
-            reason = f"it hears {SHERPA_FEATURES} alone, not {found}"
-        elif isinstance(release.tokenizer, SentencepieceTokenizer):
-            reason = "it writes pieces of words apart"
-        elif "</s>" not in release.tokenizer.tokens or spaced:
-            reason = f"its tokens.txt needs </s> and no blanks ({spaced[:3]})"
-    elif any("|" in token for token in release.tokenizer.tokens) and required:
-        reason = "a token holds |, which divides its tokens"
-    if reason:
+def _runtimes(release: Release[Any], kind: Kind[Any], layout: str, source: Path) -> list[str]:
+    """The names of those that can run what a layout has; a wish for sherpa-onnx that it would end
+    its process on, or hear wrongly, is refused.
+    """
+    names = [FUNASR] if layout != SHERPA and kind is not SPEAKER else []
+    if layout == FUNASR:
+        return names
+    reason = _why_not_sherpa(release, kind)
+    if not reason:
+        return [*names, SHERPA]
+    if layout == SHERPA or kind is RECOGNISER:
         raise ConfigError(f"{source}: not for sherpa-onnx: {reason}; take layout={FUNASR}")
+    return names
+
+
+def _why_not_sherpa(release: Release[Any], kind: Kind[Any]) -> str:
+    """Why sherpa-onnx runs no such model, or nothing."""
+    if kind is VAD:
+        return "it runs no FSMN-VAD"
+    if kind is SPEAKER:
+        mels = release.frontend.n_mels
+        return f"it hears 80 mel bands, not {mels}" if mels != 80 else ""
+    if kind is PUNCTUATION:
+        divided = any("|" in token for token in release.tokenizer.tokens)
+        return "a token holds |, which divides its tokens" if divided else ""
+    front = release.frontend
+    found = {key: getattr(front, key) for key in SHERPA_FEATURES}
+    spaced = [token for token in release.tokenizer.tokens if token.split() != [token]]
+    if found != SHERPA_FEATURES:
+        return f"it hears {SHERPA_FEATURES} alone, not {found}"
+    if isinstance(release.tokenizer, SentencepieceTokenizer):
+        return "it writes pieces of words apart"
+    if "</s>" not in release.tokenizer.tokens or spaced:
+        return f"its tokens.txt needs </s> and no blanks ({spaced[:3]})"
+    return ""
 
 
 def _clip(release: Release[Any]) -> torch.Tensor:

@@ -2,7 +2,8 @@
 they want.
 
 Each graph is run by onnxruntime beside torch on a real recording and on other shapes before
-anything is written; differences and sizes are printed, and stand in export.json.
+anything is written, and by funasr-onnx and sherpa-onnx where they are at hand; differences and
+sizes are printed, and stand in export.json.
 """
 
 from __future__ import annotations

@@ -71,8 +71,8 @@ def test_a_wrong_graph_is_one_line_before_anything_is_decoded(
 def test_what_cannot_be_compared_is_refused_before_the_export(tmp_path, capsys):
     listed, out = tmp_path / "wav.scp", tmp_path / "out"
     listed.write_text(f"a {CLIP}\n", encoding="utf-8")
-    assert main(["export", "+model=ct-punc-mini", f"+out={out}", f"+check={listed}"]) == 1
-    assert "check: compares recognisers and VADs" in capsys.readouterr().err
+    assert main(["export", "+model=cam++-mini", f"+out={out}", f"+check={listed}"]) == 1
+    assert "check: compares recognisers, VADs and punctuation models" in capsys.readouterr().err
     assert not out.exists()
 
 
