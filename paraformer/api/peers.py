@@ -21,6 +21,7 @@ from paraformer.data.inputs.sources import Inputs
 from paraformer.data.text.score import align, count
 from paraformer.decode.voices import Voices
 from paraformer.errors import CheckpointError, DataError, ParaformerError
+from paraformer.export.peer_job import BLOCK_MS, blocks
 from paraformer.export.peer_rules import RULES, stream_text, voice_features
 from paraformer.export.peers import FUNASR, SHERPA, Compared, Heard, Peer, ask
 from paraformer.hub.directories import BUNDLED
@@ -81,9 +82,7 @@ class PeerTrials:
         if self.kind is PUNCTUATION:
             yield self._marks(peer, graphs)
         elif self.kind is VAD:
-            theirs = ask(peer, "_vad", graphs, *self._paths)
-            ours = [result["value"] for result in self._results]
-            yield _heard(peer, "segments", self._clips, theirs, ours, _apart_in_time)
+            yield from self._segments(peer, graphs)
         elif self.kind is SPEAKER:
             yield self._voices(peer, graphs)
         elif self.streaming:
@@ -167,6 +166,19 @@ class PeerTrials:
         theirs = ask(peer, "_stream", graphs, *self._paths)
         ours = [stream_text(release, read_audio(path), rule) for path in self._paths]
         return self._texts(peer, "streams, by its chunks", theirs, ours)
+
+    def _segments(self, peer: Peer, graphs: Path) -> Iterator[Heard]:
+        theirs = ask(peer, "_vad", graphs, *self._paths)
+        ours = [result["value"] for result in self._results]
+        yield _heard(peer, "segments", self._clips, theirs, ours, _apart_at_all)
+        theirs, ours = ask(peer, "_online_vad", graphs, *self._paths), []
+        for path in self._paths:
+            told, found = dict[str, Any](), []
+            for block, rate, last in blocks(path):
+                form = {"cache": told, "is_final": last, "fs": rate, "chunk_size": BLOCK_MS}
+                found += self._generate(block, **form)[0]["value"]
+            ours.append(found)
+        yield _heard(peer, "segments of streams", self._clips, theirs, ours, _apart_at_all)
 
     def _marks(self, peer: Peer, graphs: Path) -> Heard:
         """Blanks are left out, which runtimes put around English words otherwise."""
@@ -256,14 +268,8 @@ def _apart_in_starts(theirs: Sequence[int], ours: Sequence[int]) -> float:
     return sum(others) / max(1, len(others))
 
 
-def _apart_in_time(theirs: Sequence[Sequence[int]], ours: Sequence[Sequence[int]]) -> float:
-    """Segments in ms: the time that only one has in that of both.
-
-    >>> _apart_in_time([[0, 300]], [[0, 200]]) == 1 / 3
-    True
-    """
-    one, other = ({t for start, end in each for t in range(start, end)} for each in (theirs, ours))
-    return len(one ^ other) / max(1, len(one | other))
+def _apart_at_all(theirs: Any, ours: Any) -> float:
+    return float(theirs != ours)
 
 
 def _apart_in_voice(theirs: Sequence[float], ours: Sequence[float]) -> float:

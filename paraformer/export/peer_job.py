@@ -92,6 +92,20 @@ def funasr_vad(folder: str, *paths: str) -> list[Any]:
     return [model(path)[0] for path in paths]
 
 
+def funasr_online_vad(folder: str, *paths: str) -> list[Any]:
+    """Of each file the segments, heard block by block: [begin, -1], then [-1, end]."""
+    from funasr_onnx import Fsmn_vad_online
+
+    model, found = Fsmn_vad_online(**given(folder)), []
+    for path in paths:
+        told: dict[str, Any] = {"in_cache": []}
+        segments = []
+        for block, _, told["is_final"] in blocks(path):
+            segments += [each for part in model(block, param_dict=told) for each in part]
+        found.append(segments)
+    return found
+
+
 def funasr_marks(folder: str, *texts: str) -> list[Any]:
     """The texts with marks."""
     from funasr_onnx import CT_Transformer
