@@ -10,6 +10,7 @@ import json
 import sys
 import wave
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,18 @@ def samples(path: str) -> tuple[Samples, int]:
         return data.astype(np.float32) / 32768, file.getframerate()
 
 
-def blocks(path: str) -> Iterator[tuple[Samples, int, bool]]:
-    """A recording in whole blocks, more than one of silence behind it: funasr-onnx leaves a short
-    last one out, and sherpa-onnx the last token. With each its rate, and whether it is the last.
+def blocks(path: str, silence: bool = True) -> Iterator[tuple[Samples, int, bool]]:
+    """A recording block by block, with each its rate, and whether it is the last: that is none that
+    is short, which funasr-onnx leaves out. silence: more than a block of it behind, without which
+    sherpa-onnx leaves the last token out; else the last one is the longest.
     """
     heard, rate = samples(path)
     size = rate * BLOCK_MS // 1000
-    heard = np.pad(heard, (0, 2 * size - len(heard) % size))
-    for first in range(0, len(heard), size):
-        yield heard[first : first + size], rate, first + size >= len(heard)
+    if silence:
+        heard = np.pad(heard, (0, 2 * size - len(heard) % size))
+    for first in range(0, max(1, len(heard) // size) * size, size):
+        last = first + 2 * size > len(heard)
+        yield heard[first : None if last else first + size], rate, last
 
 
 def plain(said: Any) -> str:
@@ -85,24 +89,30 @@ def funasr_stream(folder: str, *paths: str) -> list[Any]:
 
 
 def funasr_vad(folder: str, *paths: str) -> list[Any]:
-    """Of each file the segments, in ms."""
+    """Of each file the segments, in ms; None where it takes the logarithm of no speech at all."""
     from funasr_onnx import Fsmn_vad
 
-    model = Fsmn_vad(**given(folder))
-    return [model(path)[0] for path in paths]
+    model, found = Fsmn_vad(**given(folder)), list[Any]()
+    for path in paths:
+        found.append(None)
+        with suppress(ValueError):
+            found[-1] = model(path)[0]
+    return found
 
 
 def funasr_online_vad(folder: str, *paths: str) -> list[Any]:
-    """Of each file the segments, heard block by block: [begin, -1], then [-1, end]."""
+    """The same, heard block by block: [begin, -1], then [-1, end]."""
     from funasr_onnx import Fsmn_vad_online
 
-    model, found = Fsmn_vad_online(**given(folder)), []
+    model, found = Fsmn_vad_online(**given(folder)), list[Any]()
     for path in paths:
         told: dict[str, Any] = {"in_cache": []}
-        segments = []
-        for block, _, told["is_final"] in blocks(path):
-            segments += [each for part in model(block, param_dict=told) for each in part]
-        found.append(segments)
+        found.append(None)
+        with suppress(ValueError):
+            segments = []
+            for block, _, told["is_final"] in blocks(path, silence=False):
+                segments += [each for part in model(block, param_dict=told) for each in part]
+            found[-1] = segments
     return found
 
 

@@ -36,6 +36,18 @@ def test_a_stream_ends_in_whole_blocks_of_silence(count, whole, tmp_path):
     assert not heard[count:].any()
 
 
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [(9600, [9600]), (100, [100]), (19199, [19199]), (28801, [9600, 9600, 9601])],
+)
+def test_without_silence_the_last_block_is_no_short_one(count, sizes, tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, np.zeros(count), 16000, subtype="PCM_16")
+    found = list(peer_job.blocks(str(path), silence=False))
+    assert [len(block) for block, _, _ in found] == sizes
+    assert [last for _, _, last in found] == [False] * (len(sizes) - 1) + [True]
+
+
 def test_an_export_in_8_bits_is_loaded_as_such(tmp_path):
     (tmp_path / "model_eb_quant.onnx").touch()
     assert not peer_job.given(str(tmp_path))["quantize"]
