@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pickle
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,12 +21,16 @@ from paraformer.api.workers import Hand, Order, Ready, begin_log, prepare
 from paraformer.data.inputs.sources import Item
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.extras import load_extra
-from paraformer.output.result import Result
 
 log = logging.getLogger(__name__)
 
-# Of Ray's own: no statistics of use are sent, and actors without a GPU are as the machine is.
-ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Of Ray's own: no statistics of use are sent, actors without a GPU are as the machine is, and those
+# of a cluster that begins here have the priority of the processes of `nj`.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",
+}
 # Keywords of whoever writes the results.
 _OF_FOLDERS = ("output_dir", "resume", "shard")
 
@@ -43,9 +49,10 @@ class Recogniser:
             return error
         return ready
 
-    def work(self, items: list[Item]) -> list[Result]:
-        """A result for each item."""
-        return list(self._work(iter(items), len(items)))
+    def work(self, packed: bytes) -> bytes:
+        """A result for each item. Both are bytes, which Ray passes on as they are."""
+        items = pickle.loads(packed)
+        return pickle.dumps(list(self._work(iter(items), len(items))))
 
 
 class OfActor:
@@ -53,23 +60,22 @@ class OfActor:
 
     def __init__(self, ray: Any, actor: Any, rank: int, order: Order) -> None:
         self._ray, self._actor, self._why = ray, actor, "stopped"
-        self.answer: Any = actor.begin.remote(rank, order, os.getcwd())
+        self.answers: deque[Any] = deque([actor.begin.remote(rank, order, os.getcwd())])
 
     def send(self, items: list[Item]) -> None:
         """See `Hand`."""
-        self.answer = self._actor.work.remote(items)
+        self.answers.append(self._actor.work.remote(pickle.dumps(items)))
 
     def receive(self) -> list[Any]:
         """See `Hand`."""
-        answer, self.answer = self.answer, None
         try:
-            told = self._ray.get(answer)
+            told = self._ray.get(self.answers.popleft())
         except self._ray.exceptions.RayTaskError:  # a fault of the program
             raise
         except self._ray.exceptions.RayError as error:
             self._why = type(error).__name__
             raise EOFError from error
-        return told if isinstance(told, list) else [told]
+        return pickle.loads(told) if isinstance(told, bytes) else [told]
 
     def stop(self) -> None:
         """See `Hand`."""
@@ -137,7 +143,7 @@ class Actors:
 
     def heard(self, hands: list[OfActor]) -> list[Hand]:
         """See `Hands`."""
-        waiting = {hand.answer: hand for hand in hands if hand.answer is not None}
+        waiting = {hand.answers[0]: hand for hand in hands if hand.answers}
         answered, _ = self._ray.wait([*waiting], num_returns=1)
         return [waiting[answer] for answer in answered]
 

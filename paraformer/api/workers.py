@@ -7,19 +7,14 @@ ends a process by itself has failed. Only as much is under way as keeps all proc
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import multiprocessing
 import os
-import signal
 import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count, islice
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, Protocol
 
 from paraformer import options as opts
@@ -38,9 +33,8 @@ log = logging.getLogger(__name__)
 CHUNK = 64
 # So many chunks for each process are under way, done ones that wait for an earlier one included.
 AHEAD = 4
-# A process that is asked to end has so long to end its commands and remove its temporary files.
-GRACE_SECONDS = 2.0
-KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+# So many chunks a worker is given, so that it need not wait for the next where it has done one.
+AT_HAND = 2
 # So many in a row that end without a single result, and there is no use in starting more.
 MOST_ENDED = 10
 
@@ -69,6 +63,7 @@ class Chunk:
     items: list[Item]
     results: deque[Result] = field(default_factory=deque)
     done: int = 0
+    owed: int = 0  # results that a worker owes of it
     alone: bool = False  # a process has ended over it: one at a time
     ended: int = 0  # so many have over its next one by itself
 
@@ -80,6 +75,7 @@ class Chunk:
         """The next result."""
         self.results.append(result)
         self.done += 1
+        self.owed -= 1
         self.ended = 0
 
 
@@ -87,7 +83,7 @@ class Hand(Protocol):
     """One that works for a crew somewhere else, such as a process."""
 
     def send(self, items: list[Item]) -> None:
-        """Give it work; if it has ended, `receive` says so."""
+        """Give it work, even while it has some; if it has ended, `receive` says so."""
 
     def receive(self) -> list[Any]:
         """Hear it: that it is ready, an error, or results. EOFError or OSError: it has ended."""
@@ -121,12 +117,29 @@ class Hands(Protocol):
 
 @dataclass
 class Worker:
-    """One hand, and what it is at work on."""
+    """One hand, and what it is given: the first it is at work on, the next lies ready."""
 
     hand: Hand
     ready: Ready | None = None
-    chunk: Chunk | None = None
-    waited: int = 0  # results that it owes
+    chunks: deque[Chunk] = field(default_factory=deque)
+
+    def has_room(self, chunk: Chunk) -> bool:
+        """Whether it may have this one too. Only a whole one lies ready, of which more follow: the
+        last of a list are for whoever has nothing.
+        """
+        if not self.ready:
+            return False
+        return not self.chunks or (
+            len(self.chunks) < AT_HAND
+            and len(chunk.items) == CHUNK
+            and not (chunk.alone or self.chunks[0].alone)
+        )
+
+    def give(self, chunk: Chunk) -> None:
+        """Have it work on what is left of this one."""
+        self.chunks.append(chunk)
+        chunk.owed = len(chunk.rest())
+        self.hand.send(chunk.rest())
 
 
 def stream_shared(
@@ -168,7 +181,7 @@ class Crew:
 
     def __init__(self, order: Order, hands: Hands | None = None) -> None:
         self.order = order
-        self.hands: Hands = hands or Processes()
+        self.hands: Hands = hands or hands_of("")
         self.workers: list[Worker] = []
         self._ranks = count()
         self._ended = 0  # in a row, without a result
@@ -205,18 +218,18 @@ class Crew:
             self.end()
 
     def _hand_out(self, chunks: Iterator[Chunk]) -> bool:
-        """Give the next chunks to the processes that wait for work; False: all is done."""
+        """Give the next chunks to the processes that have room for them; False: all is done."""
         most = AHEAD * self.order.processes - len(self._under_way)
-        idle = [worker for worker in self.workers if worker.ready and worker.chunk is None]
         missing = self.order.processes - len(self.workers)
-        wanted = len(idle) + missing - len(self._waiting)
+        given = sum(len(worker.chunks) for worker in self.workers)
+        wanted = AT_HAND * len(self.workers) - given + missing - len(self._waiting)
         new = list(islice(chunks, max(0, min(most, wanted))))
         self._under_way += new
         self._waiting += new
-        for worker in idle[: len(self._waiting)]:
-            worker.chunk = self._waiting.popleft()
-            worker.waited = len(worker.chunk.rest())
-            worker.hand.send(worker.chunk.rest())
+        # Who has nothing comes first.
+        for worker in sorted(self.workers * AT_HAND, key=lambda worker: len(worker.chunks)):
+            if self._waiting and worker.has_room(self._waiting[0]):
+                worker.give(self._waiting.popleft())
         for _ in range(min(missing, len(self._waiting))):
             self._start()
         return bool(self._under_way)
@@ -243,14 +256,13 @@ class Crew:
         if isinstance(message, Ready):
             worker.ready = message
             return
-        assert worker.chunk is not None
+        chunk = worker.chunks[0]
         self._ended = 0
-        worker.chunk.add(message)
-        worker.waited -= 1
-        if worker.waited == 0:
-            if worker.chunk.done < len(worker.chunk.items):
-                self._waiting.append(worker.chunk)
-            worker.chunk = None
+        chunk.add(message)
+        if chunk.owed == 0:
+            worker.chunks.popleft()
+            if chunk.done < len(chunk.items):
+                self._waiting.append(chunk)
 
     def _bury(self, worker: Worker) -> None:
         """A process has ended: what it was at work on goes to another one."""
@@ -266,11 +278,12 @@ class Crew:
             self.order = self.order._replace(processes=len(self.workers))
             log.warning("%s ended while it was loading (%s); the others go on", one, why)
             return
-        chunk = worker.chunk
-        if chunk is None:
+        if not worker.chunks:
             log.warning("%s ended (%s); another one takes its place", one, why)
             return
-        lost = chunk.rest()[: worker.waited]
+        chunk, *untouched = worker.chunks
+        self._waiting.extendleft(reversed(untouched))
+        lost = chunk.rest()[: chunk.owed]
         if len(lost) > 1:
             log.warning(
                 "%s ended (%s) with '%s' and %d more; they are tried one by one",
@@ -297,70 +310,11 @@ class Crew:
         self.hands.end()
 
 
-class OfProcess:
-    """A process of this machine as a hand."""
-
-    def __init__(self, rank: int, order: Order) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, rank, order), daemon=True)
-        with _without_ctrl_c():
-            self.process.start()
-        theirs.close()
-
-    def send(self, items: list[Item]) -> None:
-        """See `Hand`."""
-        with contextlib.suppress(OSError):
-            self.connection.send(items)
-
-    def receive(self) -> list[Any]:
-        """See `Hand`."""
-        return [self.connection.recv()]
-
-    def stop(self) -> None:
-        """See `Hand`."""
-        _stop(self.process, signal.SIGTERM)
-
-    def bury(self) -> str:
-        """See `Hand`."""
-        self.process.join(GRACE_SECONDS)
-        _stop(self.process, KILL)
-        self.process.join()
-        self.connection.close()
-        return _why(self.process.exitcode)
-
-
-class Processes:
-    """Processes of this machine."""
-
-    one, all, tries = "a process", "the processes", 1
-
-    def begin(self, order: Order) -> Order:
-        """See `Hands`."""
-        usable = usable_cpus()
-        if order.processes > usable:
-            log.warning(
-                "nj=%d: more processes than the %d CPUs usable here, which share them",
-                *(order.processes, usable),
-            )
-        return order
-
-    def start(self, rank: int, order: Order) -> OfProcess:
-        """See `Hands`."""
-        return OfProcess(rank, order)
-
-    def heard(self, hands: list[OfProcess]) -> list[Hand]:
-        """See `Hands`."""
-        talking = wait([hand.connection for hand in hands])
-        return [hand for hand in hands if hand.connection in talking]
-
-    def end(self) -> None:
-        """See `Hands`."""
-
-
 def hands_of(cluster: str) -> Hands:
     """The hands that an option `cluster` means."""
     if not cluster:
+        from paraformer.api.processes import Processes
+
         return Processes()
     if cluster != "ray":
         raise ConfigError(f"cluster={cluster}: not known; use ray, or leave it out")
@@ -376,80 +330,10 @@ def _chunks(items: Iterator[Item], total: int, processes: int) -> Iterator[Chunk
         yield Chunk(chunk)
 
 
-def _stop(process: BaseProcess, number: int) -> None:
-    """End a process with the commands that it runs, where the system has groups of processes."""
-    kill_group = getattr(os, "killpg", None)
-    if kill_group is not None:
-        with contextlib.suppress(OSError):  # there is none, or not yet
-            kill_group(process.pid, number)
-    if number == KILL:
-        process.kill()
-    else:
-        process.terminate()
-
-
-def _why(code: int | None) -> str:
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        hint = ", as a system does that has no memory left" if name == "SIGKILL" else ""
-        return f"killed by {name}{hint}"
-    return f"exit code {code}"
-
-
-@contextlib.contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """A process that is started here does not hear Ctrl-C: its parent does, and ends it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def usable_cpus() -> int:
     """CPUs that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def serve(connection: Connection, rank: int, order: Order) -> None:
-    """A process of a crew: items in, results out, until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()  # the commands of the list end with this process: see `_stop`
-    begin_log(rank, order)
-    # The other end is closed where the parent has ended.
-    with _ended_in_order(), contextlib.suppress(EOFError, OSError):
-        try:
-            ready, work = prepare(rank, order)
-        except ParaformerError as error:
-            connection.send(error)
-            return
-        connection.send(ready)
-        while True:
-            items = connection.recv()
-            for result in work(iter(items), len(items)):
-                connection.send(result)
-
-
-@contextlib.contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """SIGTERM ends the process here so that it removes its temporary files: what ffmpeg decodes
-    may be gigabytes.
-    """
-
-    def leave(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one would stop that
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def device_of(rank: int, device: str, gpus: int) -> str:

@@ -8,7 +8,8 @@ texts, times and what failed must be those of one process to the byte, confidenc
 and the run of one process are made once a folder.
 
 `--table` times `nj=2`, an array of two jobs and two actors in turn, on the same clips, for a quiet
-machine: `tests/bench/batch.py exp/bench/table --table --clips 20000 --rounds 3`.
+machine: `tests/bench/batch.py exp/bench/table --table --clips 20000 --rounds 3`. The processor time
+beside it is that of all processes at work in the folder, Ray's own with them, a clip.
 """
 
 from __future__ import annotations
@@ -131,6 +132,23 @@ def workers(place: Path) -> dict[int, str]:
                 if role is not None:
                     found[int(entry.name)] = role
     return found
+
+
+class Spent:
+    """Processor seconds of all processes that work in a folder, those that have ended with them."""
+
+    def __init__(self, place: Path) -> None:
+        self.place, self.each = place, dict[str, float]()
+
+    def look(self) -> float:
+        """Ask the kernel; what a process did since the last look before it ended is lost."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (entry / "cwd").resolve() == self.place:
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                    ticks = int(fields[11]) + int(fields[12])  # utime and stime
+                    self.each[entry.name] = ticks / os.sysconf("SC_CLK_TCK")
+        return sum(self.each.values())
 
 
 class Peaks:
@@ -279,7 +297,7 @@ class Bench:
 
     def table(self, rounds: int) -> None:
         """Time two processes, jobs and actors in turn: clips a second while both are at work."""
-        found: dict[str, list[tuple[float, float]]] = {}
+        found: dict[str, list[tuple[float, float, float]]] = {}
         with self.scheduler() as send:
             starts = {
                 "nj=2": lambda out: self.begin(out, "+nj=2"),
@@ -290,29 +308,31 @@ class Bench:
                 for name, start in starts.items():
                     out, begun = f"{name.split('=')[0].split()[0]}{number}", time.monotonic()
                     half = self.second_half(out, start(out))
-                    found.setdefault(name, []).append((half, time.monotonic() - begun))
+                    found.setdefault(name, []).append((*half, time.monotonic() - begun))
                     if name == "array of 2":
                         self.merge(out)
                     print(name, compare(self.place / "one", self.place / out), flush=True)
-        for name, seconds in found.items():
-            half, whole = (statistics.median(column) for column in zip(*seconds, strict=True))
-            rate = self.clips / 2 / half
-            print(f"| {name} | {rate:.0f} clips/s in the second half | {whole:.1f} s in all |")
+        for name, each in found.items():
+            rate, spent, whole = (statistics.median(column) for column in zip(*each, strict=True))
+            told = f"{rate:.0f} clips/s in the second half | {1e6 * spent:.0f} us of processor time"
+            print(f"| {name} | {told} a clip | {whole:.1f} s in all |")
 
-    def second_half(self, out: str, process: subprocess.Popen[bytes]) -> float:
-        """Seconds from the middle of the results to their end: by then all that share the list have
-        begun.
+    def second_half(self, out: str, process: subprocess.Popen[bytes]) -> tuple[float, float]:
+        """Clips a second, and processor seconds a clip, from the middle of the results to their
+        end: by then all that share the list have begun.
         """
-        folder, begun, total = self.place / out, 0.0, lines(self.place / "one" / TEXT)
-        while process.poll() is None:
+        folder, total = self.place / out, lines(self.place / "one" / TEXT)
+        spent, there = Spent(self.place), 0
+        begun = seen = (0.0, 0.0, 0)
+        while process.poll() is None and there < total:
+            time.sleep(SEEN / 4)
             there = sum(lines(each) for each in (folder / TEXT, *folder.glob(f"shard.*/{TEXT}")))
-            begun = begun or (time.monotonic() if there >= total // 2 else 0.0)
-            if there >= total:
-                break
-            time.sleep(0.02)
-        ended = time.monotonic()
+            if there >= total // 2:
+                seen = (time.monotonic(), spent.look(), there)
+                begun = begun if begun[2] else seen
         process.wait()
-        return ended - begun
+        seconds, processor, clips = (b - a for a, b in zip(begun, seen, strict=True))
+        return clips / seconds, processor / clips
 
 
 def contents(folder: Path) -> dict[str, bytes]:

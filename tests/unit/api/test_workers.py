@@ -8,16 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import pytest
 import torch
 
 from paraformer import AutoModel
+from paraformer.api import workers
 from paraformer.api.auto import SharedWork, layout_ahead
-from paraformer.api.workers import Chunk, Crew, Order, _chunks, prepare, stream_shared
+from paraformer.api.workers import Chunk, Crew, Order, Ready, _chunks, prepare, stream_shared
 from paraformer.cli.main import main
+from paraformer.data.inputs.sources import Item
 from paraformer.errors import ConfigError
+from paraformer.output.result import silence
+from paraformer.output.tables import SPEECH
 from tests.conftest import ROOT
 
 ORACLE = ROOT / "tests" / "fixtures" / "oracle"
@@ -166,6 +171,77 @@ def test_chunks_become_small_where_the_list_ends():
     assert sizes == sorted(sizes, reverse=True) and sizes[0] == 64 and sizes[-1] == 1
     # More than was announced.
     assert sum(len(chunk.items) for chunk in _chunks(iter(items), 10, 2)) == 1000
+
+
+class Noted:
+    """A hand that works when it is heard, and ends once, over the items that it is told."""
+
+    def __init__(self, deadly, notes):
+        self.deadly, self.notes, self.given, self.begun = deadly, notes, deque(), False
+
+    def send(self, items):
+        self.notes.append(([int(item.key) for item in items], len(self.given)))
+        self.given.append(items)
+
+    def receive(self):
+        if not self.begun:
+            self.begun = True
+            return [Ready(SPEECH, silence())]
+        items = self.given.popleft()
+        if self.deadly & {item.key for item in items}:
+            self.deadly.clear()
+            raise EOFError
+        return items
+
+    def stop(self):
+        pass
+
+    def bury(self):
+        return "told to"
+
+
+class NotedHands:
+    """Hands of which the one that was started last is heard first."""
+
+    one, all, tries = "a hand", "the hands", 2
+
+    def __init__(self, *deadly):
+        self.deadly, self.notes = {*deadly}, []
+
+    def begin(self, order):
+        return order
+
+    def start(self, rank, order):
+        return Noted(self.deadly, self.notes)
+
+    def heard(self, hands):
+        return [next(hand for hand in reversed(hands) if hand.given or not hand.begun)]
+
+    def end(self):
+        pass
+
+
+def test_the_next_whole_chunk_lies_ready(monkeypatch):
+    """Whole ones alone: the last of a list are for whoever has nothing."""
+    monkeypatch.setattr(workers, "CHUNK", 4)
+    hands = NotedHands()
+    items = [Item(str(number), "") for number in range(80)]
+    assert list(Crew(Order("x", {}, 2, {}), hands).results(iter(items), 80)) == items
+    before = [(len(items), others) for items, others in hands.notes]
+    assert {others for _, others in before} == {0, 1}
+    assert {size for size, others in before if others} == {4} and before[-1] == (1, 0)
+
+
+def test_what_lay_ready_where_a_hand_ended_is_done_by_another_one(monkeypatch):
+    """Its results come as if nothing had been, and of what was at work each alone."""
+    monkeypatch.setattr(workers, "CHUNK", 4)
+    hands = NotedHands("1")
+    items = [Item(str(number), "") for number in range(40)]
+    assert list(Crew(Order("x", {}, 1, {}), hands).results(iter(items), 40)) == items
+    given = [items for items, _ in hands.notes]
+    assert given[:2] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert given.count([4, 5, 6, 7]) == 2
+    assert [given.count([item]) for item in range(4)] == [1, 1, 1, 1]
 
 
 def test_what_has_ended_a_process_is_tried_one_by_one():
