@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from torch import Tensor
 
 from paraformer.api.auto import AutoModel
-from paraformer.api.live import FINAL, Event, LivePipeline, LiveState
+from paraformer.api.live import FINAL, STEP_MS, Event, LivePipeline, LiveState
 from paraformer.api.tasks import SpeechTask
 from paraformer.data.inputs.sources import Item
 from paraformer.decode.hotwords import held_hotwords, is_given
@@ -30,6 +30,8 @@ from paraformer.output.timed_formats import format_timed
 
 # Pipelines of different wishes that are kept, and ways to cut a stream that clients may choose.
 KEPT_PIPELINES, MOST_CUTS = 32, 8
+# Of a stream that a VAD cuts so much is heard at a time: half the work of steps of 60 ms.
+DUE_MS = 180
 LONGEST_CUT = 60  # frames of 60 ms that a client may ask for
 Part = TypeVar("Part")
 
@@ -81,6 +83,7 @@ class Fed:
     final: bool
     news: list[News] = field(default_factory=list)
     error: ParaformerError | None = None
+    lacks: int = 0  # samples that it is worth waiting for before the next are fed; 0: unknown
 
 
 class _Polite:
@@ -202,7 +205,7 @@ class ServedModel:
             [each.final for each in group],
         )
         for each, outcome, state in zip(group, outcomes, states, strict=True):
-            each.state = state
+            each.state, each.lacks = state, _lacks(pipeline, state)
             if isinstance(outcome, ParaformerError):
                 each.error = outcome
             else:
@@ -233,6 +236,18 @@ class ServedModel:
         if wishes.chunk_size is not None:
             wished["chunk_size"] = list(wishes.chunk_size)
         return replace(self.defaults, **wished)
+
+
+def _lacks(pipeline: LivePipeline, state: LiveState) -> int:
+    """Samples until the next chunk of a stream is whole, in the steps in which it is worked on;
+    where a detector may end its segment before, no more than `DUE_MS`.
+    """
+    due, step = (pipeline.rate * ms // 1000 for ms in (DUE_MS, STEP_MS))
+    if state.segment is None:
+        return due
+    rest = len(state.segment.marks[-1].stream.samples)
+    lacks = -(-(pipeline.recognizer.stride - rest) // step) * step - len(state.waiting)
+    return min(lacks, due) if pipeline.reach_ms else lacks
 
 
 def _whole_task(task: SpeechTask, streaming: bool, before: Callable[[], None]) -> SpeechTask:

@@ -41,6 +41,10 @@ VAD_NOT_FINITE = "the VAD's output is not finite; its weights are damaged, fetch
 VOICE_NOT_FINITE = "the speaker model's output is not finite; its weights are damaged"
 MARKS_NOT_FINITE = "the output of the punctuation model is not finite; its weights are damaged"
 
+# In the place of a state: that of the row before, behind its chunk.
+BEHIND = None
+Row = tuple[Tensor, bool, Any]  # of a batch of streams: new frames, whether it ends, its state
+
 # Of each row of a batch, why what stands there cannot be trusted.
 Errors = Sequence[ParaformerError | None]
 
@@ -154,25 +158,32 @@ class StreamEngine(Engine):
         self, feats: Sequence[Tensor], final: Sequence[bool], states: Sequence[Any]
     ) -> list[Fired]:
         """New frames (n, D) of streams that stand at `states`, or end -> what fires in them, in
-        order, in one part or more.
+        order, in one part or more. `BEHIND`: the chunk goes on where the one before it ends, which
+        is a whole one and none such itself.
         """
-        rows = list(zip(feats, final, states, strict=True))
-        return in_halves(rows, lambda part: [self._checked(part)], self._unheard)
+        chains: list[list[Row]] = []
+        for row in zip(feats, final, states, strict=True):
+            if row[2] is BEHIND:
+                chains[-1].append(row)
+            else:
+                chains.append([row])
+        return in_halves(chains, lambda part: [self._checked(part)], self._unheard)
 
     @abstractmethod
     def _step(self, feats: Sequence[Tensor], final: Sequence[bool], states: Sequence[Any]) -> Fired:
         """One pass of the model."""
 
-    def _checked(self, rows: Sequence[tuple[Tensor, bool, Any]]) -> Fired:
-        feats, final, states = zip(*rows, strict=True)
+    def _checked(self, chains: Sequence[Sequence[Row]]) -> Fired:
+        feats, final, states = zip(*(row for chain in chains for row in chain), strict=True)
         fired = self._step(feats, final, states)
         sound = fired.sums.isfinite().all(1) & finite_rows(fired.logp, fired.counts)
         return fired._replace(errors=_errors(sound))
 
-    def _unheard(self, row: tuple[Tensor, bool, Any]) -> Fired:
-        feats, _, state = row
-        none, nothing = torch.zeros(1, dtype=torch.long), torch.zeros(1, 0, 1)
-        return Fired(nothing, none, torch.zeros(1, 1), [state], [self.too_long(feats)])
+    def _unheard(self, chain: Sequence[Row]) -> Fired:
+        rows, (feats, _, state) = len(chain), chain[0]
+        none, nothing = torch.zeros(rows, dtype=torch.long), torch.zeros(rows, 0, 1)
+        errors = [self.too_long(feats)] * rows
+        return Fired(nothing, none, torch.zeros(rows, 1), [state] * rows, errors)
 
 
 class AlignmentEngine(Engine):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from paraformer.backends.face import (
+    BEHIND,
     Asked,
     Fired,
     Heard,
@@ -135,8 +136,10 @@ class GraphStreams(StreamEngine):
     def _step(
         self, feats: Sequence[Tensor], final: Sequence[bool], states: Sequence[Standing]
     ) -> Fired:
-        rows = zip(feats, final, states, strict=True)
-        found = [self._pair.step(*row, self._cut) for row in rows]
+        found: list[tuple[Tensor, Tensor, Standing]] = []
+        for row, ends, state in zip(feats, final, states, strict=True):
+            at = found[-1][-1] if state is BEHIND else state
+            found.append(self._pair.step(row, ends, at, self._cut))
         logp, sums, after = zip(*found, strict=True)
         counts = torch.tensor([len(row) for row in logp])
         size = max(map(len, sums))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from paraformer.backends.face import (
+    BEHIND,
     AlignmentEngine,
     Asked,
     Engine,
@@ -123,13 +124,45 @@ class TorchStreams(StreamEngine):
     def _step(
         self, feats: Sequence[Tensor], final: Sequence[bool], states: Sequence[StreamState]
     ) -> Fired:
+        places = [place for place, state in enumerate(states) if state is BEHIND]
+        if places:
+            return self._chained(feats, final, states, places)
+        return self._passed(feats, final, self._join(list(states)))
+
+    def _chained(
+        self,
+        feats: Sequence[Tensor],
+        final: Sequence[bool],
+        states: Sequence[StreamState],
+        places: Sequence[int],
+    ) -> Fired:
+        """A step where the rows at `places` go on behind the ones before them: these stand last."""
+        first = [place for place, state in enumerate(states) if state is not BEHIND]
+        order = [*first, *places]
+        numbers = {place: number for number, place in enumerate(order)}
+        lead = torch.tensor([numbers[place - 1] for place in places], device=self.device)
+        state = self._join([states[place] for place in first])
+        rows = [feats[place] for place in order], [final[place] for place in order]
+        fired = self._passed(*rows, state, lead)
+        back = torch.tensor([numbers[place] for place in range(len(order))], device=self.device)
+        after = [fired.states[numbers[place]] for place in range(len(order))]
+        return Fired(fired.logp[back], fired.counts[back], fired.sums[back], after)
+
+    def _passed(
+        self,
+        feats: Sequence[Tensor],
+        final: Sequence[bool],
+        state: StreamState,
+        lead: Tensor | None = None,
+    ) -> Fired:
         padded, counts = _padded(feats, self.device)
         if padded.size(1) == 0:  # only what the state holds
             padded = padded.new_zeros(len(feats), 1, self.release.frontend.output_size)
         ends = torch.tensor(final, device=self.device)
-        state = self._join(list(states))
         with _autocast(self):
-            logp, fired, state = self.model.forward_chunk(padded, counts, ends, state, self.rule)
+            logp, fired, state = self.model.forward_chunk(
+                padded, counts, ends, state, self.rule, lead
+            )
         return Fired(logp, fired.counts, fired.sums, self._split(state, len(feats)))
 
     def _join(self, states: list[StreamState]) -> StreamState:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from paraformer.backends.engines import stream_engine
-from paraformer.backends.face import Fired, Release
+from paraformer.backends.face import BEHIND, Fired, Release
 from paraformer.data.audio.arrays import check_sound
 from paraformer.data.audio.read import read_audio
 from paraformer.data.features import streaming as streaming_frontend
@@ -34,6 +34,7 @@ from paraformer.limits import MOST_CHUNK_FRAMES
 # A token begins where this share of its weight has come, and ends where all of it has.
 BEGIN = 0.1
 ALL = -1  # chunks looked back to
+MOST_PIECES = 2  # of a stream in one pass
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class _Piece(NamedTuple):
     place: int  # of its stream
     feats: Tensor  # (n, D)
     final: bool
+    behind: bool  # the piece before it is of the same stream
 
 
 class _Fired(NamedTuple):
@@ -220,29 +222,40 @@ class StreamingRecognizer:
             for stream, block, end in zip(streams, blocks, final, strict=True)
         ]
         while True:
-            pieces = []
-            for place, one in enumerate(feeding):
-                if len(one.stream.samples) < self.stride and one.ended:
-                    continue
-                last = len(one.stream.samples) < self.stride
-                one.ended |= last
-                one.stream, piece = self._cut(one.stream, place, last)
-                if piece is not None:
-                    pieces.append(piece)
+            pieces = [
+                piece for place, one in enumerate(feeding) for piece in self._next(one, place)
+            ]
             if pieces:
                 self._step(pieces, feeding)
             elif all(one.ended for one in feeding):
                 return [one.result for one in feeding], [one.place for one in feeding]
 
-    def _cut(self, stream: Stream, place: int, last: bool) -> tuple[Stream, _Piece | None]:
+    def _next(self, one: _Feeding, place: int) -> list[_Piece]:
+        """What is ready of a stream: a chunk, and the next or the end behind it in the same pass,
+        which costs less than a pass of its own.
+        """
+        pieces: list[_Piece] = []
+        while len(pieces) < MOST_PIECES:
+            last = len(one.stream.samples) < self.stride
+            if last and one.ended:
+                break
+            one.ended |= last
+            one.stream, piece = self._cut(one.stream, place, last, bool(pieces))
+            if piece is not None:
+                pieces.append(piece)
+        return pieces
+
+    def _cut(
+        self, stream: Stream, place: int, last: bool, behind: bool
+    ) -> tuple[Stream, _Piece | None]:
         """Take the samples of one chunk from a stream, None if a stream ends without any frame."""
         piece, rest = stream.samples[: self.stride], stream.samples[self.stride :]
         feats, frontend = streaming_frontend.forward_chunk(
             self.release.frontend, piece, stream.frontend, last
         )
         stream = stream._replace(samples=rest, frontend=frontend)
-        nothing = last and stream.frames + len(feats) == 0
-        return stream, None if nothing else _Piece(place, feats, last)
+        nothing = last and not behind and stream.frames + len(feats) == 0
+        return stream, None if nothing else _Piece(place, feats, last, behind)
 
     def _step(self, pieces: list[_Piece], feeding: Sequence[_Feeding]) -> None:
         """One pass of the model; the streams are brought up to date."""
@@ -251,7 +264,7 @@ class StreamingRecognizer:
             one = feeding[piece.place]
             if isinstance(fired, ParaformerError):
                 one.fail(fired)
-            else:
+            elif not isinstance(one.result, ParaformerError):
                 one.add(*self._read(one.stream, fired, len(piece.feats)))
 
     @torch.inference_mode()
@@ -263,7 +276,10 @@ class StreamingRecognizer:
         for fired in self.engine.forward_chunk(
             [piece.feats for piece in pieces],
             [piece.final for piece in pieces],
-            [stream.model for stream in streams],
+            [
+                BEHIND if piece.behind else stream.model
+                for piece, stream in zip(pieces, streams, strict=True)
+            ],
         ):
             done = slice(len(found), len(found) + len(fired.logp))
             decided = self._decide(fired, pieces[done], streams[done])
@@ -282,17 +298,45 @@ class StreamingRecognizer:
         if self.lm is None or not self.lm_weight:
             best, ids = fired.logp.max(-1)
             return ids.tolist(), best.exp().tolist()
+        before, paths = [stream.said for stream in streams], dict[int, Path]()
+        for behind in (False, True):
+            rows = [row for row, piece in enumerate(pieces) if piece.behind == behind]
+            for row in rows if behind else ():
+                before[row] = self._last_said(before[row], paths[row - 1].ids)
+            ends = [pieces[row].final for row in rows]
+            if rows:
+                paths.update(
+                    zip(rows, self._paths(self.lm, fired, rows, before, ends), strict=True)
+                )
+        found = [paths[row] for row in range(len(pieces))]
+        return [path.ids for path in found], [[math.exp(x) for x in path.logp] for path in found]
+
+    def _paths(
+        self,
+        lm: NgramTable,
+        fired: Fired,
+        rows: list[int],
+        before: Sequence[tuple[int, ...]],
+        ends: Sequence[bool],
+    ) -> list[Path]:
+        """The best path of some rows, each behind what has been said before it."""
+        logp = fired.logp[rows]
         found = ngram_search(
-            *(fired.logp, fired.counts, torch.zeros_like(fired.logp[..., 0], dtype=torch.bool)),
-            *(self.lm, words_of(self.lm, self.release.tokenizer)),
+            *(logp, fired.counts[rows], torch.zeros_like(logp[..., 0], dtype=torch.bool)),
+            *(lm, words_of(lm, self.release.tokenizer)),
             weight=self.lm_weight,
             special=sorted(self.silent),
-            before=[stream.said for stream in streams],
-            ends=[piece.final for piece in pieces],
+            before=[before[row] for row in rows],
+            ends=ends,
         )
         nothing = Path([], [], 0.0)  # of a stream that has failed
-        paths = [best[0] if best else nothing for best in found]
-        return [path.ids for path in paths], [[math.exp(x) for x in path.logp] for path in paths]
+        return [best[0] if best else nothing for best in found]
+
+    def _last_said(self, said: tuple[int, ...], ids: Sequence[int]) -> tuple[int, ...]:
+        """The last tokens, as many as n-grams ask for, behind those of another chunk."""
+        kept = 0 if self.lm is None else self.lm.order - 1
+        spoken = [i for i in ids if i not in self.silent]
+        return (*said, *spoken)[-kept:] if kept else ()
 
     def _read(self, stream: Stream, fired: _Fired, frames: int) -> tuple[list[Token], Stream]:
         """Tokens that fire in a piece of so many frames, and where the stream stands then."""
@@ -303,9 +347,8 @@ class StreamingRecognizer:
         ids = [i for i, _, _ in spoken]
         texts = self.release.tokenizer.ids_to_tokens(ids)
         tokens = [Token(text, *span, c) for text, (_, span, c) in zip(texts, spoken, strict=True)]
-        kept = 0 if self.lm is None else self.lm.order - 1
-        last = (*stream.said, *ids)[-kept:] if kept else ()
-        return tokens, stream._replace(text=stream.text.add(texts), said=last)
+        said_now = self._last_said(stream.said, ids)
+        return tokens, stream._replace(text=stream.text.add(texts), said=said_now)
 
     def _spans(
         self, stream: Stream, sums: list[float], count: int, new: int

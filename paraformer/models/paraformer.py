@@ -17,7 +17,7 @@ from paraformer.nn.cif_v3 import CifPredictorV3, Timeline
 from paraformer.nn.conformer import ConformerEncoder
 from paraformer.nn.layers import ScoreLayer
 from paraformer.nn.mask import length_mask, zero_padding
-from paraformer.nn.sanm import EncoderState, SanmEncoder, Store
+from paraformer.nn.sanm import EncoderState, SanmEncoder, Store, picked
 from paraformer.nn.sanm_decoder import DecoderState, SanmDecoder
 from paraformer.nn.transformer import SanDecoder, TransformerEncoder
 
@@ -66,6 +66,14 @@ def join_states(states: Sequence[Any]) -> Any:
         return torch.cat(list(states))
     parts = [join_states(part) for part in zip(*states, strict=True)]
     return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
+
+
+def picked_states(state: Any, rows: Tensor) -> Any:
+    """The states of some streams of a batch, by their numbers (B',), or a part of them."""
+    if isinstance(state, (Store, Tensor)):
+        return picked(state, rows)
+    parts = [picked_states(part, rows) for part in state]
+    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
 
 
 def split_states(state: Any, batch: int) -> list[Any]:
@@ -211,23 +219,58 @@ class Paraformer(nn.Module):
         )
 
     def forward_chunk(
-        self, feats: Tensor, counts: Tensor, final: Tensor, state: StreamState, rule: ChunkRule
+        self,
+        feats: Tensor,
+        counts: Tensor,
+        final: Tensor,
+        state: StreamState,
+        rule: ChunkRule,
+        lead: Tensor | None = None,
     ) -> tuple[Tensor, CifChunk, StreamState]:
         """New frames (B, n, D) of streams, counts (B,) of them true, final (B,) where one ends.
+        The last rows may be the chunks behind those of other rows, of whole chunks: `lead` (B',)
+        says of which, and the state is that of the others.
 
-        Returns log-probabilities (B, U, V), the tokens fired, and the next state.
+        Returns log-probabilities (B, U, V), the tokens fired, and the next state of all rows.
         """
         encoder, decoder = self._streaming_parts()
-        memory, lengths, heard = encoder.forward_chunk(feats, counts, state.encoder, rule)
-        fired, cif = self.predictor.forward_chunk(memory, lengths, final, state.cif, rule)
+        memory, lengths, heard = encoder.forward_chunk(feats, counts, state.encoder, rule, lead)
+        fired, cif = self._fire(memory, lengths, final, state.cif, rule, lead)
         said = state.decoder
         if fired.embeds.size(1) == 0:
             logits = memory.new_zeros(len(memory), 0, decoder.output_layer.out_features)
+            if lead is not None:
+                said = join_states([said, picked_states(said, lead)])
         else:
             logits, said = decoder.forward_chunk(
-                fired.embeds, fired.counts, memory, lengths, said, rule
+                fired.embeds, fired.counts, memory, lengths, said, rule, lead
             )
         return F.log_softmax(logits.float(), dim=-1), fired, StreamState(heard, cif, said)
+
+    def _fire(
+        self,
+        memory: Tensor,
+        lengths: Tensor,
+        final: Tensor,
+        state: CifState,
+        rule: ChunkRule,
+        lead: Tensor | None,
+    ) -> tuple[CifChunk, CifState]:
+        """See `CifPredictor.forward_chunk`: rows, then those behind them."""
+        if lead is None:
+            return self.predictor.forward_chunk(memory, lengths, final, state, rule)
+        size = len(memory) - len(lead)
+        first, state = self.predictor.forward_chunk(
+            memory[:size], lengths[:size], final[:size], state, rule
+        )
+        second, after = self.predictor.forward_chunk(
+            memory[size:], lengths[size:], final[size:], picked_states(state, lead), rule
+        )
+        size = max(first.embeds.size(1), second.embeds.size(1))
+        padded = (F.pad(x.embeds, (0, 0, 0, size - x.embeds.size(1))) for x in (first, second))
+        counts, sums = (torch.cat(pair) for pair in zip(first[1:], second[1:], strict=True))
+        fired = CifChunk(torch.cat(list(padded)), counts, sums)
+        return fired, join_states([state, after])
 
     def hear_chunk(self, rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of a chunk (B, C, D) that see nothing else, with their position codes -> encoder

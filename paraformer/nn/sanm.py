@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -43,13 +43,11 @@ class MemoryBlock(nn.Conv1d):
         alone = torch.is_inference_mode_enabled() and self.pad[0] == self.pad[1]
         return alone and chunks.device.type == "cpu" and chunks.dtype == self.weight.dtype
 
-    def forward_chunk(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """A filter that looks back alone, on tokens (B, U, D) behind their past (B, K - 1, D).
-
-        Returns the filtered tokens and all inputs (B, K - 1 + U, D), the next past among them.
+    def forward_chunk(self, x: Tensor, past: Tensor) -> Tensor:
+        """A filter that looks back alone, on tokens (B, U, D) behind their past (B, K - 1, D) ->
+        (B, U, D).
         """
-        rows = torch.cat((past, x), dim=1)
-        return self._filter(rows) + x, rows
+        return self._filter(torch.cat((past, x), dim=1)) + x
 
     def _filter(self, rows: Tensor, edge: int = 0) -> Tensor:
         """Padded inputs (B, K - 1 + T, D) -> (B, T, D); edge: zeros to imagine at both ends."""
@@ -84,6 +82,10 @@ class Store(NamedTuple):
         size = self.rows.size(1)
         rows = zip(self.rows.split(1), self.filled.split(1), self.filled.tolist(), strict=True)
         return [Store(row[:, size - count :], filled) for row, filled, count in rows]
+
+    def outline(self) -> Store:
+        """As many rows, of width 0: enough for `keys`."""
+        return self._replace(rows=self.rows[..., :0])
 
     def keys(self, own: Tensor) -> Tensor | None:
         """Mask (B, 1, 1, R + T) over stored rows and those of `own` (B, T) bool; None for all."""
@@ -121,6 +123,46 @@ class Store(NamedTuple):
         return Store(joined, torch.where(fresh, size, limit))
 
 
+Past = TypeVar("Past", bound=Store | Tensor)
+
+
+class Growing(Generic[Past]):
+    """The past of the rows of a pass, at one layer. The last of them may go on where other rows of
+    the same pass end: `lead` (B',) says behind which, and their past ends with what those bring.
+    """
+
+    def __init__(
+        self, past: Past, lead: Tensor | None, push: Callable[[Past, Tensor, Any], Past]
+    ) -> None:
+        """past: of all rows but those; push: the past of some rows, what they bring, and which they
+        are -> their past behind it.
+        """
+        self.before = self.after = past
+        self._lead, self._push = lead, push
+
+    def __call__(self, new: Tensor) -> Past:
+        """What all rows bring (B, T, D) -> the past of each; `after`: that of the next pass."""
+        if (lead := self._lead) is not None:
+            grown = self._push(picked(self.before, lead), new[lead], lead)
+            self.before = joined(self.before, grown)
+        self.after = self._push(self.before, new, slice(None))
+        return self.before
+
+
+def picked(past: Past, rows: Tensor) -> Past:
+    """The past of some rows, by their numbers (B',)."""
+    if isinstance(past, Store):
+        return cast(Past, Store(past.rows[rows], past.filled[rows]))
+    return cast(Past, cast(Tensor, past)[rows])
+
+
+def joined(first: Past, then: Past) -> Past:
+    """The past of rows, and of those behind them."""
+    if isinstance(first, Store):
+        return cast(Past, Store.join((first, cast(Store, then))))
+    return cast(Past, torch.cat((cast(Tensor, first), cast(Tensor, then))))
+
+
 class SanmAttention(nn.Module):
     """Multi-head self-attention plus the memory of its own values."""
 
@@ -148,16 +190,16 @@ class SanmAttention(nn.Module):
         return self.linear_out(attend(q, k, v, keys, self.heads, weights_dropout)) + memory
 
     def forward_chunk(
-        self, x: Tensor, frames: Tensor, keys: Tensor | None, past: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """A chunk (B, C, in_width) that sees stored keys and values (B, R, 2 * width) as well.
-
-        Returns the output (B, C, width) and the keys and values of the chunk (B, C, 2 * width).
+        self, x: Tensor, frames: Tensor, keys: Tensor | None, past: Growing[Store]
+    ) -> Tensor:
+        """A chunk (B, C, in_width) that sees stored keys and values (B, R, 2 * width) as well, and
+        adds its own -> (B, C, width).
         """
-        q, kv = self.linear_q_k_v(x).split((past.size(2) // 2, past.size(2)), dim=-1)
-        k, v = torch.cat((past.to(kv.dtype), kv), dim=1).chunk(2, dim=-1)
+        width = len(self.fsmn_block.weight)
+        q, kv = self.linear_q_k_v(x).split((width, 2 * width), dim=-1)
+        k, v = torch.cat((past(kv).rows.to(kv.dtype), kv), dim=1).chunk(2, dim=-1)
         memory = self.fsmn_block(kv.chunk(2, dim=-1)[1], frames)
-        return self.linear_out(attend(q, k, v, keys, self.heads, 0.0)) + memory, kv
+        return self.linear_out(attend(q, k, v, keys, self.heads, 0.0)) + memory
 
 
 class SanmEncoderLayer(nn.Module):
@@ -190,11 +232,10 @@ class SanmEncoderLayer(nn.Module):
         return self._finish(x, attended)
 
     def forward_chunk(
-        self, x: Tensor, frames: Tensor, keys: Tensor | None, past: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Tensor, frames: Tensor, keys: Tensor | None, past: Growing[Store]
+    ) -> Tensor:
         """See `SanmAttention.forward_chunk`."""
-        attended, kv = self.self_attn.forward_chunk(self.norm1(x), frames, keys, past)
-        return self._finish(x, attended), kv
+        return self._finish(x, self.self_attn.forward_chunk(self.norm1(x), frames, keys, past))
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + attended if self.residual else attended
@@ -288,28 +329,40 @@ class SanmEncoder(nn.Module):
         return EncoderState(frames, store.filled, (store,) * layers)
 
     def forward_chunk(
-        self, x: Tensor, counts: Tensor, state: EncoderState, rule: ChunkRule
+        self,
+        x: Tensor,
+        counts: Tensor,
+        state: EncoderState,
+        rule: ChunkRule,
+        lead: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, EncoderState]:
         """New frames (B, n, input_size), counts (B,) of them true -> rows (B, C, output_size) of
-        which (B,) are true, and the next state.
+        which (B,) are true, and the next state. lead: see `Growing`; the state is of the others.
 
         Only a stream that ends may bring fewer frames than `rule.stride`; its state is of no use
         afterwards.
         """
-        places = state.seen[:, None] + torch.arange(1, x.size(1) + 1, device=x.device)
+        seen = Growing(state.seen, lead, lambda past, new, _: past + new)(counts)
+        places = seen[:, None] + torch.arange(1, x.size(1) + 1, device=x.device)
         x = x * self.output_size**0.5 + sinusoid_at(places, x.size(2))
-        x = torch.cat((state.frames, x), dim=1)
-        kept = x[:, x.size(1) - rule.pad :]
+        before = Growing(state.frames, lead, lambda past, new, _: _last(past, new, rule.pad))
+        x, kept = torch.cat((before(x), x), dim=1), before.after
         lengths = counts + rule.pad
         real = length_mask(lengths, x.size(1))
         frames = real[..., None].to(x.dtype)
         x = x * frames
-        keys = state.stores[0].keys(real | ~real.any(1, keepdim=True))
+
+        def pushed(store: Store, kv: Tensor, rows: Any) -> Store:
+            return store.push_from_start(kv[:, : rule.stored], rule.look_back)
+
+        outline = Growing(state.stores[0].outline(), lead, pushed)(x[..., :0])
+        keys = outline.keys(real | ~real.any(1, keepdim=True))
         stores = []
         for layer, store in zip((*self.encoders0, *self.encoders), state.stores, strict=True):
-            x, kv = cast(SanmEncoderLayer, layer).forward_chunk(x, frames, keys, store.rows)
-            stores.append(store.push_from_start(kv[:, : rule.stored], rule.look_back))
-        state = EncoderState(kept, state.seen + counts, tuple(stores))
+            past = Growing(store, lead, pushed)
+            x = cast(SanmEncoderLayer, layer).forward_chunk(x, frames, keys, past)
+            stores.append(past.after)
+        state = EncoderState(kept, seen + counts, tuple(stores))
         return self.after_norm(x) * frames, lengths, state
 
     def _position(self, x: Tensor) -> Tensor:
@@ -322,3 +375,9 @@ class SanmEncoder(nn.Module):
         layers = (*self.encoders0, *self.encoders)
         x, tapped = run_layers(layers, x, frames, keys, taps=taps)
         return self.after_norm(x), tapped
+
+
+def _last(past: Tensor, new: Tensor, count: int) -> Tensor:
+    """The last rows of the past and what is new, both (B, T, D)."""
+    rows = torch.cat((past, new), dim=1)
+    return rows[:, rows.size(1) - count :]

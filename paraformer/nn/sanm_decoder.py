@@ -11,7 +11,7 @@ from paraformer.nn.attention import attend
 from paraformer.nn.chunks import ChunkRule
 from paraformer.nn.layers import Dropout, NormedFeedForward, ScoreLayer, layer_norm, run_layers
 from paraformer.nn.mask import key_mask, length_mask
-from paraformer.nn.sanm import MemoryBlock, Store
+from paraformer.nn.sanm import Growing, MemoryBlock, Store
 
 
 class CrossAttention(nn.Module):
@@ -32,12 +32,12 @@ class CrossAttention(nn.Module):
         return self.linear_out(attend(self.linear_q(x), k, v, keys, self.heads, dropout))
 
     def forward_chunk(
-        self, x: Tensor, memory: Tensor, keys: Tensor | None, past: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Tensor, memory: Tensor, keys: Tensor | None, past: Growing[Store]
+    ) -> Tensor:
         """As `SanmAttention.forward_chunk`: tokens (B, U, D) see the stored and the new frames."""
         kv = self.linear_k_v(memory)
-        k, v = torch.cat((past.to(kv.dtype), kv), dim=1).chunk(2, dim=-1)
-        return self.linear_out(attend(self.linear_q(x), k, v, keys, self.heads, 0.0)), kv
+        k, v = torch.cat((past(kv).rows.to(kv.dtype), kv), dim=1).chunk(2, dim=-1)
+        return self.linear_out(attend(self.linear_q(x), k, v, keys, self.heads, 0.0))
 
 
 class SanmDecoderLayer(nn.Module):
@@ -82,19 +82,20 @@ class SanmDecoderLayer(nn.Module):
         return x + self.dropout(self.memory_block()(y, frames))
 
     def forward_chunk(
-        self, x: Tensor, memory: Tensor, keys: Tensor | None, past: Tensor, store: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (B, U, D) behind past memory inputs (B, K - 1, D) and stored keys and values.
-
-        Returns the output, all memory inputs, and the keys and values of the chunk.
+        self,
+        x: Tensor,
+        memory: Tensor,
+        keys: Tensor | None,
+        past: Growing[Tensor],
+        store: Growing[Store],
+    ) -> Tensor:
+        """Tokens (B, U, D) behind past memory inputs (B, K - 1, D) and stored keys and values, both
+        of which grow -> (B, U, D).
         """
         y = self.norm2(self.feed_forward(self.norm1(x)))
-        filtered, rows = self.memory_block().forward_chunk(y, past)
-        x = x + filtered
-        attended, kv = cast(CrossAttention, self.src_attn).forward_chunk(
-            self.norm3(x), memory, keys, store
-        )
-        return x + attended, rows, kv
+        x = x + self.memory_block().forward_chunk(y, past(y))
+        attention = cast(CrossAttention, self.src_attn)
+        return x + attention.forward_chunk(self.norm3(x), memory, keys, store)
 
     def memory_block(self) -> MemoryBlock:
         """The memory block of a layer that has one."""
@@ -176,22 +177,34 @@ class SanmDecoder(nn.Module):
         memory_lengths: Tensor,
         state: DecoderState,
         rule: ChunkRule,
+        lead: Tensor | None = None,
     ) -> tuple[Tensor, DecoderState]:
         """Tokens (B, U, D), counts (B,) of them true, and the rows of the chunk (B, C, D), of
-        which memory_lengths (B,) are true -> logits (B, U, V), next state.
+        which memory_lengths (B,) are true -> logits (B, U, V), next state. lead: see `Growing`; the
+        state is of the others.
 
         The state of a stream without tokens stays as it was.
         """
         x, active = embeds, counts > 0
-        real = length_mask(memory_lengths, memory.size(1))
-        keys = state.stores[0].keys(real | ~real.any(1, keepdim=True))
         size = state.pasts[0].size(1)
         newest = counts[:, None] + torch.arange(size, device=x.device)  # (B, K - 1)
+
+        def remembered(past: Tensor, new: Tensor, rows: Any) -> Tensor:
+            inputs = torch.cat((past, new), dim=1)
+            return inputs.gather(1, newest[rows, :, None].expand(-1, -1, inputs.size(2)))
+
+        def pushed(store: Store, kv: Tensor, rows: Any) -> Store:
+            return store.push(kv, rule.memory_back, active[rows])
+
+        real = length_mask(memory_lengths, memory.size(1))
+        outline = Growing(state.stores[0].outline(), lead, pushed)(memory[..., :0])
+        keys = outline.keys(real | ~real.any(1, keepdim=True))
         pasts, stores = [], []
         for layer, past, store in zip(self._attending(), state.pasts, state.stores, strict=True):
-            x, rows, kv = layer.forward_chunk(x, memory, keys, past, store.rows)
-            pasts.append(rows.gather(1, newest[..., None].expand(-1, -1, rows.size(2))))
-            stores.append(store.push(kv, rule.memory_back, active))
+            inputs, seen = Growing(past, lead, remembered), Growing(store, lead, pushed)
+            x = layer.forward_chunk(x, memory, keys, inputs, seen)
+            pasts.append(inputs.after)
+            stores.append(seen.after)
         for closing in self.decoders3:
             x = closing(x, *[x] * 3)  # feed-forward alone
         logits = self.output_layer(self.after_norm(x))

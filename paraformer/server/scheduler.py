@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from paraformer.api.live import FINAL
-from paraformer.api.service import Answer, Fed, News, ServedModel, Wishes
+from paraformer.api.service import DUE_MS, Answer, Fed, News, ServedModel, Wishes
 from paraformer.errors import ParaformerError
 from paraformer.options import ServeOptions
 from paraformer.server.metrics import Metrics
@@ -25,8 +25,6 @@ from paraformer.server.turns import StoppedError, Turns
 # Of each stream no more is heard at a time, so that one that comes faster than it is spoken does
 # not hold up the others; no more streams than these are one batch.
 TURN_SECONDS, MOST_STREAMS = 0.96, 128
-# A stream is due when so much of it waits, or its end: half the work of steps of 60 ms.
-DUE_SECONDS = 0.18
 # Recordings that are decoded together: as many as have so many seconds together.
 TOGETHER_SECONDS, MOST_TOGETHER = 60.0, 16
 BROKEN = "the server failed at this; its log says why"
@@ -61,6 +59,7 @@ class LiveStream:
         self._waiting: deque[Tensor] = deque()
         self._news: asyncio.Queue[News | _Ended] = asyncio.Queue()
         self.state: Any = None
+        self.wanted = scheduler.model.rate * DUE_MS // 1000  # samples that make it due
         self.backlog = 0  # samples that wait
         self.heard = 0  # samples that were given
         self.ended = self.over = self.queued = False
@@ -111,6 +110,7 @@ class LiveStream:
     def give(self, fed: Fed) -> None:
         """Take back where the stream stands behind samples that were taken, and tell its news."""
         self.state = fed.state
+        self.wanted = fed.lacks or self.wanted
         over = fed.final or fed.error is not None
         last = fed.news.pop() if over and fed.news and fed.news[-1].kind == FINAL else None
         for news in fed.news:
@@ -199,7 +199,7 @@ class Scheduler:
 
     def due(self, stream: LiveStream) -> None:
         """A stream has more samples, or has ended."""
-        wanted = stream.ended or stream.backlog >= int(DUE_SECONDS * self.model.rate)
+        wanted = stream.ended or stream.backlog >= stream.wanted
         if wanted and not stream.queued and not stream.over:
             stream.queued = True
             self._due.append(stream)

@@ -16,13 +16,14 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import time
 import wave
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from statistics import quantiles
+from statistics import median, quantiles
 from typing import Any, Protocol
 
 import numpy as np
@@ -135,25 +136,33 @@ def turned(sound: bytes, number: int, count: int, seconds: float) -> bytes:
 
 
 async def measure(
-    url: str, speech: Callable[[], Speech], sound: bytes, count: int, seconds: float
+    url: str,
+    speech: Callable[[], Speech],
+    sound: bytes,
+    count: int,
+    seconds: float,
+    spread: float = 0.0,
+    rounds: int = 1,
 ) -> str:
-    """A line on so many sessions side by side."""
+    """A line on so many sessions side by side, each up to `spread` seconds longer, in `rounds`."""
     used, begun = sum(os.times()[:2]), time.perf_counter()
-    sessions = await asyncio.gather(
-        *(
-            speak(url, speech(), turned(sound, number, count, seconds), number / count)
-            for number in range(count)
-        )
-    )
+    sessions, draw = list[Session](), random.Random(0)
+    for _ in range(rounds):
+        lengths = [seconds + draw.uniform(0, spread) for _ in range(count)]
+        sounds = [turned(sound, number, count, length) for number, length in enumerate(lengths)]
+        delays = [number / count for number in range(count)]
+        speaking = (speak(url, speech(), *each) for each in zip(sounds, delays, strict=True))
+        sessions += await asyncio.gather(*speaking)
     finals = sorted(session.final for session in sessions)
-    p95 = quantiles(finals, n=20)[-1] if count > 1 else finals[0]
+    p95 = quantiles(finals, n=20)[-1] if len(finals) > 1 else finals[0]
     # A chunk brings words every 0.6 s; words that are missing for longer than two are late.
     worst = max((gap for session in sessions for gap in session.gaps), default=0.0)
     own = (sum(os.times()[:2]) - used) / (time.perf_counter() - begun)
     held = p95 <= FINAL_SECONDS and worst <= LATE_SECONDS + 1.2
     return (
-        f"{count} sessions: final p95 {p95:.3f} s, longest wait between partials {worst:.2f} s, "
-        f"clients used {own:.2f} processors: {'held' if held else 'not held'}"
+        f"{count} sessions: final p95 {p95:.3f} s, median {median(finals):.3f}, "
+        f"longest wait between partials {worst:.2f} s, clients used {own:.2f} processors: "
+        f"{'held' if held else 'not held'}"
     )
 
 
@@ -165,6 +174,8 @@ def main() -> None:
     parser.add_argument("sessions", type=int, nargs="+")
     parser.add_argument("--mode", default="2pass")
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--spread", type=float, default=0.0, help="seconds that some speak longer")
+    parser.add_argument("--rounds", type=int, default=1, help="of so many sessions each")
     parser.add_argument("--protocol", choices=("funasr", "sherpa"), default="funasr")
     given = parser.parse_args()
     with wave.open(given.wav) as file:
@@ -172,7 +183,8 @@ def main() -> None:
         sound = file.readframes(file.getnframes())
     speech = SherpaSpeech if given.protocol == "sherpa" else partial(FunASRSpeech, given.mode)
     for count in given.sessions:
-        print(asyncio.run(measure(given.url, speech, sound, count, given.seconds)), flush=True)
+        how = given.seconds, given.spread, given.rounds
+        print(asyncio.run(measure(given.url, speech, sound, count, *how)), flush=True)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,32 @@ def test_a_plain_stream_is_what_the_streamer_says(served, model):
     assert final.answer.text == streamer.text
 
 
+def test_a_plain_stream_asks_for_a_whole_chunk_and_its_blocks_say_what_the_whole_says(served):
+    """N-grams of tokens before a chunk are those of the chunk that the same pass hears before."""
+    wishes, wave = Wishes(plain=True), read_audio(CLIPS[0])
+    recognizer = served.pipeline(wishes).recognizer
+    assert recognizer.lm is not None and recognizer.stride == 9600
+    fed, asked, wave = Fed(wishes, None, wave[:100], False), list[int](), wave[100:]
+    for _ in range(4):
+        served.feed([fed])
+        asked.append(fed.lacks)
+        samples, wave = wave[: fed.lacks], wave[fed.lacks :]
+        fed = Fed(wishes, fed.state, samples, not len(wave))
+    assert asked == [2880, 9600 - 100 - 2880, 9600, 9600]  # less than a step begins nothing
+    fed = Fed(wishes, fed.state, torch.cat((fed.samples, wave)), True)
+    served.feed([fed])
+    ((*_, whole),) = fed_to_the_end(served, wishes, [read_audio(CLIPS[0])])
+    assert fed.news[-1].answer.text == whole.answer.text
+    words = [(word["text"], word["start"], word["end"]) for word in fed.news[-1].answer.words]
+    assert words == [(word["text"], word["start"], word["end"]) for word in whole.answer.words]
+
+
+def test_a_stream_that_a_vad_cuts_asks_for_little(served):
+    fed = Fed(Wishes(), None, torch.zeros(1600), False)
+    served.feed([fed])
+    assert fed.lacks == 2880
+
+
 def test_hotwords_of_the_server_and_of_a_client_are_heard_together(tmp_path, model):
     path = tmp_path / "words.txt"
     path.write_text("对楼市\n", "utf-8")

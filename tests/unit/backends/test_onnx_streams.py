@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from paraformer.backends.engines import recognition_engine, stream_engine
-from paraformer.backends.face import Asked
+from paraformer.backends.face import BEHIND, Asked
 from paraformer.data.audio.read import read_audio
 from paraformer.errors import ConfigError
 from paraformer.export.directory import CLIP, export_model
@@ -63,6 +63,17 @@ def test_streams_side_by_side_are_each_what_it_is_alone(pair):
         assert int(both.counts[row]) == count
         assert torch.equal(both.logp[row, :count], alone.logp[0])
         assert torch.equal(both.sums[row, : alone.sums.size(1)], alone.sums[0])
+
+
+def test_a_chunk_behind_another_is_that_of_two_calls(pair):
+    engine = stream_engine(pair[1], (0, 10, 5), 0, 0)
+    feats = pair[0].frontend(read_audio(CLIP))
+    begin = engine.initial_state()
+    (both,) = engine.forward_chunk([feats[:10], feats[10:14]], [False, True], [begin, BEHIND])
+    (first,) = engine.forward_chunk([feats[:10]], [False], [begin])
+    (second,) = engine.forward_chunk([feats[10:14]], [True], first.states)
+    assert both.counts.tolist() == [int(first.counts), int(second.counts)]
+    assert torch.equal(both.sums[1, : second.sums.size(1)], second.sums[0])
 
 
 def test_a_whole_recording_is_heard_as_the_network_hears_it(pair):

@@ -17,7 +17,7 @@ from paraformer.backends.engines import (
     silence_engine,
     stream_engine,
 )
-from paraformer.backends.face import Asked, Bias, finite_rows
+from paraformer.backends.face import BEHIND, Asked, Bias, finite_rows
 from paraformer.backends.packed import PackedLinear
 from paraformer.backends.torch_engine import _autocast, frame_seconds
 from paraformer.decode.recognize import Recognizer
@@ -166,6 +166,35 @@ def test_chunks_of_many_streams_are_those_of_each():
         torch.testing.assert_close(
             together.logp[row, :count], alone.logp[0, :count], atol=1e-5, rtol=1e-4
         )
+
+
+@pytest.mark.parametrize(("look_back", "memory_back"), [(4, 1), (-1, 0), (0, 2)])
+def test_a_chunk_behind_another_in_one_pass_is_that_of_two_passes(look_back, memory_back):
+    """Of streams of any age, one of which ends; others beside have one chunk alone."""
+    engine = stream_engine(tiny.release(STREAMS), (0, 10, 5), look_back, memory_back)
+    states = [engine.initial_state()] * 3
+    for old in (1, 2):  # the last two are older
+        (fired,) = engine.forward_chunk(feats(*[10] * old), [False] * old, states[-old:])
+        states[-old:] = fired.states
+    blocks, last = feats(10, 10, 10, 10, 3), [False, False, False, False, True]
+    at = [states[0], BEHIND, states[1], states[2], BEHIND]
+    (together,) = engine.forward_chunk(blocks, last, at)
+    assert int(together.counts.sum()) > 0
+    for row, (x, end) in enumerate(zip(blocks, last, strict=True)):
+        state = alone.states[0] if at[row] is BEHIND else at[row]  # noqa: F821
+        (alone,) = engine.forward_chunk([x], [end], [state])
+        count = int(alone.counts[0])
+        assert int(together.counts[row]) == count
+        near = {"atol": 1e-5, "rtol": 1e-4}
+        torch.testing.assert_close(together.logp[row, :count], alone.logp[0, :count], **near)
+        size = alone.sums.size(1) - 1
+        torch.testing.assert_close(together.sums[row, :size], alone.sums[0, :size], **near)
+    goes_on = [feats(10)[0]] * 2
+    (next_two,) = engine.forward_chunk(goes_on, [False] * 2, together.states[1:3])
+    (first,) = engine.forward_chunk([blocks[0]], [False], [states[0]])
+    (second,) = engine.forward_chunk([blocks[1]], [False], first.states)
+    (third,) = engine.forward_chunk(goes_on[:1], [False], second.states)
+    torch.testing.assert_close(next_two.sums[0], third.sums[0], atol=1e-5, rtol=1e-4)
 
 
 def test_an_aligner_fires_as_many_tokens_as_it_is_told():

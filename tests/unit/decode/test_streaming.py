@@ -11,7 +11,7 @@ import torch
 
 from paraformer.data.inputs.pieces import RefusedError
 from paraformer.decode.streaming import Chunking, Streamer, StreamingRecognizer
-from paraformer.errors import ConfigError
+from paraformer.errors import CheckpointError, ConfigError
 from paraformer.nn.chunks import make_plan, streaming_rule
 from paraformer.nn.cif import integrate
 from tests import tiny
@@ -143,6 +143,32 @@ def test_no_output_sees_past_its_look_ahead(chunking):
         rows = memory[0].unflatten(0, (-1, rule.rows))[chunk]
         (grad,) = torch.autograd.grad(rows.square().sum(), feats, retain_graph=True)
         assert grad[0, (chunk + 1) * rule.stride :].abs().sum() == 0
+
+
+def test_a_chunk_and_the_end_behind_it_are_one_pass(monkeypatch):
+    """A stream that fails in it fails alone."""
+    found, passes = recognizer(), []
+    step = found.engine._step
+
+    def counted(feats, final, states):
+        passes.append([len(x) for x in feats])
+        return step(feats, final, states)
+
+    monkeypatch.setattr(found.engine, "_step", counted)
+    waves = [noise(9600 + 4800, 1), noise(4800, 2)]
+    tokens, _ = found.feed_all([found.open(), found.open()], waves, [True, True])
+    assert passes == [[10, 5, 5]]
+    passes.clear()
+    assert tokens[0] == said(found.feed(found.open(), waves[0], final=True)[0])
+    assert passes == [[10, 5]]
+    broken = found.open()
+    hidden = torch.full_like(broken.model.cif.hidden, math.nan)
+    weight = torch.full_like(broken.model.cif.weight, math.nan)
+    cif = broken.model.cif._replace(hidden=hidden, weight=weight)
+    broken = broken._replace(model=broken.model._replace(cif=cif))
+    (error, good), states = found.feed_all([broken, found.open()], waves, [True, True])
+    assert isinstance(error, CheckpointError) and states[0] is broken
+    assert good == said(tokens[1])
 
 
 def test_two_streams_in_turn_do_not_touch_each_other():

@@ -93,6 +93,27 @@ def test_little_sound_waits_for_more_or_for_the_end():
     assert model.fed == [[21], [7]]
 
 
+def test_a_stream_is_due_when_as_much_waits_as_its_model_asks_for():
+    async def work(scheduler):
+        feed = scheduler.model.feed
+
+        def asking(streams):
+            feed(streams)
+            for each in streams:
+                each.lacks = 30
+
+        scheduler.model.feed = asking
+        stream = scheduler.stream(Wishes())
+        for size in (18, 29, 1, 5):
+            stream.put(torch.zeros(size))
+            await asyncio.sleep(0.05)
+        stream.end()
+        await all_news(stream)
+
+    _, model = scheduled(work)
+    assert model.fed == [[18], [30], [5]]
+
+
 def test_what_waits_is_bounded_and_counted():
     async def work(scheduler):
         first = scheduler.stream(Wishes())
