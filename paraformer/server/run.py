@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -69,6 +70,14 @@ def serve(
         asyncio.run(_serve(options, load, sock, wyoming, say))
 
 
+def keep_for_good() -> None:
+    """Let Python look no more at what is loaded when it looks for garbage: models and tables are
+    hundreds of thousands of objects, and nothing is answered meanwhile, for a tenth of a second.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def _bound(host: str, port: int) -> socket.socket:
     """A socket at the address, or why there is none."""
     try:
@@ -114,6 +123,7 @@ async def _serve(
 
     async def announce() -> None:
         await service.scheduler.ready.wait()
+        keep_for_good()
         say("ready")
 
     announcing = loop.create_task(announce())

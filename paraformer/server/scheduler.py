@@ -150,6 +150,8 @@ class Scheduler:
         self._recordings: deque[_Recording] = deque()
         self._stream_due, self._recording_due = asyncio.Event(), asyncio.Event()
         self._backlog = 0  # samples of all streams
+        # Seconds of a stream that wait at most before it is due: a turn, and never all that may.
+        self._patience = min(TURN_SECONDS, options.max_backlog_s / 2)
         self._group: Sequence[_Recording] = ()  # those that are decoded
 
     async def run(self) -> None:
@@ -199,7 +201,8 @@ class Scheduler:
 
     def due(self, stream: LiveStream) -> None:
         """A stream has more samples, or has ended."""
-        wanted = stream.ended or stream.backlog >= stream.wanted
+        most = int(self._patience * self.model.rate)
+        wanted = stream.ended or stream.backlog >= min(stream.wanted, most)
         if wanted and not stream.queued and not stream.over:
             stream.queued = True
             self._due.append(stream)

@@ -51,13 +51,14 @@ def test_clients_of_every_kind_leave_the_server_as_it_was(server):
 
 
 def test_the_surplus_is_refused_and_the_rest_complete(load):
-    with running(load, max_sessions=3) as server:
-        facts = asyncio.run(soak.surplus(f"ws://127.0.0.1:{server.port}", 3))
+    with running(load, max_sessions=3) as server, running(load) as idle:
+        urls = [f"ws://127.0.0.1:{each.port}" for each in (server, idle)]
+        facts = asyncio.run(soak.surplus(urls[0], 3, urls[1]))
     assert (facts["refused"], facts["texts"]) == (3, ["请把窗户关上外面的风太大了。"])
 
 
 def test_health_is_asked_while_files_are_decoded(server):
-    facts = asyncio.run(soak.files(server.port, 2, 3.0))
+    facts = asyncio.run(soak.files(server.port, 2, 3.0, server.port))
     assert facts["asked"] > 0
 
 

@@ -93,14 +93,22 @@ def test_little_sound_waits_for_more_or_for_the_end():
     assert model.fed == [[21], [7]]
 
 
-def test_a_stream_is_due_when_as_much_waits_as_its_model_asks_for():
+@pytest.mark.parametrize(
+    ("lacks", "seconds", "fed"),
+    [
+        (30, 600, [[18], [30], [5]]),
+        (30, 0.4, [[18], [29], [6]]),  # never as much as may wait
+        (999, 600, [[18], [35]]),
+    ],
+)
+def test_a_stream_is_due_when_as_much_waits_as_its_model_asks_for(lacks, seconds, fed):
     async def work(scheduler):
         feed = scheduler.model.feed
 
         def asking(streams):
             feed(streams)
             for each in streams:
-                each.lacks = 30
+                each.lacks = lacks
 
         scheduler.model.feed = asking
         stream = scheduler.stream(Wishes())
@@ -110,8 +118,8 @@ def test_a_stream_is_due_when_as_much_waits_as_its_model_asks_for():
         stream.end()
         await all_news(stream)
 
-    _, model = scheduled(work)
-    assert model.fed == [[18], [30], [5]]
+    _, model = scheduled(work, max_backlog_s=seconds)
+    assert model.fed == fed
 
 
 def test_what_waits_is_bounded_and_counted():
