@@ -64,7 +64,6 @@ TESTED_BY = {
     # What of the server is seen from outside alone.
     "server.client": "cli/test_client.py",
     "server.metrics": "unit/server/test_app.py",
-    "server.run": "cli/test_serve.py",
     "server.web": "cli/test_serve.py",
     # Layers whose numbers are those of the blocks around them, and of the reference.
     "models.bicif": "parity/test_bicif.py",
