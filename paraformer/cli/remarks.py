@@ -10,7 +10,7 @@ from typing import Any
 
 from paraformer.options import DEFAULT_MODEL
 
-REAL_CER = 45  # per cent of the characters of real read speech, by the model's card
+REAL_CER = 44  # per cent of the characters of real read speech, by the model's card
 UNSURE = 0.5  # a mean confidence of words below this is doubted even where the model was named
 
 

@@ -17,8 +17,8 @@ SAID = {
     "Recognise": "今 天 下 午 我 们 一 起 去 公 园 走 走 吧",
     "Words with times": "今",
     "Subtitles": "00:00:00,",
-    "Who spoke": "SPK1: 由于是淡季宾馆里，\nSPK1: 没什么人入住。\nSPK0: 对于戏剧，\n",
-    "Hotwords": "with:    不 动 产 登 记 到 及 时 对 楼 市 影 响 结 合",
+    "Who spoke": "SPK1: 由于是淡季宾馆里没什么人入住，\nSPK0: 对于戏剧",
+    "Hotwords": "with:    不 动 产 登 记 到 医 师 对 楼 市 影 响 结 合",
     "Streaming": " | ",
     "Alignment": "今",
 }
