@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import pickle
 import signal
 import threading
 from collections import deque
@@ -21,6 +20,7 @@ from paraformer.api.workers import Hand, Order, Ready, begin_log, prepare
 from paraformer.data.inputs.sources import Item
 from paraformer.errors import ConfigError, ParaformerError
 from paraformer.extras import load_extra
+from paraformer.output.result import Result
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,9 @@ class Recogniser:
             return error
         return ready
 
-    def work(self, packed: bytes) -> bytes:
-        """A result for each item. Both are bytes, which Ray passes on as they are."""
-        items = pickle.loads(packed)
-        return pickle.dumps(list(self._work(iter(items), len(items))))
+    def work(self, items: list[Item]) -> list[Result]:
+        """A result for each item."""
+        return list(self._work(iter(items), len(items)))
 
 
 class OfActor:
@@ -64,7 +63,7 @@ class OfActor:
 
     def send(self, items: list[Item]) -> None:
         """See `Hand`."""
-        self.answers.append(self._actor.work.remote(pickle.dumps(items)))
+        self.answers.append(self._actor.work.remote(items))
 
     def receive(self) -> list[Any]:
         """See `Hand`."""
@@ -75,7 +74,7 @@ class OfActor:
         except self._ray.exceptions.RayError as error:
             self._why = type(error).__name__
             raise EOFError from error
-        return pickle.loads(told) if isinstance(told, bytes) else [told]
+        return told if isinstance(told, list) else [told]
 
     def stop(self) -> None:
         """See `Hand`."""

@@ -62,7 +62,7 @@ class _Product:
         """(M, in), M up to ROWS -> (M, out)."""
         count, rows = len(rows), _padded(rows.to(self.dtype).contiguous())
         product = torch.ops.mkldnn._linear_pointwise
-        return cast(Tensor, product(rows, self.packed, self.bias, then, [], ""))[:count]
+        return _first(product(rows, self.packed, self.bias, then, [], ""), count)
 
 
 class _WholeProduct(_Product):
@@ -127,12 +127,12 @@ def _padded(rows: Tensor) -> Tensor:
     """
     count, width = rows.shape
     spare = -count % next(step for most, step in STEPS if count <= most)
-    if not spare:
-        return rows
-    padded = rows.new_empty(count + spare, width)
-    padded[:count] = rows
-    padded[count:] = 0
-    return padded
+    return torch.cat((rows, rows.new_zeros(spare, width))) if spare else rows
+
+
+def _first(rows: Tensor, count: int) -> Tensor:
+    """The first rows, without those of zeros behind them."""
+    return rows if len(rows) == count else rows[:count]
 
 
 def _draft(matrix: Tensor, dtype: torch.dtype) -> Tensor:
@@ -251,7 +251,7 @@ class PackedFeedForward(FeedForward):
 
     def _block(self, rows: Tensor) -> Tensor:
         hidden = cast(PackedLinear, self.w_1).product(_padded(rows), "relu")
-        return cast(Tensor, self.w_2(hidden))[: len(rows)]
+        return _first(self.w_2(hidden), len(rows))
 
 
 class PackedNormedFeedForward(NormedFeedForward):
@@ -264,7 +264,7 @@ class PackedNormedFeedForward(NormedFeedForward):
 
     def _block(self, rows: Tensor) -> Tensor:
         hidden = cast(PackedLinear, self.w_1).product(_padded(rows), "relu")
-        return cast(Tensor, self.w_2(self.norm(hidden)))[: len(rows)]
+        return _first(self.w_2(self.norm(hidden)), len(rows))
 
 
 def _adopt(packed: nn.Module, layer: nn.Module) -> None:

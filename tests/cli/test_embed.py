@@ -58,7 +58,7 @@ def test_the_archive_holds_what_the_model_gives(model, data, tmp_path):
     auto = AutoModel(model, device="cpu")
     for name in found:
         (expected,) = auto.generate(str(data / f"{name}.wav"))
-        np.testing.assert_allclose(found[name], expected["spk_embedding"][0].numpy(), atol=1e-5)
+        np.testing.assert_allclose(found[name], expected["spk_embedding"][0].numpy(), atol=5e-5)
     assert list(read_table(out / "failed")) == ["lost"]
     assert not (out / "embedding.ark.part").exists()
 
@@ -78,7 +78,7 @@ def test_clips_of_one_length_are_embedded_together_as_each_alone(model, monkeypa
     for one, other in zip(found, alone, strict=True):
         if "error" not in one:
             torch.testing.assert_close(
-                one["spk_embedding"], other["spk_embedding"], atol=1e-5, rtol=0
+                one["spk_embedding"], other["spk_embedding"], atol=5e-5, rtol=0
             )
 
 

@@ -102,7 +102,7 @@ class Handle:
     def do(self, method, given, ray=None):
         given = pickle.loads(pickle.dumps(given))
         if ray is not None:
-            keys = [item.key for item in pickle.loads(given[0])]
+            keys = [item.key for item in given[0]]
             ray.sent.append(keys)
             for key in {*keys} & {*ray.deadly}:
                 ray.deadly.remove(key)

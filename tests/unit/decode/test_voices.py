@@ -23,14 +23,14 @@ def test_a_batch_gives_what_each_gives_alone(voices):
     waves = [noise(n, seed) for seed, n in enumerate((1.5, 0.4, 1.5, 3.1, 1.5, 0.4))]
     for wave, found in zip(waves, voices.embed(waves), strict=True):
         assert found.shape == (24,)
-        torch.testing.assert_close(found, voices.embed([wave])[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found, voices.embed([wave])[0], atol=5e-5, rtol=1e-5)
 
 
 def test_more_than_one_pass_keeps_the_order(voices):
     waves = [noise(1.5, seed) for seed in range(19)]  # eight windows of 148 frames a pass
     together = torch.stack(voices.embed(waves))
     alone = torch.stack([voices.embed([wave])[0] for wave in waves])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(together, alone, atol=5e-5, rtol=1e-5)
 
 
 def test_features_have_no_mean(voices):
