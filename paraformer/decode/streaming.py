@@ -231,8 +231,8 @@ class StreamingRecognizer:
                 return [one.result for one in feeding], [one.place for one in feeding]
 
     def _next(self, one: _Feeding, place: int) -> list[_Piece]:
-        """What is ready of a stream: a chunk, and the next or the end behind it in the same pass,
-        which costs less than a pass of its own.
+        """Cut off what is ready of a stream: a chunk, and the next or the end behind it for the
+        same pass, which costs less than a pass of its own.
         """
         pieces: list[_Piece] = []
         while len(pieces) < MOST_PIECES:

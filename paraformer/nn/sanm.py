@@ -141,7 +141,9 @@ class Growing(Generic[Past]):
         self._lead, self._push = lead, push
 
     def __call__(self, new: Tensor) -> Past:
-        """What all rows bring (B, T, D) -> the past of each; `after`: that of the next pass."""
+        """Take what all rows bring (B, T, D), and return the past of each; `after` becomes that of
+        the next pass.
+        """
         if (lead := self._lead) is not None:
             grown = self._push(picked(self.before, lead), new[lead], lead)
             self.before = joined(self.before, grown)
